@@ -1,0 +1,2 @@
+//! Storage, index, recovery and commit: perdure without Python.
+#![forbid(unsafe_code)]

@@ -1,0 +1,8 @@
+//! The bytes of a perdure database: ids, headers, records and pickles as opcode streams.
+//!
+//! Nothing here does I/O, and nothing here runs code that a record names.
+#![forbid(unsafe_code)]
+
+pub mod ids;
+
+pub use ids::{Oid, Tid};

@@ -1,0 +1,1 @@
+"""perdure: an object database for Python."""
