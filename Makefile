@@ -1,0 +1,92 @@
+# perdure: each goal does the set-up it needs, once; a second call goes straight to its job.
+#
+#   make demo     store this machine's packages as objects, in DEMO (default: demo/)
+#   make test     the Rust tests and the Python tests
+#   make lint     formatters, linters, types, stubs, import layers
+#   make bench    perdure and stock ZODB side by side
+#   make setup    only the set-up: .venv with perdure, built in release mode
+#   make wheel    a wheel in dist/
+#   make clean    remove what was built
+#
+# Needed on the machine: Python 3.10 or later, Rust, a C compiler. The rest comes from PyPI and crates.io.
+
+PYTHON ?= python3
+JOBS ?= 2
+DEMO ?= demo
+PYTEST_ARGS ?=
+BENCH_ARGS ?=
+
+VENV := .venv
+BIN := $(abspath $(VENV)/bin)
+STAMPS := $(VENV)/.stamps
+RUST_SOURCES := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock
+
+# What maturin sets when it calls cargo. Set for every cargo call, or each caller would rebuild what the other built.
+export PYO3_PYTHON := $(BIN)/python
+export PYO3_BUILD_EXTENSION_MODULE := 1
+export CARGO_BUILD_JOBS ?= $(JOBS)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_QUIET := 1
+
+.PHONY: help setup setup-test demo test test-rust test-python lint lint-rust lint-python format bench wheel clean
+.DELETE_ON_ERROR:
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+setup: $(STAMPS)/built
+setup-test: $(STAMPS)/built $(STAMPS)/test
+
+demo: setup
+	@$(BIN)/perdure demo $(DEMO)
+
+test: test-rust test-python
+
+test-rust: $(STAMPS)/venv
+	cargo test --workspace --quiet
+
+test-python: setup-test
+	$(BIN)/python -m pytest -n $(JOBS) $(PYTEST_ARGS)
+
+lint: lint-rust lint-python
+
+lint-rust: $(STAMPS)/venv
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+
+lint-python: setup-test
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	cd src && $(BIN)/python -m mypy.stubtest perdure._native --mypy-config-file ../pyproject.toml
+	$(BIN)/lint-imports --no-logo
+
+format: setup-test
+	cargo fmt --all
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+bench: setup-test
+	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+wheel: $(STAMPS)/venv
+	$(BIN)/maturin build --release --out dist
+
+$(STAMPS)/venv:
+	@command -v cargo >/dev/null || { echo "perdure is built with Rust: install it from https://rustup.rs, then try again." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "perdure needs Python 3.10 or later: make PYTHON=/path/to/python3" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --upgrade "pip>=25.1" "maturin>=1.9.4,<2"
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/test: $(STAMPS)/venv pyproject.toml
+	$(BIN)/python -m pip install --group dev
+	@touch $@
+
+$(STAMPS)/built: $(STAMPS)/venv pyproject.toml $(RUST_SOURCES)
+	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --release --quiet
+	@touch $@
+
+clean:
+	rm -rf $(VENV) target dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find src -name '*.so' -delete

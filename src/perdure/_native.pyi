@@ -1,0 +1,1 @@
+"""The classes that Rust provides (see `crates/native`)."""

@@ -1,0 +1,5 @@
+"""The `perdure` command."""
+
+from perdure.cli.main import main
+
+__all__ = ["main"]
