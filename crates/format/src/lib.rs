@@ -3,6 +3,10 @@
 //! Nothing here does I/O, and nothing here runs code that a record names.
 #![forbid(unsafe_code)]
 
+mod bytes;
+pub mod file;
 pub mod ids;
+pub mod index;
+pub mod timestamp;
 
 pub use ids::{Oid, Tid};
