@@ -1,0 +1,1 @@
+"""perdure, by the name of ZODB."""
