@@ -1,0 +1,687 @@
+"""Every error that perdure raises.
+
+::
+
+    Exception
+     +-- POSError
+     |    +-- POSKeyError (KeyError)             no such object
+     |    +-- ConflictError (TransientError)     somebody else changed it first
+     |    |    +-- ReadConflictError             ... what readCurrent() named
+     |    |    +-- BTreesConflictError           ... a BTree, and it can't be merged
+     |    +-- DanglingReferenceError (TransactionError)
+     |    +-- VersionError, VersionCommitError, VersionLockError   (kept for imports)
+     |    +-- UndoError
+     |    |    +-- MultipleUndoErrors
+     |    +-- StorageError
+     |    |    +-- StorageTransactionError       a call outside its transaction
+     |    |    |    +-- TransactionTooLargeError
+     |    |    +-- StorageSystemError
+     |    |    +-- MountedStorageError
+     |    |    +-- ReadOnlyError
+     |    |    +-- CommitOutcomeUnknown          the disk failed while committing
+     |    |    +-- StorageLocked                 a second writer (also: LockError)
+     |    |    +-- FileStorageError
+     |    |         +-- PackError
+     |    |         |    +-- RedundantPackWarning
+     |    |         +-- FileStorageFormatError
+     |    |         |    +-- NotADatabase        the file is something else
+     |    |         +-- CorruptedFileStorageError (StorageSystemError)
+     |    |         |    +-- CorruptedError      damage at a known position
+     |    |         |    |    +-- CorruptedDataError
+     |    |         |    +-- CorruptedTransactionError
+     |    |         +-- FileStorageQuotaError (StorageSystemError)
+     |    +-- ExportError
+     |    +-- Unsupported
+     |    +-- ReadOnlyHistoryError
+     |    +-- InvalidObjectReference
+     |    +-- ConnectionStateError
+     |    +-- StateLoadError                     a record that can't become an object
+     |    +-- UnpicklableError (TypeError, PicklingError)   an object that can't be a record
+     |    +-- UnflaggedChangeError               a change that would have been lost
+     +-- BlobError
+     +-- StorageStopIteration (IndexError, StopIteration)
+
+An error carries what it is about as attributes (`oid`, `class_name`,
+`database`, `tid`, ...; None where unknown); its message names them and says
+what to do next.
+
+Beside stock ZODB in one process, an instance of any of these is an instance
+of stock's class of the same name too: see `perdure._coexist`.
+"""
+
+import pickle
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import transaction.interfaces
+from transaction.interfaces import TransactionError, TransactionFailedError
+
+from perdure import _coexist
+from perdure.classname import get_pickle_metadata
+from perdure.ids import Oid, Tid, oid_repr, readable_tid_repr
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = [
+    "BTreesConflictError",
+    "BlobError",
+    "CommitOutcomeUnknown",
+    "ConflictError",
+    "ConnectionStateError",
+    "CorruptedDataError",
+    "CorruptedError",
+    "CorruptedFileStorageError",
+    "CorruptedTransactionError",
+    "DanglingReferenceError",
+    "ExportError",
+    "FileStorageError",
+    "FileStorageFormatError",
+    "FileStorageQuotaError",
+    "InvalidObjectReference",
+    "LockError",
+    "MountedStorageError",
+    "MultipleUndoErrors",
+    "NotADatabase",
+    "POSError",
+    "POSKeyError",
+    "PackError",
+    "ReadConflictError",
+    "ReadOnlyError",
+    "ReadOnlyHistoryError",
+    "RedundantPackWarning",
+    "StateLoadError",
+    "StorageError",
+    "StorageLocked",
+    "StorageStopIteration",
+    "StorageSystemError",
+    "StorageTransactionError",
+    "TransactionError",
+    "TransactionFailedError",
+    "TransactionTooLargeError",
+    "UndoError",
+    "UnflaggedChangeError",
+    "UnpicklableError",
+    "Unsupported",
+    "VersionCommitError",
+    "VersionError",
+    "VersionLockError",
+]
+
+
+class _OutwardError(Exception):
+    """An error that stock ZODB knows, too."""
+
+    _outward: ClassVar[str | None] = "ZODB.interfaces"
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> "Self":
+        """Make an instance that stock's `except` clauses recognise, too."""
+        made: Self = super().__new__(_coexist.twin(cls), *args)
+        return made
+
+    def __init__(self, *args: Any) -> None:
+        # Not super(): in a class shared with stock that would be stock's turn.
+        Exception.__init__(self, *args)
+
+    def __str__(self) -> str:
+        return Exception.__str__(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _coexist.reduce(self)
+
+    def __setstate__(self, state: Mapping[str, Any] | None) -> None:
+        values = dict(state or {})
+        self.args = tuple(values.pop("args", ()))
+        self.__dict__.update(values)
+
+
+class POSError(_OutwardError):
+    """Base of everything that goes wrong with persistent objects."""
+
+    _outward: ClassVar[str | None] = "ZODB.POSException"
+
+
+def _about(
+    oid: Oid | None = None,
+    class_name: str | None = None,
+    database: str | None = None,
+    **tids: Tid | None,
+) -> list[str]:
+    """Return what a message says about the object concerned, piece by piece."""
+    parts = []
+    if oid:
+        parts.append(f"oid {oid_repr(oid)}")
+    if class_name:
+        parts.append(f"class {class_name}")
+    if database:
+        parts.append(f"database {database!r}")
+    for label, tid in tids.items():
+        if tid:
+            parts.append(f"{label.replace('_', ' ')} {readable_tid_repr(tid)}")
+    return parts
+
+
+def _with_details(message: str, parts: Sequence[str], advice: str = "") -> str:
+    details = f" ({', '.join(parts)})" if parts else ""
+    return f"{message}{details}{': ' + advice if advice else ''}"
+
+
+class POSKeyError(POSError, KeyError):
+    """There is no record of this object, or none at the time asked for."""
+
+    oid: Oid | None = None
+    database: str | None = None
+    tid: Tid | None = None
+
+    def __init__(
+        self,
+        oid: Oid | None = None,
+        *details: Any,
+        database: str | None = None,
+        tid: Tid | None = None,
+    ) -> None:
+        super().__init__(*(() if oid is None else (oid,)), *details)
+        self.oid = oid
+        self.database = database
+        self.tid = tid
+
+    def __str__(self) -> str:
+        key = oid_repr(self.args[0]) if self.args else "unknown object"
+        parts = _about(database=self.database, tid=self.tid)
+        parts += [str(detail) for detail in self.args[1:]]
+        return _with_details(key, parts)
+
+
+class ConflictError(POSError, transaction.interfaces.TransientError):
+    """Another transaction changed an object that this one changed, too.
+
+    Abort and run the transaction again; `transaction_manager.attempts()` and
+    `transaction_manager.run()` do both.
+
+    `oid`, `class_name`, `database` name the object, `serials` is the pair
+    (committed serial, serial that this transaction started from).  What stopped
+    conflict resolution, if anything, is the `__cause__`.
+    """
+
+    _message: ClassVar[str] = "database conflict error"
+
+    message: str = _message
+    oid: Oid | None = None
+    class_name: str | None = None
+    database: str | None = None
+    serials: tuple[Tid, Tid] | None = None
+
+    def __init__(
+        self,
+        message: str | None = None,
+        object: Any = None,
+        oid: Oid | None = None,
+        serials: tuple[Tid, Tid] | None = None,
+        data: bytes | None = None,
+        class_name: str | None = None,
+        database: str | None = None,
+    ) -> None:
+        super().__init__(*(() if message is None else (message,)))
+        self.message = self._message if message is None else message
+        if object is not None:
+            oid = object._p_oid if oid is None else oid
+            class_name = class_name or f"{type(object).__module__}.{type(object).__qualname__}"
+        if class_name is None and data:
+            class_name = ".".join(get_pickle_metadata(data)).strip(".") or None
+        self.oid = oid
+        self.class_name = class_name
+        self.database = database
+        self.serials = serials
+
+    def __str__(self) -> str:
+        parts = _about(self.oid, self.class_name, self.database)
+        if self.serials:
+            committed, seen = self.serials
+            parts += _about(
+                serial_this_txn_started_with=seen, serial_currently_committed=committed
+            )
+        return _with_details(self.message, parts, "abort and run the transaction again")
+
+    def get_oid(self) -> Oid | None:
+        """Return the oid of the object in conflict."""
+        return self.oid
+
+    def get_class_name(self) -> str | None:
+        """Return the full name of the class of the object in conflict."""
+        return self.class_name
+
+    def get_serials(self) -> tuple[Tid, Tid] | None:
+        """Return (committed serial, serial that this transaction started from)."""
+        return self.serials
+
+    def get_new_serial(self) -> Tid | None:
+        """Return the committed serial."""
+        return self.serials[0] if self.serials else None
+
+    def get_old_serial(self) -> Tid | None:
+        """Return the serial that this transaction started from."""
+        return self.serials[1] if self.serials else None
+
+
+class ReadConflictError(ConflictError):
+    """An object that was to stay unchanged (`readCurrent`) was changed meanwhile."""
+
+    _message = "database read conflict error"
+
+
+class BTreesConflictError(ConflictError):
+    """Two changes of one BTree (node) that can't be merged; `reason` says why.
+
+    `p1`, `p2`, `p3` are the positions reached in the old, the committed and the
+    new state.
+    """
+
+    msgs: ClassVar[list[str]] = [
+        "both split the bucket",
+        "both changed the value of a key, to different values",
+        "the committed change deleted a key whose value was changed",
+        "the new change deleted a key whose value was changed",
+        "both inserted or both deleted a key",
+        "both deleted a key",
+        "both inserted a key",
+        "a key was deleted that the other changed or deleted",
+        "a key was deleted that the other changed or deleted",
+        "both deleted a key",
+        "all keys were deleted, which leaves an empty bucket",
+        "both changed an internal node",
+        "one of them emptied the bucket",
+        "the first key was deleted, which changes the parent node",
+    ]
+
+    def __init__(self, p1: int, p2: int, p3: int, reason: int) -> None:
+        super().__init__()
+        self.p1 = p1
+        self.p2 = p2
+        self.p3 = p3
+        self.reason = reason
+
+    def __repr__(self) -> str:
+        return f"BTreesConflictError({self.p1}, {self.p2}, {self.p3}, {self.reason})"
+
+    def __str__(self) -> str:
+        known = 0 <= self.reason < len(self.msgs)
+        what = self.msgs[self.reason] if known else f"reason {self.reason}"
+        return f"BTrees conflict error at {self.p1}/{self.p2}/{self.p3}: {what}"
+
+
+class DanglingReferenceError(POSError, transaction.interfaces.TransactionError):
+    """`referer` was stored with a reference to `missing`, which doesn't exist."""
+
+    def __init__(self, referer: Oid, missing: Oid) -> None:
+        super().__init__(referer, missing)
+        self.referer = referer
+        self.missing = missing
+
+    def __str__(self) -> str:
+        return f"from {oid_repr(self.referer)} to {oid_repr(self.missing)}"
+
+
+class VersionError(POSError):
+    """Versions (branches of a database) don't exist any more."""
+
+
+class VersionCommitError(VersionError):
+    """Kept so that old imports work; never raised."""
+
+
+class VersionLockError(VersionError, transaction.interfaces.TransactionError):
+    """Kept so that old imports work; never raised."""
+
+
+class UndoError(POSError):
+    """The transaction can't be undone: `reason`, for the object `oid`."""
+
+    def __init__(self, reason: str | None = None, oid: Oid | None = None) -> None:
+        super().__init__(reason, oid)
+        self._reason = reason
+        self._oid = oid
+
+    @property
+    def reason(self) -> str | None:
+        """Why it can't be undone."""
+        return self._reason
+
+    @property
+    def oid(self) -> Oid | None:
+        """The object that keeps it from being undone."""
+        return self._oid
+
+    def __str__(self) -> str:
+        return _undo_message(self.oid, self.reason)
+
+
+class MultipleUndoErrors(UndoError):
+    """Several objects keep a transaction from being undone; see `errors`."""
+
+    def __init__(self, errs: Sequence[tuple[Oid | None, str]]) -> None:
+        oid, reason = errs[0]
+        UndoError.__init__(self, reason, oid)
+        self._errs = list(errs)
+        self.args = (self._errs,)
+
+    @property
+    def errors(self) -> list[tuple[Oid | None, str]]:
+        """What stands in the way, as pairs (oid, reason)."""
+        return self._errs
+
+    def __str__(self) -> str:
+        return "\n".join(_undo_message(oid, reason) for oid, reason in self.errors)
+
+
+def _undo_message(oid: Oid | None, reason: str | None) -> str:
+    of = f" {oid_repr(oid)}" if oid is not None else ""
+    return f"Undo error{of}" + (f": {reason}" if reason else "")
+
+
+class StorageError(POSError):
+    """Base of what goes wrong in a storage."""
+
+
+class StorageTransactionError(StorageError):
+    """A call that belongs to another transaction, or to none that is running."""
+
+
+class TransactionTooLargeError(StorageTransactionError):
+    """The transaction exceeds what the storage can hold."""
+
+
+class StorageSystemError(StorageError):
+    """The storage is inconsistent or can't work any more."""
+
+
+class MountedStorageError(StorageError):
+    """A mounted storage can't be reached."""
+
+
+class ReadOnlyError(StorageError):
+    """The storage or connection was opened for reading only."""
+
+
+class CommitOutcomeUnknown(StorageError):  # noqa: N818 - a state, not a mistake
+    """The disk failed between writing a commit and confirming it.
+
+    The transaction `tid` may or may not be there after recovery.  The storage
+    takes no more writes: close it, repair the cause, open it again (which
+    recovers it) and look.
+    """
+
+    def __init__(self, *args: Any, tid: Tid | None = None, path: str | None = None) -> None:
+        super().__init__(*args)
+        self.tid = tid
+        self.path = path
+
+    def __str__(self) -> str:
+        message = super().__str__() or "the disk failed while a commit was being confirmed"
+        parts = _about(tid=self.tid) + ([self.path] if self.path else [])
+        return _with_details(
+            message, parts, "close the storage and open it again to see whether it was committed"
+        )
+
+
+class StorageLocked(StorageError):  # noqa: N818 - a state, not a mistake
+    """Another process (`pid`, None if unknown) has the database at `path` open."""
+
+    _outward: ClassVar[str | None] = "zc.lockfile"
+    _outward_name: ClassVar[str] = "LockError"
+
+    def __init__(self, *args: Any, path: str | None = None, pid: int | None = None) -> None:
+        super().__init__(*args)
+        self.path = path
+        self.pid = pid
+
+    def __str__(self) -> str:
+        message = super().__str__()
+        if message:
+            return message
+        holder = f"process {self.pid}" if self.pid else "another process"
+        return (
+            f"{self.path} is locked by {holder}: stop it first, "
+            "or open the database with read_only=True"
+        )
+
+
+LockError = StorageLocked
+
+
+class FileStorageError(StorageError):
+    """Base of what goes wrong with a data file."""
+
+    _outward: ClassVar[str | None] = "ZODB.FileStorage.FileStorage"
+
+
+class PackError(FileStorageError):
+    """The data file can't be packed; it is as it was."""
+
+
+class RedundantPackWarning(PackError):
+    """The data file is already packed to this or a later time."""
+
+
+class FileStorageFormatError(FileStorageError):
+    """The file at `path` isn't in a format that can be read."""
+
+    def __init__(self, *args: Any, path: str | None = None) -> None:
+        super().__init__(*args)
+        self.path = path
+
+
+class NotADatabase(FileStorageFormatError):  # noqa: N818 - a state, not a mistake
+    """The file at `path` is something else than a database; it was left untouched."""
+
+    _outward: ClassVar[str | None] = None
+
+    def __str__(self) -> str:
+        return super().__str__() or (
+            f"{self.path} is no database file: it doesn't begin with FS21; it was left untouched"
+        )
+
+
+class CorruptedFileStorageError(FileStorageError, StorageSystemError):
+    """The data file is damaged."""
+
+    _outward: ClassVar[str | None] = "ZODB.FileStorage.FileStorage"
+
+
+class CorruptedTransactionError(CorruptedFileStorageError):
+    """A transaction in the data file is damaged."""
+
+
+class CorruptedError(CorruptedFileStorageError):
+    """The file at `path` is damaged at `position` (bytes from its start).
+
+    `expected` says what should be there, `found` what is.
+    """
+
+    _outward: ClassVar[str | None] = "ZODB.FileStorage.format"
+
+    def __init__(
+        self,
+        *args: Any,
+        path: str | None = None,
+        position: int | None = None,
+        expected: object = None,
+        found: object = None,
+    ) -> None:
+        super().__init__(*args)
+        self.path = path
+        self.position = position
+        self.expected = expected
+        self.found = found
+
+    def __str__(self) -> str:
+        parts = [self.path] if self.path else []
+        if self.position is not None:
+            parts.append(f"at position {self.position}")
+        if self.expected is not None:
+            parts.append(f"expected {self.expected}, found {self.found}")
+        return _with_details(super().__str__() or "the data file is damaged", parts)
+
+
+class CorruptedDataError(CorruptedError):
+    """The data record of `oid` at `pos` is damaged; `buf` is what was read."""
+
+    def __init__(
+        self,
+        oid: Oid | None = None,
+        buf: bytes | None = None,
+        pos: int | None = None,
+        *,
+        path: str | None = None,
+        expected: object = None,
+        found: object = None,
+    ) -> None:
+        super().__init__(path=path, position=pos, expected=expected, found=found)
+        self.oid = oid
+        self.buf = buf
+        self.pos = pos
+
+    def __str__(self) -> str:
+        about = f"damaged record of {oid_repr(self.oid)}" if self.oid else "damaged data record"
+        place = f" in {self.path}" if self.path else ""
+        at = f" at position {self.pos}" if self.pos is not None else ""
+        why = f": expected {self.expected}, found {self.found}" if self.expected is not None else ""
+        return about + place + at + why
+
+
+class FileStorageQuotaError(FileStorageError, StorageSystemError):
+    """The commit would make the data file larger than its quota allows."""
+
+
+class ExportError(POSError):
+    """The file isn't an export file, or it is damaged."""
+
+
+class Unsupported(POSError):  # noqa: N818 - ZODB's name
+    """The storage doesn't offer what was asked for."""
+
+
+class ReadOnlyHistoryError(POSError):
+    """A connection to a past state (`open(at=...)`) can't add or change objects."""
+
+
+class InvalidObjectReference(POSError):  # noqa: N818 - ZODB's name
+    """An object refers to one that it can't refer to.
+
+    `object` is the object that can't be stored or referred to, `databases` the
+    names of the members concerned.
+    """
+
+    def __init__(
+        self, message: str = "", object: Any = None, databases: Sequence[str] = ()
+    ) -> None:
+        super().__init__(message, *(() if object is None else (object,)))
+        self.message = message
+        self.object = object
+        self.databases = tuple(databases)
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class ConnectionStateError(POSError):
+    """The connection is closed, or still busy with a transaction."""
+
+
+class StateLoadError(POSError):
+    """The record of an object can't be made into its state.
+
+    `oid`, `class_name` and `database` name it; the `__cause__` is what went
+    wrong (an error in `__setstate__`, a damaged pickle, ...).
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        oid: Oid | None = None,
+        class_name: str | None = None,
+        database: str | None = None,
+    ) -> None:
+        super().__init__(*args)
+        self.oid = oid
+        self.class_name = class_name
+        self.database = database
+
+    def __str__(self) -> str:
+        message = super().__str__() or "can't load the state of an object"
+        return _with_details(message, _about(self.oid, self.class_name, self.database))
+
+
+class UnpicklableError(POSError, TypeError, pickle.PicklingError):
+    """Something in an object's state can't be stored; nothing of it was.
+
+    `oid`, `class_name` and `database` name the object, `path` leads to the
+    value (`.attribute['key'][3]`), `value_class` is the name of its class.  The
+    `__cause__` is what its pickling raised.
+    """
+
+    _outward: ClassVar[str | None] = None
+
+    def __init__(
+        self,
+        *args: Any,
+        oid: Oid | None = None,
+        class_name: str | None = None,
+        database: str | None = None,
+        path: str | None = None,
+        value_class: str | None = None,
+    ) -> None:
+        super().__init__(*args)
+        self.oid = oid
+        self.class_name = class_name
+        self.database = database
+        self.path = path
+        self.value_class = value_class
+
+    def __str__(self) -> str:
+        given = super().__str__()
+        if self.path is None:
+            message = given or "an object's state can't be pickled"
+        else:
+            of = f" of class {self.value_class}" if self.value_class else ""
+            message = f"{self.class_name or 'object'}{self.path}{of} can't be stored"
+            message += f": {given}" if given else ""
+        return _with_details(
+            message,
+            _about(self.oid, self.class_name, self.database),
+            "store something that can be pickled, or keep it in a _v_ attribute",
+        )
+
+
+class UnflaggedChangeError(POSError):
+    """A plain list, dict or set inside a persistent object changed unnoticed.
+
+    `changes` lists (oid, class name, attribute).  Set `_p_changed = True` on the
+    object after such a change, or use PersistentList and PersistentMapping.
+    """
+
+    _outward: ClassVar[str | None] = None
+
+    def __init__(self, changes: Sequence[tuple[Oid, str, str]], database: str = "") -> None:
+        super().__init__(list(changes), database)
+        self.changes = list(changes)
+        self.database = database
+
+    def __str__(self) -> str:
+        lines = [
+            f"{name}.{attribute} (oid {oid_repr(oid)})"
+            for oid, name, attribute in self.changes
+        ]
+        where = f" in database {self.database!r}" if self.database else ""
+        return (
+            f"changed without notice{where}: {', '.join(lines)}: set _p_changed = True on the "
+            "object after changing a plain list, dict or set in it, "
+            "or use PersistentList, PersistentMapping or a BTree"
+        )
+
+
+class BlobError(_OutwardError):
+    """A blob isn't in the state that the call needs."""
+
+
+class StorageStopIteration(_OutwardError, IndexError, StopIteration):  # noqa: N818 - ZODB's name
+    """The end of an iteration, whichever way it is driven."""

@@ -1,0 +1,44 @@
+"""Transaction ids as times.
+
+`TimeStamp` is `persistent`'s: eight bytes that hold a UTC time to well under
+a microsecond and sort by it.  The functions here go between it, seconds since
+the epoch and `datetime`.
+"""
+
+import datetime
+import time
+
+from persistent.timestamp import TimeStamp
+
+from perdure.ids import Tid
+
+__all__ = ["TimeStamp", "tid_after", "tid_at_datetime", "tid_at_time", "time_of_tid"]
+
+
+def tid_at_time(seconds: float) -> Tid:
+    """Return the tid of the moment *seconds* after the epoch (UTC)."""
+    fields = time.gmtime(seconds)
+    stamp = TimeStamp(*fields[:5], fields[5] + seconds % 1)
+    return Tid(stamp.raw())
+
+
+def tid_at_datetime(moment: datetime.datetime) -> Tid:
+    """Return the tid of *moment*; one without time zone is taken as UTC."""
+    if moment.tzinfo is not None:
+        moment = moment.astimezone(datetime.timezone.utc)
+    seconds = moment.second + moment.microsecond / 1_000_000
+    stamp = TimeStamp(moment.year, moment.month, moment.day, moment.hour, moment.minute, seconds)
+    return Tid(stamp.raw())
+
+
+def tid_after(previous: Tid | None) -> Tid:
+    """Return a tid for now that is later than *previous*, whatever the clock says."""
+    tid = tid_at_time(time.time())
+    if previous is None or tid > previous:
+        return tid
+    return Tid(TimeStamp(tid).laterThan(TimeStamp(previous)).raw())
+
+
+def time_of_tid(tid: Tid) -> float:
+    """Return the moment of *tid* in seconds since the epoch."""
+    return float(TimeStamp(tid).timeTime())

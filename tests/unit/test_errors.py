@@ -1,0 +1,122 @@
+"""The error classes: messages, pickles, and living beside stock ZODB."""
+
+import pickle
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+
+import pytest
+
+from perdure import errors
+from perdure.ids import Oid, Tid
+
+OID = Oid(b"\0" * 7 + b"\x2a")
+OLD = Tid(b"\x03\xe0" + b"\0" * 6)
+NEW = Tid(b"\x03\xe1" + b"\0" * 6)
+
+
+def test_conflict_error_names_object_class_database_and_both_serials() -> None:
+    error = errors.ConflictError(
+        oid=OID, class_name="shop.Order", serials=(NEW, OLD), database="main"
+    )
+    text = str(error)
+    assert "0x2a" in text
+    assert "shop.Order" in text
+    assert "'main'" in text
+    assert "0x03e0000000000000" in text
+    assert "0x03e1000000000000" in text
+    assert "again" in text
+    assert error.get_new_serial() == NEW
+    assert error.get_old_serial() == OLD
+
+
+def test_key_error_keeps_the_oid_as_its_argument() -> None:
+    error = errors.POSKeyError(OID)
+    assert error.args == (OID,)
+    assert str(error) == "0x2a"
+    assert isinstance(error, KeyError)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: errors.ConflictError(oid=OID, serials=(NEW, OLD)),
+        lambda: errors.POSKeyError(OID, database="main"),
+        lambda: errors.BTreesConflictError(1, 2, 3, 4),
+        lambda: errors.UndoError("changed since", OID),
+        lambda: errors.MultipleUndoErrors([(OID, "changed since")]),
+        lambda: errors.DanglingReferenceError(OID, OID),
+        lambda: errors.StorageLocked(path="Data.fs", pid=17),
+        lambda: errors.CorruptedDataError(OID, b"x", 4),
+        lambda: errors.UnpicklableError(oid=OID, path=".x", value_class="socket"),
+    ],
+)
+def test_errors_survive_pickling(
+    make: Callable[[], errors.POSError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for stock in ("ZODB.POSException", "zc.lockfile"):
+        monkeypatch.delitem(sys.modules, stock, raising=False)
+    error = make()
+    copy = pickle.loads(pickle.dumps(error))
+    assert str(copy) == str(error)
+    assert copy.args == error.args
+    assert type(copy) is type(error)
+
+
+def _run(program: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_stock_code_catches_errors_of_perdure() -> None:
+    pytest.importorskip("ZODB")
+    _run(
+        """
+        from perdure import errors
+        assert type(errors.ConflictError()) is errors.ConflictError
+        import pickle, ZODB.POSException as stock
+        for name in errors.__all__:
+            own, other = getattr(errors, name), getattr(stock, name, None)
+            if other is None or not issubclass(own, errors.POSError):
+                continue
+            arguments = {
+                "DanglingReferenceError": (b"1" * 8, b"2" * 8),
+                "BTreesConflictError": (1, 2, 3, 4),
+                "MultipleUndoErrors": ([(None, "why")],),
+            }.get(name, ())
+            error = own(*arguments)
+            assert isinstance(error, other), name
+            assert type(pickle.loads(pickle.dumps(error))) is other, name
+        assert isinstance(errors.CommitOutcomeUnknown(), stock.StorageError)
+        """
+    )
+
+
+def test_errors_of_stock_code_become_errors_of_perdure() -> None:
+    pytest.importorskip("ZODB")
+    _run(
+        """
+        import ZODB.POSException as stock
+        from perdure import _coexist, errors
+        class Mine(stock.ConflictError):
+            pass
+        for error, own in (
+            (stock.POSKeyError(b"0" * 8), errors.POSKeyError),
+            (stock.ConflictError(oid=b"0" * 8), errors.ConflictError),
+            (Mine(), errors.ConflictError),
+            (stock.UndoError("why"), errors.UndoError),
+        ):
+            kept = type(error)
+            assert _coexist.adopt(error) is error
+            assert isinstance(error, own) and isinstance(error, kept)
+            str(error), repr(error)
+        assert type(_coexist.adopt(ValueError("x"))) is ValueError
+        """
+    )
