@@ -1,0 +1,85 @@
+"""References from one record to others, read without making the objects.
+
+No class is imported and nothing that a record names is run.
+"""
+
+from typing import Any
+
+from perdure.ids import Oid
+from perdure.serialize.pickling import load_both
+
+
+class _Inert:
+    """Stands for whatever a record would make; nothing runs, everything is accepted."""
+
+    def __new__(cls, *_args: Any, **_keywords: Any) -> Any:
+        return object.__new__(cls)
+
+    def __init__(self, *_args: Any, **_keywords: Any) -> None:
+        pass
+
+    def __call__(self, *_args: Any, **_keywords: Any) -> "_Inert":
+        return _Inert()
+
+    def __setstate__(self, _state: Any) -> None:
+        pass
+
+    def __setitem__(self, _key: Any, _value: Any) -> None:
+        pass
+
+    def append(self, _value: Any) -> None:
+        """Accept an item of a list."""
+
+    def extend(self, _values: Any) -> None:
+        """Accept items of a list."""
+
+
+def oid_of(value: bytes | str) -> Oid:
+    """Return an oid from a reference; one written under Python 2 may come as ASCII text."""
+    return Oid(value.encode("ascii") if isinstance(value, str) else value)
+
+
+def references(data: bytes) -> list[Any]:
+    """Return the references in a record as they stand there, in order."""
+    found: list[Any] = []
+    names: dict[tuple[str, str], Any] = {}
+
+    def note(reference: Any) -> _Inert:
+        found.append(reference)
+        return _Inert()
+
+    def stand_in(module: str, name: str) -> Any:
+        key = (module, name)
+        if key not in names:
+            names[key] = type(name, (_Inert,), {"__module__": module})
+        return names[key]
+
+    load_both(data, stand_in, note)
+    return found
+
+
+def get_refs(a_pickle: bytes) -> list[tuple[Oid, Any]]:
+    """Return oid and class (None: not given) of the ordinary references in a record.
+
+    Weak references and references to other databases are left out. The class is a stand-in that
+    has the class's `__module__` and `__name__`, or a pair of names in old records.
+    """
+    result: list[tuple[Oid, Any]] = []
+    for reference in references(a_pickle):
+        if isinstance(reference, tuple):
+            oid, cls = reference
+            result.append((oid_of(oid), cls))
+        elif isinstance(reference, (bytes, str)):
+            result.append((oid_of(reference), None))
+    return result
+
+
+def referencesf(p: bytes, oids: list[Oid] | None = None) -> list[Oid]:
+    """Return the oids that a record refers to, added to *oids* if given.
+
+    Weak references and references to other databases are left out.
+    """
+    if oids is None:
+        oids = []
+    oids.extend(oid for oid, _ in get_refs(p))
+    return oids

@@ -1,0 +1,92 @@
+"""Finding what in an object's state can't be pickled."""
+
+import io
+import pickle
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+from persistent import Persistent
+from persistent.wref import WeakRef
+
+from perdure.errors import UnpicklableError
+from perdure.serialize.pickling import PROTOCOL
+
+_DEPTH_MAX: Final = 50
+"""How deep the search for the culprit goes."""
+
+_WHAT_PICKLE_RAISES: Final = (TypeError, AttributeError, pickle.PicklingError)
+
+
+class _TrialPickler(pickle.Pickler):
+    """Tries whether values can be pickled; persistent objects are taken to be all right."""
+
+    def persistent_id(self, obj: Any) -> Any:
+        if isinstance(obj, (Persistent, WeakRef)):
+            return "persistent"
+        if isinstance(obj, type) and isinstance(getattr(obj, "_p_oid", 0), (bytes, type(None))):
+            return "persistent"
+        return None
+
+
+@contextmanager
+def explained(obj: Any, state: Any) -> Iterator[None]:
+    """Turn what pickling *state* raises into an UnpicklableError that leads to the culprit."""
+    try:
+        yield
+    except UnpicklableError:
+        raise
+    except _WHAT_PICKLE_RAISES as error:
+        found = _culprit(state, 0)
+        if found is None:
+            # Pickling isn't what failed: the error is of the connection or the application.
+            raise
+        path, value = found
+        cls = type(obj)
+        raise UnpicklableError(
+            str(error),
+            oid=obj._p_oid,
+            class_name=f"{cls.__module__}.{cls.__qualname__}",
+            path=path,
+            value_class=f"{type(value).__module__}.{type(value).__qualname__}",
+        ) from error
+
+
+def _culprit(value: Any, depth: int) -> tuple[str, Any] | None:
+    """Return path and value of the innermost part that can't be pickled; None: all can."""
+    if _can_pickle(value):
+        return None
+    if depth < _DEPTH_MAX:
+        for step, part in _parts(value, top=depth == 0):
+            found = _culprit(part, depth + 1)
+            if found is not None:
+                path, culprit = found
+                return step + path, culprit
+    return "", value
+
+
+def _can_pickle(value: Any) -> bool:
+    try:
+        _TrialPickler(io.BytesIO(), PROTOCOL).dump(value)
+    except (*_WHAT_PICKLE_RAISES, RecursionError):
+        return False
+    return True
+
+
+def _parts(value: Any, *, top: bool) -> Iterator[tuple[str, Any]]:
+    """What *value* holds, with the path step to each; *top*: it is an object's state."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield (f".{key}" if top and isinstance(key, str) else f"[{key!r}]"), item
+        yield from (("<key>", key) for key in value)
+    elif top and isinstance(value, tuple) and len(value) == 2:
+        # The state of an object with slots: attributes, and slots.
+        for part in value:
+            yield from _parts(part, top=isinstance(part, Mapping))
+    elif isinstance(value, (list, tuple)):
+        yield from ((f"[{index}]", item) for index, item in enumerate(value))
+    elif isinstance(value, (set, frozenset)):
+        yield from (("<member>", item) for item in value)
+    elif not isinstance(value, type):
+        attributes = getattr(value, "__dict__", {})
+        yield from ((f".{name}", item) for name, item in attributes.items())

@@ -1,0 +1,113 @@
+"""From objects to records, by the standard `pickle`."""
+
+from collections.abc import Iterator
+from typing import Any, Protocol, cast
+
+from persistent import Persistent
+from persistent.wref import WeakRef, WeakRefMarker
+
+from perdure.ids import Oid
+from perdure.serialize.pickling import dump_both
+from perdure.serialize.unpicklable import explained
+
+_REFERABLE: tuple[Any, ...] = (Persistent, type, WeakRef)
+
+
+class WritingConnection(Protocol):
+    """What the writer asks of a connection."""
+
+    def _adopt(self, obj: Any) -> None:
+        """Give a new object its place: sets its `_p_oid` and `_p_jar`."""
+
+    def _foreign_reference(self, obj: Any) -> Any:
+        """Return the reference to write for an object of another connection."""
+
+    def _weak_database(self, jar: Any) -> str:
+        """Return the name of the member that *jar* is a connection to."""
+
+
+class ObjectWriter:
+    """Makes records of a connection's objects.
+
+    New objects that are met on the way are adopted by the connection and queued: `take_new()`
+    returns them, so that they can be stored next.
+    """
+
+    def __init__(self, connection: WritingConnection) -> None:
+        self._jar = connection
+        self._new: list[Any] = []
+
+    def serialize(self, obj: Any) -> bytes:
+        """Return the record of *obj*.
+
+        Raises UnpicklableError, which leads to the attribute, where something in the object's
+        state can't be pickled, and InvalidObjectReference where it refers to an object that this
+        database can't refer to.
+        """
+        description = describe(obj)
+        state = obj.__getstate__()
+        with explained(obj, state):
+            return dump_both(description, state, self.persistent_id)
+
+    def take_new(self) -> list[Any]:
+        """Return the new objects met since the last call, in the order they were met."""
+        taken, self._new = self._new, []
+        return taken
+
+    def __iter__(self) -> Iterator[Any]:
+        """Iterate over the new objects, the last met first, those that serialising adds too."""
+        while self._new:
+            yield self._new.pop()
+
+    def persistent_id(self, obj: Any) -> Any:
+        """Return the reference to write for *obj*; None if it is to be pickled in place."""
+        if not isinstance(obj, _REFERABLE):
+            return None
+        try:
+            oid = obj._p_oid
+        except AttributeError:
+            return None
+        if oid is WeakRefMarker:
+            return self._weak_reference(obj)
+        if not (oid is None or isinstance(oid, bytes)):
+            # A plain class whose instances are persistent shows their descriptor here.
+            return None
+        if oid is None:
+            oid = self._adopted(obj)
+        if obj._p_jar is not self._jar:
+            return self._jar._foreign_reference(obj)
+        return reference(oid, type(obj))
+
+    def _adopted(self, obj: Any) -> Oid:
+        self._jar._adopt(obj)
+        if obj._p_jar is self._jar:
+            self._new.append(obj)
+        return cast("Oid", obj._p_oid)
+
+    def _weak_reference(self, weak: WeakRef) -> Any:
+        if weak.oid is None:
+            target = weak()
+            weak.oid = self._adopted(target) if target._p_oid is None else target._p_oid
+            weak.dm = target._p_jar
+            weak.database_name = self._jar._weak_database(weak.dm)
+        if weak.dm is self._jar:
+            return ["w", (weak.oid,)]
+        return ["w", (weak.oid, weak.database_name)]
+
+
+def reference(oid: Oid, cls: type) -> Any:
+    """Return the reference to an object of the same database."""
+    # A class with __getnewargs__ needs arguments that may change: they are in the record only.
+    return oid if hasattr(cls, "__getnewargs__") else (oid, cls)
+
+
+def describe(obj: Any) -> Any:
+    """Return the class description of an object's record."""
+    # `__class__` may be a proxy's answer; the type is what has to be made again.
+    cls: Any = type(obj)
+    arguments = getattr(obj, "__getnewargs__", None)
+    if isinstance(getattr(cls, "_p_oid", 0), (bytes, type(None))) and cls.__module__:
+        # Instances of persistent classes name theirs, so that copies don't share it.
+        named = cls.__module__, cls.__name__
+        return named, None if arguments is None else arguments()
+    return cls if arguments is None else (cls, arguments())
