@@ -11,8 +11,10 @@ from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from typing import Any, ClassVar, Final, cast
 
 import persistent
+from zope.interface import implementer
 
 from perdure._names import process_name
+from perdure.interfaces import IBroken
 
 _MISSING: Final = object()
 
@@ -24,6 +26,7 @@ class BrokenModified(TypeError):  # noqa: N818 - the field's name
     """A broken object can't be changed: restore its class, or replace the object."""
 
 
+@implementer(IBroken)
 class Broken:
     """Base of the classes that stand in for missing ones."""
 

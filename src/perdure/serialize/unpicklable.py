@@ -15,6 +15,8 @@ from perdure.serialize.pickling import PROTOCOL
 _DEPTH_MAX: Final = 50
 """How deep the search for the culprit goes."""
 
+_PERSISTENT: tuple[Any, ...] = (Persistent, WeakRef)
+
 _WHAT_PICKLE_RAISES: Final = (TypeError, AttributeError, pickle.PicklingError)
 
 
@@ -22,7 +24,7 @@ class _TrialPickler(pickle.Pickler):
     """Tries whether values can be pickled; persistent objects are taken to be all right."""
 
     def persistent_id(self, obj: Any) -> Any:
-        if isinstance(obj, (Persistent, WeakRef)):
+        if isinstance(obj, _PERSISTENT):
             return "persistent"
         if isinstance(obj, type) and isinstance(getattr(obj, "_p_oid", 0), (bytes, type(None))):
             return "persistent"

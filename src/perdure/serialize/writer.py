@@ -68,7 +68,7 @@ class ObjectWriter:
         except AttributeError:
             return None
         if oid is WeakRefMarker:
-            return self._weak_reference(obj)
+            return self._weak_reference(obj) if isinstance(obj, WeakRef) else None
         if not (oid is None or isinstance(oid, bytes)):
             # A plain class whose instances are persistent shows their descriptor here.
             return None
