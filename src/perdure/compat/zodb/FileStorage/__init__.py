@@ -1,0 +1,1 @@
+"""The file storage and its parts."""

@@ -1,0 +1,61 @@
+"""ZODB's errors: those of `perdure.errors`, which go by this module's name outwardly."""
+
+from perdure._coexist import rebuild as _recon
+from perdure.compat._names import known_as
+from perdure.errors import (
+    BTreesConflictError,
+    ConflictError,
+    ConnectionStateError,
+    DanglingReferenceError,
+    ExportError,
+    InvalidObjectReference,
+    MountedStorageError,
+    MultipleUndoErrors,
+    POSError,
+    POSKeyError,
+    ReadConflictError,
+    ReadOnlyError,
+    ReadOnlyHistoryError,
+    StateLoadError,
+    StorageError,
+    StorageSystemError,
+    StorageTransactionError,
+    TransactionError,
+    TransactionFailedError,
+    TransactionTooLargeError,
+    UndoError,
+    Unsupported,
+    VersionCommitError,
+    VersionError,
+    VersionLockError,
+)
+
+_recon.__name__ = _recon.__qualname__ = "_recon"
+
+known_as(
+    __name__,
+    _recon,
+    BTreesConflictError,
+    ConflictError,
+    ConnectionStateError,
+    DanglingReferenceError,
+    ExportError,
+    InvalidObjectReference,
+    MountedStorageError,
+    MultipleUndoErrors,
+    POSError,
+    POSKeyError,
+    ReadConflictError,
+    ReadOnlyError,
+    ReadOnlyHistoryError,
+    StateLoadError,
+    StorageError,
+    StorageSystemError,
+    StorageTransactionError,
+    TransactionTooLargeError,
+    UndoError,
+    Unsupported,
+    VersionCommitError,
+    VersionError,
+    VersionLockError,
+)

@@ -1,0 +1,5 @@
+"""Time stamps, the meaning of transaction ids."""
+
+from persistent.timestamp import TimeStamp
+
+__all__ = ["TimeStamp"]

@@ -1,0 +1,5 @@
+"""Announces events."""
+
+from perdure.event import notify
+
+__all__ = ["notify"]

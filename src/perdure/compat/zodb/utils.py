@@ -1,0 +1,5 @@
+"""ZODB's helpers."""
+
+from persistent.timestamp import TimeStamp
+
+from perdure.utils import *
