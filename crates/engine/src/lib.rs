@@ -1,2 +1,30 @@
 //! Storage, index, recovery and commit: perdure without Python.
+//!
+//! [`Store`] is an open storage; [`Draft`] the transaction that is put together for it.
 #![forbid(unsafe_code)]
+
+mod commit;
+mod commit_lock;
+mod cursor;
+pub mod disk;
+mod draft;
+mod error;
+mod generation;
+mod history;
+mod index;
+mod open;
+mod publication;
+mod rebuild;
+mod saved_index;
+mod scan;
+mod store;
+
+pub use commit::{Conflict, Finished, Locked, Voted};
+pub use cursor::{DataRecord, Records, TransactionRecord, Transactions};
+pub use draft::{Basis, Draft, Metadata};
+pub use error::{Error, Result};
+pub use generation::{Found, Located, Patience};
+pub use history::HistoryEntry;
+pub use open::{Cut, Options};
+pub use publication::Published;
+pub use store::Store;

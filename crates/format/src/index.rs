@@ -15,7 +15,7 @@ pub const ENTRIES_PER_BLOCK: usize = (BLOCK_LEN - BLOCK_HEADER_LEN) / ENTRY_LEN;
 
 const BLOCK_HEADER_LEN: usize = 8;
 const ENTRY_LEN: usize = 16;
-const HEADER_LEN: usize = 76;
+const HEADER_LEN: usize = 52;
 
 /// The position of an object's current record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,8 +37,6 @@ pub struct IndexHeader {
     pub max_oid: Oid,
     /// How many entries follow.
     pub entries: u64,
-    /// How many of those stand for objects that exist.
-    pub objects: u64,
     /// A checksum of the beginning of the data file.
     pub head_checksum: u32,
     /// A checksum of the bytes before `end`.
@@ -51,11 +49,10 @@ impl IndexHeader {
     pub fn to_block(&self) -> Vec<u8> {
         let mut block = Vec::with_capacity(BLOCK_LEN);
         block.extend_from_slice(&MAGIC);
-        let numbers = [self.end, self.last_tid.0, self.max_oid.0, self.entries, self.objects];
+        let numbers = [self.end, self.last_tid.0, self.max_oid.0, self.entries];
         for number in numbers {
             block.extend_from_slice(&number.to_be_bytes());
         }
-        block.extend_from_slice(&[0; 16]);
         block.extend_from_slice(&self.head_checksum.to_be_bytes());
         block.extend_from_slice(&self.tail_checksum.to_be_bytes());
         let checksum = crc32c::crc32c(&block);
@@ -78,9 +75,8 @@ impl IndexHeader {
             last_tid: Tid(u64_at(block, 16)?),
             max_oid: Oid(u64_at(block, 24)?),
             entries: u64_at(block, 32)?,
-            objects: u64_at(block, 40)?,
-            head_checksum: u32_at(block, 64)?,
-            tail_checksum: u32_at(block, 68)?,
+            head_checksum: u32_at(block, 40)?,
+            tail_checksum: u32_at(block, 44)?,
         })
     }
 
@@ -182,7 +178,6 @@ mod tests {
             last_tid: Tid(2),
             max_oid: Oid(3),
             entries: 256,
-            objects: 255,
             head_checksum: 5,
             tail_checksum: 6,
         }

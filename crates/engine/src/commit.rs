@@ -1,0 +1,335 @@
+//! The two phases of a commit. See `docs/internals/commit.md` for the protocol's invariants.
+//!
+//! Each step consumes the one before: a [`Draft`] is locked and checked ([`Locked`]), written
+//! ([`Voted`]) and finished ([`Finished`]). Dropping a step aborts it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use perdure_format::file::{
+    RECORD_HEADER_LEN, RecordHeader, STATUS_OFFSET, Status, TRANSACTION_HEADER_LEN,
+    TransactionHeader,
+};
+use perdure_format::timestamp::next_tid;
+use perdure_format::{Oid, Tid};
+
+use crate::commit_lock::CommitGuard;
+use crate::draft::{Basis, Content, Draft};
+use crate::error::{Error, Result};
+use crate::publication::{Published, Ticket};
+use crate::store::Store;
+
+/// An object that another transaction changed since the draft's revision of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// The number of the draft's record.
+    pub record: usize,
+    /// The object.
+    pub oid: Oid,
+    /// The object's current revision.
+    pub committed: Tid,
+    /// The revision that the draft's record was made from.
+    pub seen: Tid,
+}
+
+/// A transaction that holds the commit lock and was checked for conflicts.
+#[derive(Debug)]
+pub struct Locked {
+    store: Arc<Store>,
+    draft: Draft,
+    guard: CommitGuard,
+    previous: Vec<u64>,
+    conflicts: Vec<Conflict>,
+}
+
+/// A transaction that stands in the file, not finished yet.
+#[derive(Debug)]
+pub struct Voted {
+    store: Arc<Store>,
+    guard: Option<CommitGuard>,
+    tid: Tid,
+    status: Status,
+    start: u64,
+    end: u64,
+    /// Oid and position of each record, and whether the object is new.
+    records: Vec<(Oid, u64, bool)>,
+}
+
+/// A finished transaction that is on its way to being durable and visible.
+#[derive(Debug)]
+pub struct Finished {
+    store: Arc<Store>,
+    ticket: Ticket,
+    tid: Tid,
+}
+
+impl Store {
+    /// Take the commit lock and check a draft for conflicts.
+    ///
+    /// Gives the draft back where another transaction held the lock for as long as `patience`.
+    ///
+    /// # Errors
+    /// Where the storage takes no writes, an object to be deleted does not exist, or an object
+    /// that the draft relies on has changed.
+    pub fn lock(
+        self: &Arc<Self>,
+        draft: Draft,
+        patience: Duration,
+    ) -> Result<std::result::Result<Locked, Draft>> {
+        self.check_writable()?;
+        let Some(guard) = self.commit_lock.acquire(patience) else {
+            return Ok(Err(draft));
+        };
+        self.check_writable()?;
+        for &(oid, seen) in &draft.reads {
+            let committed = self.newest_tid(oid)?.ok_or(Error::NoObject { oid })?;
+            if committed != seen {
+                return Err(Error::ReadConflict {
+                    oid,
+                    committed,
+                    seen,
+                });
+            }
+        }
+        let mut locked = Locked {
+            store: Arc::clone(self),
+            previous: Vec::with_capacity(draft.records.len()),
+            draft,
+            guard,
+            conflicts: Vec::new(),
+        };
+        locked.check()?;
+        Ok(Ok(locked))
+    }
+}
+
+impl Locked {
+    /// Find the previous record of each object, and the conflicts.
+    fn check(&mut self) -> Result<()> {
+        let generation = self.store.generation();
+        for (number, record) in self.draft.records.iter().enumerate() {
+            let previous = generation.position(record.oid)?;
+            self.previous.push(previous.unwrap_or(0));
+            let Basis::Revision(seen) = record.basis else {
+                continue;
+            };
+            let Some(position) = previous else {
+                if record.content == Content::Position(0) {
+                    return Err(Error::NoObject { oid: record.oid });
+                }
+                continue;
+            };
+            let committed = generation.header_at(position)?.tid;
+            if committed != seen {
+                let oid = record.oid;
+                self.conflicts.push(Conflict {
+                    record: number,
+                    oid,
+                    committed,
+                    seen,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The conflicts that are not resolved yet.
+    #[must_use]
+    pub fn conflicts(&self) -> &[Conflict] {
+        &self.conflicts
+    }
+
+    /// The data of the draft's record with this number.
+    #[must_use]
+    pub fn data(&self, record: usize) -> Option<&[u8]> {
+        self.draft.data(record)
+    }
+
+    /// Settle a conflict by other data, made from both revisions.
+    pub fn resolve(&mut self, record: usize, data: &[u8]) {
+        self.draft.replace(record, data);
+        self.conflicts.retain(|conflict| conflict.record != record);
+    }
+
+    /// The least id that the transaction can have at `now` (seconds since the epoch).
+    #[must_use]
+    pub fn least_tid(&self, now: f64) -> Tid {
+        self.draft
+            .tid
+            .unwrap_or_else(|| next_tid(now, self.store.last_voted_tid()))
+    }
+
+    /// Write the transaction, not finished, with an id that is not less than
+    /// [`Locked::least_tid`]. All conflicts have to be settled.
+    ///
+    /// # Errors
+    /// Where the file cannot be written; the file and the storage are then as before.
+    pub fn write(mut self, tid: Tid) -> Result<Voted> {
+        debug_assert!(
+            self.conflicts.is_empty(),
+            "a transaction with conflicts is written"
+        );
+        let last = self.store.last_voted_tid();
+        if tid <= last {
+            return Err(Error::TidNotLater { tid, last });
+        }
+        let start = self.store.end();
+        let (header, end) = self.header(tid, start)?;
+        if let Some(quota) = self.store.quota_bytes()
+            && end > quota
+        {
+            return Err(Error::QuotaExceeded { needed: end, quota });
+        }
+        let records = self.fill_in(tid, start, header.len());
+        let mut bytes = Vec::with_capacity(usize::try_from(end - start).unwrap_or(0));
+        bytes.extend_from_slice(&header.to_bytes());
+        let metadata = &self.draft.metadata;
+        for field in [&metadata.user, &metadata.description, &metadata.extension] {
+            bytes.extend_from_slice(field);
+        }
+        bytes.append(&mut self.draft.body);
+        bytes.extend_from_slice(&header.length.to_be_bytes());
+        debug_assert_eq!(
+            start + bytes.len() as u64,
+            end,
+            "the transaction's length is wrong"
+        );
+        self.store.write_tail(&bytes, start)?;
+        Ok(Voted {
+            store: self.store,
+            guard: Some(self.guard),
+            tid,
+            status: self.draft.status,
+            start,
+            end,
+            records,
+        })
+    }
+
+    /// The transaction's header, and where it ends.
+    fn header(&self, tid: Tid, start: u64) -> Result<(TransactionHeader, u64)> {
+        self.draft.metadata.check()?;
+        let len = |bytes: &Vec<u8>| u16::try_from(bytes.len()).unwrap_or(u16::MAX);
+        let metadata = &self.draft.metadata;
+        let mut header = TransactionHeader {
+            tid,
+            length: 0,
+            status: Status::Voted,
+            user_len: len(&metadata.user),
+            description_len: len(&metadata.description),
+            extension_len: len(&metadata.extension),
+        };
+        header.length = header.len() + self.draft.body.len() as u64;
+        Ok((header, start + header.length + 8))
+    }
+
+    /// Fill in the record headers; oid, position and newness of each record.
+    fn fill_in(&mut self, tid: Tid, start: u64, header_len: u64) -> Vec<(Oid, u64, bool)> {
+        let mut records = Vec::with_capacity(self.draft.records.len());
+        for (record, &previous) in self.draft.records.iter().zip(&self.previous) {
+            let header = RecordHeader {
+                oid: record.oid,
+                tid,
+                previous,
+                transaction: start,
+                data_len: match record.content {
+                    Content::Data(len) => len as u64,
+                    Content::Position(_) => 0,
+                },
+            };
+            let place = record.start..record.start + RECORD_HEADER_LEN;
+            if let Some(slot) = self.draft.body.get_mut(place) {
+                slot.copy_from_slice(&header.to_bytes());
+            }
+            let position = start + header_len + record.start as u64;
+            records.push((record.oid, position, previous == 0));
+        }
+        records
+    }
+}
+
+impl Voted {
+    /// The transaction's id.
+    #[must_use]
+    pub fn tid(&self) -> Tid {
+        self.tid
+    }
+
+    /// Commit: write the status, let the next transaction vote.
+    ///
+    /// With `held`, the transaction becomes visible only after [`Finished::release`].
+    ///
+    /// # Errors
+    /// [`Error::OutcomeUnknown`] where the status cannot be written.
+    pub fn finish(mut self, held: bool) -> Result<Finished> {
+        let store = Arc::clone(&self.store);
+        store.write_status(self.start + STATUS_OFFSET, self.status.to_byte(), self.tid)?;
+        let generation = store.generation();
+        let mut oids = Vec::with_capacity(self.records.len());
+        for &(oid, position, is_new) in &self.records {
+            generation.index.insert(oid, position, is_new);
+            oids.push(oid);
+        }
+        store.advance(self.end, self.tid, &oids);
+        let published = Published {
+            tid: self.tid,
+            oids: oids.into(),
+        };
+        let ticket = store.publication.enter(published, self.end, held);
+        // Nothing is left to undo: dropping the guard lets the next one vote.
+        self.guard = None;
+        Ok(Finished {
+            ticket,
+            tid: self.tid,
+            store,
+        })
+    }
+}
+
+impl Drop for Voted {
+    fn drop(&mut self) {
+        if self.guard.is_some() {
+            self.store.cut_tail(self.start);
+        }
+    }
+}
+
+impl Finished {
+    /// The transaction's id.
+    #[must_use]
+    pub fn tid(&self) -> Tid {
+        self.tid
+    }
+
+    /// Wait until the transaction is on the device.
+    ///
+    /// # Errors
+    /// [`Error::OutcomeUnknown`] where the sync failed.
+    pub fn wait_durable(&self) -> Result<()> {
+        let file = Arc::clone(&self.store.generation().file);
+        self.store
+            .publication
+            .wait_durable(self.ticket, || file.sync())
+            .map_err(|reason| Error::OutcomeUnknown {
+                tid: self.tid,
+                path: self.store.path().to_owned(),
+                reason,
+            })
+    }
+
+    /// Wait until everything before the transaction is visible.
+    pub fn wait_turn(&self) {
+        self.store.publication.wait_turn(self.ticket);
+    }
+
+    /// Let the transaction become visible, and wait until it is.
+    pub fn release(&self) {
+        self.store.publication.release(self.ticket);
+    }
+}
+
+/// Is this the header of a transaction's first bytes?
+const _: () = assert!(
+    STATUS_OFFSET < TRANSACTION_HEADER_LEN as u64,
+    "the status is in the header"
+);

@@ -1,0 +1,305 @@
+//! Walking over the transactions of a data file and their records.
+
+use std::sync::Arc;
+
+use perdure_format::file::{
+    FIRST_TRANSACTION, RecordHeader, Status, TRAILER_LEN, TRANSACTION_HEADER_LEN, TransactionHeader,
+};
+use perdure_format::{Oid, Tid};
+
+use crate::disk::read_exact_at;
+use crate::error::{Error, Result};
+use crate::generation::Generation;
+
+/// A transaction as the file has it.
+#[derive(Clone, Debug)]
+pub struct TransactionRecord {
+    /// Where it begins.
+    pub position: u64,
+    /// Its header.
+    pub header: TransactionHeader,
+    strings: Vec<u8>,
+}
+
+impl TransactionRecord {
+    fn strings(&self) -> (&[u8], &[u8], &[u8]) {
+        let user_end = usize::from(self.header.user_len);
+        let description_end = user_end + usize::from(self.header.description_len);
+        (
+            self.strings.get(..user_end).unwrap_or_default(),
+            self.strings
+                .get(user_end..description_end)
+                .unwrap_or_default(),
+            self.strings.get(description_end..).unwrap_or_default(),
+        )
+    }
+
+    /// The user name.
+    #[must_use]
+    pub fn user(&self) -> &[u8] {
+        self.strings().0
+    }
+
+    /// The description.
+    #[must_use]
+    pub fn description(&self) -> &[u8] {
+        self.strings().1
+    }
+
+    /// The pickled extension, empty for none.
+    #[must_use]
+    pub fn extension(&self) -> &[u8] {
+        self.strings().2
+    }
+
+    /// Where the next transaction begins.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        self.position + self.header.length + TRAILER_LEN
+    }
+}
+
+/// A record of a transaction.
+#[derive(Clone, Debug)]
+pub struct DataRecord {
+    /// Where it begins.
+    pub position: u64,
+    /// Its header.
+    pub header: RecordHeader,
+    /// Its data; none where it says that the object does not exist.
+    pub data: Option<Vec<u8>>,
+    /// The transaction that wrote the data, where it was an earlier one.
+    pub data_tid: Option<Tid>,
+}
+
+/// Walks over transactions from a position to an end that were fixed when it was made.
+#[derive(Clone, Debug)]
+pub struct Transactions {
+    generation: Arc<Generation>,
+    position: u64,
+    end: u64,
+    stop: Tid,
+}
+
+impl Transactions {
+    pub(crate) fn new(generation: Arc<Generation>, end: u64) -> Self {
+        Self {
+            generation,
+            position: FIRST_TRANSACTION,
+            end,
+            stop: Tid::MAX,
+        }
+    }
+
+    /// Begin with the first transaction at or after `start`, end with the last at or before `stop`.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn between(mut self, start: Tid, stop: Tid) -> Result<Self> {
+        self.stop = stop;
+        if start > Tid::ZERO {
+            self.position = self.find(start)?;
+        }
+        Ok(self)
+    }
+
+    /// The next transaction that is part of the database.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn advance(&mut self) -> Result<Option<TransactionRecord>> {
+        while self.position < self.end {
+            let (header, mut bytes) = self.generation.transaction_at(self.position)?;
+            if header.tid > self.stop || header.status == Status::Voted {
+                break;
+            }
+            let position = self.position;
+            self.position = position
+                .checked_add(header.length)
+                .and_then(|end| end.checked_add(TRAILER_LEN))
+                .ok_or_else(|| {
+                    self.generation
+                        .corrupted(position, "a transaction without end")
+                })?;
+            if header.status != Status::Skipped {
+                bytes.drain(..TRANSACTION_HEADER_LEN);
+                return Ok(Some(TransactionRecord {
+                    position,
+                    header,
+                    strings: bytes,
+                }));
+            }
+        }
+        self.position = self.end;
+        Ok(None)
+    }
+
+    /// The records of one of the transactions.
+    #[must_use]
+    pub fn records_of(&self, transaction: &TransactionRecord) -> Records {
+        Records {
+            generation: Arc::clone(&self.generation),
+            transaction: transaction.position,
+            position: transaction.position + transaction.header.len(),
+            end: transaction.position + transaction.header.length,
+            buffer: Vec::new(),
+        }
+    }
+
+    /// Where the next transaction begins.
+    pub(crate) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// The transaction that ends at a position; none where that is the file's beginning.
+    pub(crate) fn ending_at(&self, end: u64) -> Result<Option<TransactionRecord>> {
+        if end <= FIRST_TRANSACTION {
+            return Ok(None);
+        }
+        self.transaction_before(end)
+            .and_then(|position| self.at(position))
+            .map(Some)
+    }
+
+    /// The transaction at a position.
+    pub(crate) fn at(&self, position: u64) -> Result<TransactionRecord> {
+        let (header, mut bytes) = self.generation.transaction_at(position)?;
+        bytes.drain(..TRANSACTION_HEADER_LEN);
+        Ok(TransactionRecord {
+            position,
+            header,
+            strings: bytes,
+        })
+    }
+
+    /// The position of the first transaction at or after `start`, looked for from both ends.
+    fn find(&self, start: Tid) -> Result<u64> {
+        let (mut front, mut back) = (self.position, self.end);
+        while front < back {
+            let (header, _) = self.generation.transaction_at(front)?;
+            if header.tid >= start {
+                return Ok(front);
+            }
+            front += header.length + TRAILER_LEN;
+            if front >= back {
+                break;
+            }
+            let before = self.transaction_before(back)?;
+            if self.generation.transaction_at(before)?.0.tid < start {
+                return Ok(back);
+            }
+            back = before;
+        }
+        Ok(back)
+    }
+
+    /// The position of the transaction that ends at `end`.
+    fn transaction_before(&self, end: u64) -> Result<u64> {
+        let mut length = [0; 8];
+        let at = end - TRAILER_LEN;
+        read_exact_at(self.generation.file.as_ref(), &mut length, at)
+            .map_err(|source| Error::io("reading", &self.generation.path, source))?;
+        at.checked_sub(u64::from_be_bytes(length))
+            .filter(|position| *position >= FIRST_TRANSACTION)
+            .ok_or_else(|| {
+                self.generation
+                    .corrupted(at, "expected the length of a transaction")
+            })
+    }
+}
+
+/// Walks over the records of one transaction.
+#[derive(Debug)]
+pub struct Records {
+    generation: Arc<Generation>,
+    transaction: u64,
+    position: u64,
+    end: u64,
+    buffer: Vec<u8>,
+}
+
+impl Records {
+    /// The next record with its data.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn advance(&mut self) -> Result<Option<DataRecord>> {
+        let position = self.position;
+        let Some(header) = self.advance_header()? else {
+            return Ok(None);
+        };
+        let (data, data_tid) = self.generation.data_at(position, &mut self.buffer)?;
+        Ok(Some(DataRecord {
+            position,
+            header,
+            data,
+            data_tid,
+        }))
+    }
+
+    /// The header of the next record, without its data.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn advance_header(&mut self) -> Result<Option<RecordHeader>> {
+        if self.position >= self.end {
+            return Ok(None);
+        }
+        let position = self.position;
+        let header = self.generation.header_at(position)?;
+        let room = self.end - position;
+        if header.transaction != self.transaction || header.record_len() > room {
+            let problem = "expected a record of the transaction before it";
+            return Err(self.generation.corrupted(position, problem));
+        }
+        self.position += header.record_len();
+        Ok(Some(header))
+    }
+}
+
+impl Generation {
+    /// The data of the record at `position`, and the transaction that wrote them if an earlier one.
+    pub(crate) fn data_at(
+        &self,
+        position: u64,
+        buffer: &mut Vec<u8>,
+    ) -> Result<(Option<Vec<u8>>, Option<Tid>)> {
+        let (mut at, mut header) = (position, self.header_at(position)?);
+        let oid: Oid = header.oid;
+        while header.data_len == 0 {
+            let mut pointer = [0; 8];
+            let place = at + perdure_format::file::RECORD_HEADER_LEN as u64;
+            read_exact_at(self.file.as_ref(), &mut pointer, place)
+                .map_err(|source| Error::io("reading", &self.path, source))?;
+            let target = u64::from_be_bytes(pointer);
+            if target == 0 {
+                return Ok((None, None));
+            }
+            if target >= at {
+                let problem = format!("expected its data before it, not at {target}");
+                return Err(self.corrupted(at, problem));
+            }
+            at = target;
+            header = self.header_at(at)?;
+            if header.oid != oid {
+                return Err(self.corrupted(at, format!("expected data of {oid}")));
+            }
+        }
+        let len = usize::try_from(header.data_len).unwrap_or(usize::MAX);
+        let room = self
+            .file
+            .len()
+            .map_err(|source| Error::io("reading", &self.path, source))?;
+        if header.data_len > room {
+            return Err(self.corrupted(at, format!("a record of {len} bytes ends beyond the file")));
+        }
+        buffer.resize(len, 0);
+        let place = at + perdure_format::file::RECORD_HEADER_LEN as u64;
+        read_exact_at(self.file.as_ref(), buffer, place)
+            .map_err(|_| self.corrupted(at, "the record is cut off"))?;
+        Ok((
+            Some(std::mem::take(buffer)),
+            (at != position).then_some(header.tid),
+        ))
+    }
+}

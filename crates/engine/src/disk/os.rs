@@ -1,0 +1,114 @@
+//! The operating system's files.
+
+use std::fs;
+use std::io::{self, IoSliceMut};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
+
+use super::{Access, Disk, File};
+
+/// The operating system's file system.
+#[derive(Debug, Default)]
+pub struct OsDisk;
+
+#[derive(Debug)]
+struct OsFile(fs::File);
+
+impl Disk for OsDisk {
+    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn File>> {
+        let mut options = fs::OpenOptions::new();
+        options
+            .read(true)
+            .write(access != Access::Read)
+            .create_new(access == Access::Create);
+        // What a database holds is its owner's and group's business.
+        options.mode(0o660);
+        Ok(Arc::new(OsFile(options.open(path)?)))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        path.try_exists()
+    }
+
+    fn sync_directory_of(&self, path: &Path) -> io::Result<()> {
+        let directory = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        fs::File::open(directory)?.sync_all()
+    }
+}
+
+impl File for OsFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        fill(buffer, offset, |rest, at| match self.0.read_at(rest, at) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
+            other => other.map(Some),
+        })
+    }
+
+    fn read_at_once(&self, buffer: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
+        loop {
+            let into = &mut [IoSliceMut::new(buffer)];
+            return match preadv2(&self.0, into, offset, ReadWriteFlags::NOWAIT) {
+                Ok(read) => Ok(Some(read)),
+                Err(Errno::INTR) => continue,
+                // Not in the page cache, or a file system that cannot tell.
+                Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(None),
+                Err(error) => Err(error.into()),
+            };
+        }
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_all_at(bytes, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.0.metadata().map(|metadata| metadata.len())
+    }
+
+    fn truncate(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn try_lock(&self) -> io::Result<bool> {
+        match self.0.try_lock() {
+            Ok(()) => Ok(true),
+            Err(fs::TryLockError::WouldBlock) => Ok(false),
+            Err(fs::TryLockError::Error(error)) => Err(error),
+        }
+    }
+}
+
+/// Call `read` until the buffer is full or the file ends.
+fn fill(
+    buffer: &mut [u8],
+    offset: u64,
+    read: impl Fn(&mut [u8], u64) -> io::Result<Option<usize>>,
+) -> io::Result<usize> {
+    let mut done = 0;
+    while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
+        match read(rest, offset + done as u64)? {
+            Some(0) => break,
+            Some(count) => done += count,
+            None => {}
+        }
+    }
+    Ok(done)
+}

@@ -1,0 +1,153 @@
+//! What can go wrong in the engine, with the data of what went wrong.
+
+use std::io;
+use std::path::PathBuf;
+
+use perdure_format::{Oid, Tid};
+
+/// The result of an engine call.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What went wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The operating system refused.
+    #[error("{action} {}: {source}", path.display())]
+    Io {
+        /// What was attempted: "reading", "writing", …
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The file is not a database.
+    #[error(
+        "{} is not a perdure or ZODB database: it begins with {found:02x?} instead of \"FS30\" or \
+         \"FS21\"; it was left as it is",
+        path.display()
+    )]
+    NotADatabase {
+        /// The file.
+        path: PathBuf,
+        /// The bytes that it begins with.
+        found: Vec<u8>,
+    },
+    /// The file is damaged before its end.
+    #[error(
+        "{} is damaged at position {position}: {problem}; recover what is whole into a new file, \
+         or restore a backup",
+        path.display()
+    )]
+    Corrupted {
+        /// The file.
+        path: PathBuf,
+        /// Where.
+        position: u64,
+        /// What was found there, and what was expected.
+        problem: String,
+    },
+    /// Another process, or another storage of this one, writes to the file.
+    #[error(
+        "{} is locked by {}: one writer at a time; close it there, or open it read-only here",
+        path.display(),
+        holder.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
+    )]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+        /// The process that the lock file names.
+        holder: Option<u32>,
+    },
+    /// There is no such object.
+    #[error("no object {oid}")]
+    NoObject {
+        /// The object.
+        oid: Oid,
+    },
+    /// There is no such revision.
+    #[error("no revision {tid} of object {oid}")]
+    NoRevision {
+        /// The object.
+        oid: Oid,
+        /// The revision.
+        tid: Tid,
+    },
+    /// An object that was to be read unchanged has changed.
+    #[error("object {oid} was read at {seen} and has been changed by {committed}")]
+    ReadConflict {
+        /// The object.
+        oid: Oid,
+        /// Its current revision.
+        committed: Tid,
+        /// The revision that the transaction relied on.
+        seen: Tid,
+    },
+    /// The storage cannot be written to.
+    #[error("the storage is read-only")]
+    ReadOnly,
+    /// The storage was closed.
+    #[error("the storage is closed")]
+    Closed,
+    /// The file would grow beyond its quota.
+    #[error("the transaction would make the file {needed} bytes long; the quota is {quota}")]
+    QuotaExceeded {
+        /// The length that the file would have.
+        needed: u64,
+        /// The length that it may have.
+        quota: u64,
+    },
+    /// An earlier sync failed: what is on the device is unknown.
+    #[error(
+        "{} takes no more writes since a write or sync of it failed ({reason}); close and reopen it, \
+         which recovers what is on the device",
+        path.display()
+    )]
+    Poisoned {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        reason: String,
+    },
+    /// The transaction was finished, but whether it is on the device is unknown.
+    #[error(
+        "the outcome of transaction {tid} is unknown: writing {} failed ({reason}); close and \
+         reopen the storage and look whether the transaction is there",
+        path.display()
+    )]
+    OutcomeUnknown {
+        /// The transaction.
+        tid: Tid,
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        reason: String,
+    },
+    /// A transaction's id is not later than the last one.
+    #[error("transaction {tid} is not later than the last one, {last}")]
+    TidNotLater {
+        /// The id asked for.
+        tid: Tid,
+        /// The last transaction.
+        last: Tid,
+    },
+    /// A user name, description or extension is longer than the format can hold.
+    #[error("the transaction's {field} has {len} bytes; at most 65535 can be stored")]
+    MetadataTooLong {
+        /// Which.
+        field: &'static str,
+        /// Its length.
+        len: usize,
+    },
+}
+
+impl Error {
+    /// An error of the operating system on a file.
+    pub fn io(action: &'static str, path: &std::path::Path, source: io::Error) -> Self {
+        Self::Io {
+            action,
+            path: path.to_owned(),
+            source,
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Where every object's current record stands: a saved base, and what came since.
+//!
+//! Lookups take no lock. The base is a file of checksummed blocks that are fetched when first
+//! needed, so an open costs the same whatever the number of objects; what was committed since is
+//! kept in memory.
+
+mod base;
+mod delta;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwapOption;
+use perdure_format::Oid;
+use perdure_format::index::Entry;
+
+pub(crate) use base::{Base, Damaged, write_index};
+use delta::Delta;
+
+/// The positions of all current records of one data file.
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    base: ArcSwapOption<Base>,
+    delta: Delta,
+    objects: AtomicU64,
+}
+
+impl Index {
+    /// An index over a saved base.
+    pub(crate) fn over(base: Base) -> Self {
+        let objects = AtomicU64::new(base.header().entries);
+        Self {
+            base: ArcSwapOption::from_pointee(base),
+            delta: Delta::default(),
+            objects,
+        }
+    }
+
+    /// How many objects have a record.
+    pub(crate) fn len(&self) -> u64 {
+        self.objects.load(Ordering::Relaxed)
+    }
+
+    /// The position of an object's newest record.
+    pub(crate) fn get(&self, oid: Oid) -> Result<Option<u64>, Damaged> {
+        match self.delta.get(oid) {
+            Some(position) => Ok(Some(position)),
+            None => match self.base.load().as_deref() {
+                Some(base) => base.get(oid),
+                None => Ok(None),
+            },
+        }
+    }
+
+    /// The first entry at or after an oid.
+    pub(crate) fn at_or_after(&self, oid: Oid) -> Result<Option<Entry>, Damaged> {
+        let newer = self.delta.at_or_after(oid);
+        let older = match self.base.load().as_deref() {
+            Some(base) => base.at_or_after(oid)?,
+            None => None,
+        };
+        Ok(match (newer, older) {
+            (Some(newer), Some(older)) if older.oid < newer.oid => Some(older),
+            (None, older) => older,
+            (newer, _) => newer,
+        })
+    }
+
+    /// Note an object's newest record; `is_new` where it had none before.
+    pub(crate) fn insert(&self, oid: Oid, position: u64, is_new: bool) {
+        self.delta.insert(oid, position);
+        if is_new {
+            self.objects.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Put a rebuilt base in place of a damaged one.
+    pub(crate) fn replace_base(&self, base: Base) {
+        self.base.store(Some(Arc::new(base)));
+    }
+
+    /// How much of the data file the base covers.
+    pub(crate) fn base_end(&self) -> Option<u64> {
+        self.base.load().as_deref().map(|base| base.header().end)
+    }
+
+    /// All entries in the order of their oids.
+    pub(crate) fn entries(&self) -> Entries<'_> {
+        Entries {
+            index: self,
+            next: Some(Oid::ZERO),
+        }
+    }
+}
+
+/// The entries of an index in the order of their oids.
+pub(crate) struct Entries<'a> {
+    index: &'a Index,
+    next: Option<Oid>,
+}
+
+impl Iterator for Entries<'_> {
+    type Item = Result<Entry, Damaged>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self.index.at_or_after(self.next?) {
+            Ok(Some(entry)) => {
+                self.next = entry.oid.0.checked_add(1).map(Oid);
+                Some(Ok(entry))
+            }
+            Ok(None) => None,
+            Err(damaged) => {
+                self.next = None;
+                Some(Err(damaged))
+            }
+        }
+    }
+}

@@ -1,0 +1,359 @@
+//! Opening a data file: locking, recovery, and the index.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use perdure_format::file::{FIRST_TRANSACTION, MAGIC, RecordHeader, is_magic};
+use perdure_format::{Oid, Tid};
+
+use crate::disk::{Access, Disk, File};
+use crate::error::{Error, Result};
+use crate::generation::Generation;
+use crate::index::Index;
+use crate::rebuild::Entries;
+use crate::saved_index::{self, with_suffix};
+use crate::scan::{self, Range, Scanned, Stop, Visitor};
+
+/// How a storage is opened.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Begin with an empty database, even where there is one.
+    pub create: bool,
+    /// Open for reading only: no lock is taken and nothing is written.
+    pub read_only: bool,
+    /// See only transactions before this one.
+    pub stop: Option<Tid>,
+    /// The greatest length, in bytes, that the data file may grow to.
+    pub quota_bytes: Option<u64>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            create: false,
+            read_only: false,
+            stop: None,
+            quota_bytes: None,
+        }
+    }
+}
+
+/// What was cut off the end of a file at open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// Where the file ends now.
+    pub position: u64,
+    /// How many bytes were cut off.
+    pub len: u64,
+    /// The file that keeps them.
+    pub kept_in: PathBuf,
+    /// Why they are no part of the database.
+    pub reason: String,
+}
+
+/// An opened data file.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) generation: Generation,
+    pub(crate) lock: Option<Arc<dyn File>>,
+    pub(crate) end: u64,
+    pub(crate) last_tid: Tid,
+    pub(crate) max_oid: Oid,
+    pub(crate) cut: Option<Cut>,
+    pub(crate) index_is_saved: bool,
+}
+
+/// Open or create the data file at `path`.
+pub(crate) fn open(disk: &dyn Disk, path: &Path, options: &Options) -> Result<Opened> {
+    let lock = if options.read_only {
+        None
+    } else {
+        Some(take_lock(disk, path)?)
+    };
+    let file = open_file(disk, path, options)?;
+    check_magic(&file, path, options.read_only)?;
+    let mut opened = index_of(disk, path, file)?;
+    opened.lock = lock;
+    if let Some(stop) = opened.stop.take() {
+        opened.cut = handle_tail(disk, path, &opened, stop, options.read_only)?;
+    }
+    if !options.read_only && !opened.index_is_saved {
+        // The index only saves time: a disk that has no room for it is no reason not to open.
+        let upto = (opened.end, opened.last_tid);
+        if saved_index::save(disk, &opened.generation, upto, opened.max_oid).is_ok() {
+            opened.index_is_saved = true;
+            if let Some(base) = saved_index::reopen(disk, path, &opened.generation.file) {
+                opened.generation.index.replace_base(base);
+            }
+        }
+    }
+    Ok(opened.into())
+}
+
+/// Take the lock that stock ZODB takes too.
+fn take_lock(disk: &dyn Disk, path: &Path) -> Result<Arc<dyn File>> {
+    let lock_path = with_suffix(path, ".lock");
+    let error = |source| Error::io("locking", &lock_path, source);
+    let file = match disk.open(&lock_path, Access::Write) {
+        Err(missing) if missing.kind() == io::ErrorKind::NotFound => {
+            match disk.open(&lock_path, Access::Create) {
+                Err(raced) if raced.kind() == io::ErrorKind::AlreadyExists => {
+                    disk.open(&lock_path, Access::Write)
+                }
+                other => other,
+            }
+        }
+        other => other,
+    }
+    .map_err(error)?;
+    if !file.try_lock().map_err(error)? {
+        let mut text = [0; 32];
+        let read = file.read_at(&mut text, 0).unwrap_or(0);
+        let holder = text
+            .get(..read)
+            .and_then(|text| std::str::from_utf8(text).ok());
+        let holder = holder.and_then(|text| text.trim().parse().ok());
+        return Err(Error::Locked {
+            path: path.to_owned(),
+            holder,
+        });
+    }
+    file.truncate(0).map_err(error)?;
+    file.write_at(format!(" {}\n", std::process::id()).as_bytes(), 0)
+        .map_err(error)?;
+    Ok(file)
+}
+
+fn open_file(disk: &dyn Disk, path: &Path, options: &Options) -> Result<Arc<dyn File>> {
+    let error = |source| Error::io("opening", path, source);
+    let access = if options.read_only {
+        Access::Read
+    } else {
+        Access::Write
+    };
+    if options.create && disk.exists(path).map_err(error)? {
+        disk.remove(path).map_err(error)?;
+    }
+    match disk.open(path, access) {
+        Err(missing) if missing.kind() == io::ErrorKind::NotFound && !options.read_only => {
+            disk.open(path, Access::Create).map_err(error)
+        }
+        other => other.map_err(error),
+    }
+}
+
+/// Refuse what is no data file; begin one where the file is empty.
+fn check_magic(file: &Arc<dyn File>, path: &Path, read_only: bool) -> Result<()> {
+    let mut found = [0; MAGIC.len()];
+    let read = file
+        .read_at(&mut found, 0)
+        .map_err(|e| Error::io("reading", path, e))?;
+    let found = found.get(..read).unwrap_or_default();
+    if read == 0 && !read_only {
+        // Not synced: until the first commit is, there is nothing to lose.
+        return file
+            .write_at(&MAGIC, 0)
+            .map_err(|source| Error::io("writing", path, source));
+    }
+    if read == 0 || is_magic(found) {
+        return Ok(());
+    }
+    Err(Error::NotADatabase {
+        path: path.to_owned(),
+        found: found.to_vec(),
+    })
+}
+
+/// An indexed file whose tail has not been judged yet.
+struct Indexed {
+    generation: Generation,
+    lock: Option<Arc<dyn File>>,
+    end: u64,
+    last_tid: Tid,
+    max_oid: Oid,
+    cut: Option<Cut>,
+    index_is_saved: bool,
+    stop: Option<Stop>,
+}
+
+impl From<Indexed> for Opened {
+    fn from(indexed: Indexed) -> Self {
+        Self {
+            generation: indexed.generation,
+            lock: indexed.lock,
+            end: indexed.end,
+            last_tid: indexed.last_tid,
+            max_oid: indexed.max_oid,
+            cut: indexed.cut,
+            index_is_saved: indexed.index_is_saved,
+        }
+    }
+}
+
+/// Adds what a scan finds behind a saved index to it.
+struct Newer<'a> {
+    index: &'a Index,
+    found: Vec<(Oid, u64)>,
+    max_oid: Oid,
+}
+
+impl Visitor for Newer<'_> {
+    fn record(&mut self, position: u64, header: &RecordHeader) {
+        self.found.push((header.oid, position));
+    }
+
+    fn transaction(&mut self, _at: u64, _header: &perdure_format::file::TransactionHeader) {
+        for (oid, position) in self.found.drain(..) {
+            let is_new = matches!(self.index.get(oid), Ok(None));
+            self.index.insert(oid, position, is_new);
+            self.max_oid = self.max_oid.max(oid);
+        }
+    }
+
+    fn discard(&mut self) {
+        self.found.clear();
+    }
+}
+
+/// Use the saved index and scan what is behind it; without one, scan the file.
+fn index_of(disk: &dyn Disk, path: &Path, file: Arc<dyn File>) -> Result<Indexed> {
+    let (index, scanned, max_oid, index_is_saved): (Index, Scanned, Oid, bool);
+    if let Some(base) = saved_index::load(disk, path, file.as_ref()) {
+        let header = *base.header();
+        index = Index::over(base);
+        let mut newer = Newer {
+            index: &index,
+            found: Vec::new(),
+            max_oid: header.max_oid,
+        };
+        let range = Range {
+            start: header.end,
+            after: header.last_tid,
+            ..Range::default()
+        };
+        scanned = scan::scan(&file, path, range, &mut newer)?;
+        max_oid = newer.max_oid;
+        index_is_saved = scanned.last_start.is_none();
+    } else {
+        let mut entries = Entries::default();
+        scanned = scan::scan(&file, path, Range::default(), &mut entries)?;
+        entries.current();
+        max_oid = entries.max_oid();
+        index = Index::over(entries.into_memory_base()?);
+        index_is_saved = scanned.last_start.is_none();
+    }
+    Ok(Indexed {
+        generation: Generation::new(file, path, index),
+        lock: None,
+        end: scanned.end,
+        last_tid: scanned.last_tid,
+        max_oid,
+        cut: None,
+        index_is_saved,
+        stop: scanned.stop,
+    })
+}
+
+/// Cut off a tail that was never committed, keeping it; refuse damage before the end.
+fn handle_tail(
+    disk: &dyn Disk,
+    path: &Path,
+    indexed: &Indexed,
+    stop: Stop,
+    read_only: bool,
+) -> Result<Option<Cut>> {
+    let file = &indexed.generation.file;
+    let len = file
+        .len()
+        .map_err(|source| Error::io("reading", path, source))?;
+    let reason = match stop {
+        Stop::Voted(header) => {
+            let end = indexed.end + header.length + perdure_format::file::TRAILER_LEN;
+            refuse_if_followed(file, path, end, header.tid, indexed.end, || {
+                format!("transaction {} was voted and not finished", header.tid)
+            })?;
+            format!("transaction {} was voted and never finished", header.tid)
+        }
+        Stop::Damaged { position, problem } => {
+            let after = indexed.end.max(FIRST_TRANSACTION) + 1;
+            refuse_if_followed(file, path, after, indexed.last_tid, position, || {
+                problem.clone()
+            })?;
+            problem
+        }
+    };
+    if read_only {
+        return Ok(None);
+    }
+    let kept_in = keep_tail(disk, path, file.as_ref(), indexed.end, len)?;
+    file.truncate(indexed.end)
+        .and_then(|()| file.sync())
+        .map_err(|source| Error::io("cutting off the tail of", path, source))?;
+    Ok(Some(Cut {
+        position: indexed.end,
+        len: len - indexed.end,
+        kept_in,
+        reason,
+    }))
+}
+
+/// What stands before whole transactions is damage, not a tail: cutting there would lose them.
+fn refuse_if_followed(
+    file: &Arc<dyn File>,
+    path: &Path,
+    start: u64,
+    last: Tid,
+    position: u64,
+    problem: impl Fn() -> String,
+) -> Result<()> {
+    match scan::whole_transaction_after(file, path, start, last)? {
+        None => Ok(()),
+        Some(next) => Err(Error::Corrupted {
+            path: path.to_owned(),
+            position,
+            problem: format!("{}; whole transactions follow at {next}", problem()),
+        }),
+    }
+}
+
+/// Copy the tail into the first `.trN` that is free.
+fn keep_tail(
+    disk: &dyn Disk,
+    path: &Path,
+    file: &dyn File,
+    start: u64,
+    end: u64,
+) -> Result<PathBuf> {
+    const PART_LEN: u64 = 1 << 20;
+    for number in 0.. {
+        let target = with_suffix(path, &format!(".tr{number}"));
+        let copy = match disk.open(&target, Access::Create) {
+            Err(taken) if taken.kind() == io::ErrorKind::AlreadyExists => continue,
+            other => other.map_err(|source| Error::io("writing", &target, source))?,
+        };
+        let mut done = start;
+        let mut copy_all = || {
+            while done < end {
+                let len = PART_LEN.min(end - done);
+                let mut part = vec![0; usize::try_from(len).unwrap_or(0)];
+                let read = file.read_at(&mut part, done)?;
+                part.truncate(read);
+                if read == 0 {
+                    break;
+                }
+                copy.write_at(&part, done - start)?;
+                done += read as u64;
+            }
+            copy.sync()?;
+            disk.sync_directory_of(&target)
+        };
+        copy_all().map_err(|source| Error::io("keeping a tail in", &target, source))?;
+        return Ok(target);
+    }
+    Err(Error::io(
+        "keeping the tail of",
+        path,
+        io::ErrorKind::AlreadyExists.into(),
+    ))
+}

@@ -1,0 +1,296 @@
+//! From finished to visible: durability shared by many transactions, visibility in tid order.
+//!
+//! A finished transaction stands in the queue until a sync has covered it and all before it are
+//! visible. One sync serves all that finished before it began; nobody waits for company.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use perdure_format::{Oid, Tid};
+
+/// A place in the queue: the number of finished transactions before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket(u64);
+
+/// A transaction that others can see: its id and what it changed.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// The transaction.
+    pub tid: Tid,
+    /// The objects that it changed.
+    pub oids: Arc<[Oid]>,
+}
+
+/// How many oids the log remembers at the most.
+const LOG_OIDS_MAX: usize = 1 << 18;
+
+#[derive(Debug)]
+struct Queue {
+    waiting: VecDeque<Waiting>,
+    /// The ticket of the next transaction that becomes visible.
+    next: u64,
+    /// Transactions with lower tickets are on the device.
+    durable: u64,
+    syncing: bool,
+    failure: Option<String>,
+    log: VecDeque<Published>,
+    log_oids: usize,
+    /// The log has every transaction after this one.
+    log_after: Tid,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    published: Published,
+    end: u64,
+    /// It becomes visible only when its committer says so.
+    held: bool,
+}
+
+/// The queue of finished transactions, and the log of visible ones.
+#[derive(Debug)]
+pub(crate) struct Publication {
+    /// Guards the queue and the log. Taken after the commit lock, never before; a leaf.
+    queue: Mutex<Queue>,
+    changed: Condvar,
+    visible: AtomicU64,
+    visible_end: AtomicU64,
+}
+
+impl Publication {
+    /// Everything up to a transaction is visible.
+    pub(crate) fn starting_at(tid: Tid, end: u64) -> Self {
+        Self {
+            queue: Mutex::new(Queue {
+                waiting: VecDeque::new(),
+                next: 0,
+                durable: 0,
+                syncing: false,
+                failure: None,
+                log: VecDeque::new(),
+                log_oids: 0,
+                log_after: tid,
+            }),
+            changed: Condvar::new(),
+            visible: AtomicU64::new(tid.0),
+            visible_end: AtomicU64::new(end),
+        }
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The last visible transaction.
+    pub(crate) fn visible(&self) -> Tid {
+        Tid(self.visible.load(Ordering::Acquire))
+    }
+
+    /// The last visible transaction, and where it ends in the file.
+    pub(crate) fn visible_end(&self) -> (Tid, u64) {
+        let _queue = self.queue();
+        (self.visible(), self.visible_end.load(Ordering::Acquire))
+    }
+
+    /// Enter a finished transaction; in the order of the tids, so under the commit lock.
+    pub(crate) fn enter(&self, published: Published, end: u64, held: bool) -> Ticket {
+        let mut queue = self.queue();
+        let ticket = Ticket(queue.next + queue.waiting.len() as u64);
+        queue.waiting.push_back(Waiting {
+            published,
+            end,
+            held,
+        });
+        ticket
+    }
+
+    /// Wait until the transaction is on the device; sync it if nobody does.
+    ///
+    /// # Errors
+    /// Why the sync that was to cover it failed.
+    pub(crate) fn wait_durable(
+        &self,
+        ticket: Ticket,
+        sync: impl Fn() -> std::io::Result<()>,
+    ) -> Result<(), String> {
+        let mut queue = self.queue();
+        loop {
+            if queue.durable > ticket.0 {
+                return Ok(());
+            }
+            if let Some(failure) = &queue.failure {
+                return Err(failure.clone());
+            }
+            if queue.syncing {
+                queue = self
+                    .changed
+                    .wait(queue)
+                    .unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            queue.syncing = true;
+            let covered = queue.next + queue.waiting.len() as u64;
+            drop(queue);
+            let outcome = sync();
+            queue = self.queue();
+            queue.syncing = false;
+            match outcome {
+                Ok(()) => {
+                    queue.durable = covered;
+                    self.publish(&mut queue);
+                }
+                Err(error) => queue.failure = Some(error.to_string()),
+            }
+            self.changed.notify_all();
+        }
+    }
+
+    /// Wait until all transactions before this one are visible.
+    pub(crate) fn wait_turn(&self, ticket: Ticket) {
+        let mut queue = self.queue();
+        while queue.next < ticket.0 && queue.failure.is_none() {
+            queue = self
+                .changed
+                .wait(queue)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Let a durable transaction become visible, and wait until it is.
+    pub(crate) fn release(&self, ticket: Ticket) {
+        let mut queue = self.queue();
+        let place = ticket
+            .0
+            .checked_sub(queue.next)
+            .and_then(|n| usize::try_from(n).ok());
+        if let Some(waiting) = place.and_then(|place| queue.waiting.get_mut(place)) {
+            waiting.held = false;
+            self.publish(&mut queue);
+            self.changed.notify_all();
+        }
+        while queue.next <= ticket.0 && queue.failure.is_none() {
+            queue = self
+                .changed
+                .wait(queue)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Make visible what is durable and not held, in order.
+    fn publish(&self, queue: &mut Queue) {
+        while queue.next < queue.durable
+            && let Some(waiting) = queue.waiting.pop_front_if(|waiting| !waiting.held)
+        {
+            queue.next += 1;
+            queue.log_oids += waiting.published.oids.len();
+            self.visible_end.store(waiting.end, Ordering::Release);
+            self.visible
+                .store(waiting.published.tid.0, Ordering::Release);
+            queue.log.push_back(waiting.published);
+            while queue.log_oids > LOG_OIDS_MAX
+                && let Some(oldest) = queue.log.pop_front()
+            {
+                queue.log_oids -= oldest.oids.len();
+                queue.log_after = oldest.tid;
+            }
+        }
+    }
+
+    /// What became visible after a transaction; none where the log does not reach back so far.
+    pub(crate) fn since(&self, tid: Tid) -> (Tid, Option<Vec<Published>>) {
+        let visible = self.visible();
+        if visible == tid {
+            return (visible, Some(Vec::new()));
+        }
+        let queue = self.queue();
+        let visible = self.visible();
+        if tid < queue.log_after {
+            return (visible, None);
+        }
+        let skip = queue.log.partition_point(|published| published.tid <= tid);
+        (
+            visible,
+            Some(queue.log.iter().skip(skip).cloned().collect()),
+        )
+    }
+
+    /// Refuse everything from now on: what is on the device is unknown.
+    pub(crate) fn fail(&self, reason: &str) {
+        self.queue()
+            .failure
+            .get_or_insert_with(|| reason.to_owned());
+        self.changed.notify_all();
+    }
+
+    /// Why the storage takes no more writes, if it does not.
+    pub(crate) fn failure(&self) -> Option<String> {
+        self.queue().failure.clone()
+    }
+
+    /// Wait until no transaction is on its way.
+    pub(crate) fn settle(&self) {
+        let mut queue = self.queue();
+        while !queue.waiting.is_empty() && queue.failure.is_none() {
+            queue = self
+                .changed
+                .wait(queue)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(tid: u64) -> Published {
+        Published {
+            tid: Tid(tid),
+            oids: Arc::from([Oid(tid)]),
+        }
+    }
+
+    #[test]
+    fn one_sync_covers_all_that_finished_before_it() {
+        let publication = Publication::starting_at(Tid(1), 4);
+        let first = publication.enter(entry(2), 10, false);
+        let second = publication.enter(entry(3), 20, false);
+        publication.wait_durable(second, || Ok(())).unwrap();
+        publication
+            .wait_durable(first, || panic!("was covered"))
+            .unwrap();
+        assert_eq!(publication.visible_end(), (Tid(3), 20));
+        let (_, since) = publication.since(Tid(2));
+        assert_eq!(
+            since.unwrap().iter().map(|p| p.tid).collect::<Vec<_>>(),
+            [Tid(3)]
+        );
+    }
+
+    #[test]
+    fn a_held_transaction_holds_back_the_later_ones() {
+        let publication = Publication::starting_at(Tid(1), 4);
+        let held = publication.enter(entry(2), 10, true);
+        let later = publication.enter(entry(3), 20, false);
+        publication.wait_durable(later, || Ok(())).unwrap();
+        assert_eq!(publication.visible(), Tid(1));
+        publication.wait_turn(held);
+        publication.release(held);
+        publication.release(later);
+        assert_eq!(publication.visible(), Tid(3));
+    }
+
+    #[test]
+    fn a_failed_sync_fails_everybody_and_shows_nothing() {
+        let publication = Publication::starting_at(Tid(1), 4);
+        let ticket = publication.enter(entry(2), 10, false);
+        assert!(
+            publication
+                .wait_durable(ticket, || Err(std::io::Error::other("EIO")))
+                .is_err()
+        );
+        assert!(publication.wait_durable(ticket, || Ok(())).is_err());
+        assert_eq!(publication.visible(), Tid(1));
+    }
+}

@@ -1,0 +1,412 @@
+//! A storage: one data file, open.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use perdure_format::{Oid, Tid};
+
+use crate::commit_lock::CommitLock;
+use crate::cursor::Transactions;
+use crate::disk::{Disk, File, MemoryDisk, OsDisk};
+use crate::error::{Error, Result};
+use crate::generation::{Found, Generation, Patience};
+use crate::open::{self, Cut, Options};
+use crate::publication::{Publication, Published};
+use crate::saved_index;
+
+/// An open storage. All methods may be called from any thread.
+#[derive(Debug)]
+pub struct Store {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    options: Options,
+    generation: ArcSwap<Generation>,
+    pub(crate) commit_lock: Arc<CommitLock>,
+    pub(crate) publication: Publication,
+    /// Where the next transaction goes. Changed only under the commit lock.
+    end: AtomicU64,
+    /// The last finished transaction, visible or not. Changed only under the commit lock.
+    last_tid: AtomicU64,
+    max_oid: AtomicU64,
+    cut: Option<Cut>,
+    /// Holds the lock file; none when read-only or closed. A leaf.
+    lock: Mutex<Option<Arc<dyn File>>>,
+    /// How much of the file the saved index covers.
+    index_saved_end: AtomicU64,
+    closed: AtomicBool,
+}
+
+impl Store {
+    /// Open or create a storage in a file.
+    ///
+    /// # Errors
+    /// Where the file is no database, is damaged, is locked by another writer or cannot be read.
+    pub fn open(path: &Path, options: Options) -> Result<Self> {
+        Self::open_on(Arc::new(OsDisk), path, options)
+    }
+
+    /// A new storage in memory.
+    ///
+    /// # Errors
+    /// None that a user would see: memory takes every write.
+    pub fn in_memory(name: &str) -> Result<Self> {
+        Self::open_on(
+            Arc::new(MemoryDisk::default()),
+            Path::new(name),
+            Options::default(),
+        )
+    }
+
+    /// Open or create a storage on a given disk.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_on(disk: Arc<dyn Disk>, path: &Path, options: Options) -> Result<Self> {
+        let opened = open::open(disk.as_ref(), path, &options)?;
+        let (mut end, mut last_tid) = (opened.end, opened.last_tid);
+        let generation = Arc::new(opened.generation);
+        if let Some(stop) = options.stop {
+            (end, last_tid) = before(&generation, end, stop)?;
+        }
+        let saved_end = if opened.index_is_saved { opened.end } else { 0 };
+        Ok(Self {
+            disk,
+            path: path.to_owned(),
+            options,
+            generation: ArcSwap::new(generation),
+            commit_lock: Arc::default(),
+            publication: Publication::starting_at(last_tid, end),
+            end: AtomicU64::new(end),
+            last_tid: AtomicU64::new(last_tid.0),
+            max_oid: AtomicU64::new(opened.max_oid.0),
+            cut: opened.cut,
+            lock: Mutex::new(opened.lock),
+            index_saved_end: AtomicU64::new(saved_end),
+            closed: AtomicBool::new(false),
+        })
+    }
+
+    /// The data file's path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What was cut off the file's end at open.
+    #[must_use]
+    pub fn cut(&self) -> Option<&Cut> {
+        self.cut.as_ref()
+    }
+
+    /// Can nothing be committed here?
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.options.read_only
+    }
+
+    pub(crate) fn generation(&self) -> Arc<Generation> {
+        self.generation.load_full()
+    }
+
+    pub(crate) fn quota_bytes(&self) -> Option<u64> {
+        self.options.quota_bytes
+    }
+
+    fn check_open(&self) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) {
+            Err(Error::Closed)
+        } else {
+            Ok(())
+        }
+    }
+
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        self.check_open()?;
+        if self.options.read_only {
+            return Err(Error::ReadOnly);
+        }
+        match self.publication.failure() {
+            None => Ok(()),
+            Some(reason) => Err(Error::Poisoned {
+                path: self.path.clone(),
+                reason,
+            }),
+        }
+    }
+
+    // Reading.
+
+    /// The last visible transaction: what a new snapshot reads up to.
+    #[must_use]
+    pub fn last_transaction(&self) -> Tid {
+        self.publication.visible()
+    }
+
+    /// Read an object's revision at or before `snapshot` into `buffer`.
+    ///
+    /// # Errors
+    /// Where the file cannot be read or is damaged.
+    pub fn load(
+        &self,
+        oid: Oid,
+        snapshot: Tid,
+        buffer: &mut Vec<u8>,
+        patience: Patience,
+    ) -> Result<Found> {
+        self.check_open()?;
+        self.generation.load().load(oid, snapshot, buffer, patience)
+    }
+
+    /// Read exactly one revision of an object into `buffer`.
+    ///
+    /// # Errors
+    /// [`Error::NoRevision`] where there is no such revision; else as [`Store::load`].
+    pub fn load_revision(&self, oid: Oid, tid: Tid, buffer: &mut Vec<u8>) -> Result<Found> {
+        let found = self.load(
+            oid,
+            tid.min(self.last_transaction()),
+            buffer,
+            Patience::Wait,
+        )?;
+        match found {
+            Found::Record(located) if located.tid == tid => Ok(found),
+            Found::Deleted(deleted) if deleted == tid => Ok(found),
+            _ => Err(Error::NoRevision { oid, tid }),
+        }
+    }
+
+    /// The current visible revision of an object; none where it does not exist.
+    ///
+    /// # Errors
+    /// Where the file cannot be read or is damaged.
+    pub fn current_tid(&self, oid: Oid) -> Result<Option<Tid>> {
+        let mut buffer = Vec::new();
+        Ok(
+            match self.load(oid, self.last_transaction(), &mut buffer, Patience::Wait)? {
+                Found::Record(located) => Some(located.tid),
+                Found::Nothing | Found::Deleted(_) | Found::WouldWait => None,
+            },
+        )
+    }
+
+    /// The newest finished revision of an object, visible or not: what a vote is checked against.
+    pub(crate) fn newest_tid(&self, oid: Oid) -> Result<Option<Tid>> {
+        let generation = self.generation.load();
+        match generation.position(oid)? {
+            Some(position) => generation
+                .header_at(position)
+                .map(|header| Some(header.tid)),
+            None => Ok(None),
+        }
+    }
+
+    /// The first object at or after `oid` that exists at `snapshot`.
+    ///
+    /// # Errors
+    /// Where the file cannot be read or is damaged.
+    pub fn object_at_or_after(&self, oid: Oid, snapshot: Tid) -> Result<Option<Oid>> {
+        self.check_open()?;
+        let generation = self.generation.load();
+        let mut buffer = Vec::new();
+        let mut from = Some(oid);
+        while let Some(start) = from {
+            let Some(entry) = generation.at_or_after(start)? else {
+                return Ok(None);
+            };
+            let found = generation.load(entry.oid, snapshot, &mut buffer, Patience::Wait)?;
+            if matches!(found, Found::Record(_)) {
+                return Ok(Some(entry.oid));
+            }
+            from = entry.oid.0.checked_add(1).map(Oid);
+        }
+        Ok(None)
+    }
+
+    /// Walk over the visible transactions.
+    ///
+    /// # Errors
+    /// Where the storage is closed.
+    pub fn transactions(&self) -> Result<Transactions> {
+        self.check_open()?;
+        let generation = self.generation();
+        let (_, end) = self.publication.visible_end();
+        Ok(Transactions::new(generation, end))
+    }
+
+    /// What became visible after a snapshot: the newest snapshot now, and the transactions since.
+    ///
+    /// # Errors
+    /// Where the file has to be asked and cannot be read.
+    pub fn changes_since(&self, snapshot: Tid) -> Result<(Tid, Vec<Published>)> {
+        let (now, changes) = self.publication.since(snapshot);
+        match changes {
+            Some(changes) => Ok((now, changes)),
+            None => self
+                .changes_in_file(snapshot, now)
+                .map(|changes| (now, changes)),
+        }
+    }
+
+    /// For who stayed away so long that the log has forgotten.
+    fn changes_in_file(&self, snapshot: Tid, now: Tid) -> Result<Vec<Published>> {
+        let start = Tid(snapshot.0.saturating_add(1));
+        let mut transactions = self.transactions()?.between(start, now)?;
+        let mut changes = Vec::new();
+        while let Some(transaction) = transactions.advance()? {
+            let mut oids = Vec::new();
+            let mut records = transactions.records_of(&transaction);
+            while let Some(header) = records.advance_header()? {
+                oids.push(header.oid);
+            }
+            changes.push(Published {
+                tid: transaction.header.tid,
+                oids: oids.into(),
+            });
+        }
+        Ok(changes)
+    }
+
+    /// How many objects have a record.
+    #[must_use]
+    pub fn object_count(&self) -> u64 {
+        self.generation.load().index.len()
+    }
+
+    /// The length of the visible part of the data file, in bytes.
+    #[must_use]
+    pub fn size_bytes(&self) -> u64 {
+        self.publication.visible_end().1
+    }
+
+    // Oids.
+
+    /// An oid that no object has.
+    ///
+    /// # Errors
+    /// Where the storage takes no writes.
+    pub fn new_oid(&self) -> Result<Oid> {
+        self.check_writable()?;
+        Ok(Oid(self.max_oid.fetch_add(1, Ordering::Relaxed) + 1))
+    }
+
+    /// The greatest oid ever given out.
+    #[must_use]
+    pub fn max_oid(&self) -> Oid {
+        Oid(self.max_oid.load(Ordering::Relaxed))
+    }
+
+    /// Give out only greater oids from now on.
+    pub fn raise_max_oid(&self, oid: Oid) {
+        self.max_oid.fetch_max(oid.0, Ordering::Relaxed);
+    }
+
+    // What the commit steps need; under the commit lock.
+
+    pub(crate) fn last_voted_tid(&self) -> Tid {
+        Tid(self.last_tid.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn end(&self) -> u64 {
+        self.end.load(Ordering::Acquire)
+    }
+
+    /// Write behind the last transaction; what a failed write leaves there is cut off.
+    pub(crate) fn write_tail(&self, bytes: &[u8], start: u64) -> Result<()> {
+        self.generation
+            .load()
+            .file
+            .write_at(bytes, start)
+            .map_err(|source| {
+                self.cut_tail(start);
+                Error::io("writing", &self.path, source)
+            })
+    }
+
+    /// Forget what was written behind the last transaction.
+    pub(crate) fn cut_tail(&self, start: u64) {
+        // A failure leaves bytes that the next transaction overwrites, or the next open cuts off.
+        let _ = self.generation.load().file.truncate(start);
+    }
+
+    pub(crate) fn write_status(&self, position: u64, status: u8, tid: Tid) -> Result<()> {
+        self.generation
+            .load()
+            .file
+            .write_at(&[status], position)
+            .map_err(|source| {
+                let reason = source.to_string();
+                self.publication.fail(&reason);
+                Error::OutcomeUnknown {
+                    tid,
+                    path: self.path.clone(),
+                    reason,
+                }
+            })
+    }
+
+    /// Note where the next transaction goes and which one was the last.
+    pub(crate) fn advance(&self, end: u64, tid: Tid, oids: &[Oid]) {
+        self.end.store(end, Ordering::Release);
+        self.last_tid.store(tid.0, Ordering::Release);
+        if let Some(greatest) = oids.iter().max() {
+            self.raise_max_oid(*greatest);
+        }
+    }
+
+    // Closing.
+
+    /// Save the index, so that the next open is fast.
+    ///
+    /// # Errors
+    /// Where the index cannot be written; the storage is none the worse.
+    pub fn save_index(&self) -> Result<()> {
+        let (tid, end) = self.publication.visible_end();
+        let settled = end == self.end() && self.publication.failure().is_none();
+        if self.options.read_only || !settled || end == self.index_saved_end.load(Ordering::Acquire)
+        {
+            return Ok(());
+        }
+        let generation = self.generation();
+        saved_index::save(self.disk.as_ref(), &generation, (end, tid), self.max_oid())?;
+        self.index_saved_end.store(end, Ordering::Release);
+        Ok(())
+    }
+
+    /// Wait for transactions on their way, save the index, free the lock.
+    ///
+    /// # Errors
+    /// Where the index cannot be written; the storage is closed all the same.
+    pub fn close(&self) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        self.publication.settle();
+        let saved = {
+            let _guard = self.commit_lock.acquire(CLOSE_PATIENCE);
+            self.closed.store(true, Ordering::Release);
+            self.save_index()
+        };
+        self.lock
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        saved
+    }
+}
+
+/// How long a close waits for a transaction that was voted and is not finished.
+const CLOSE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// Where the last transaction before `stop` ends, and its id.
+fn before(generation: &Arc<Generation>, end: u64, stop: Tid) -> Result<(u64, Tid)> {
+    let all = Transactions::new(Arc::clone(generation), end);
+    let last = Tid(stop.0.saturating_sub(1));
+    let mut found = (perdure_format::file::FIRST_TRANSACTION, Tid::ZERO);
+    let position = all.clone().between(stop, Tid::MAX)?.position();
+    if let Some(transaction) = all.ending_at(position)? {
+        found = (position, transaction.header.tid.min(last));
+    }
+    Ok(found)
+}
