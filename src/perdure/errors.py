@@ -214,7 +214,7 @@ class ConflictError(POSError, transaction.interfaces.TransientError):
     def __init__(
         self,
         message: str | None = None,
-        object: Any = None,
+        object: Any = None,  # noqa: A002 - ZODB's name
         oid: Oid | None = None,
         serials: tuple[Tid, Tid] | None = None,
         data: bytes | None = None,
@@ -237,9 +237,7 @@ class ConflictError(POSError, transaction.interfaces.TransientError):
         parts = _about(self.oid, self.class_name, self.database)
         if self.serials:
             committed, seen = self.serials
-            parts += _about(
-                serial_this_txn_started_with=seen, serial_currently_committed=committed
-            )
+            parts += _about(serial_this_txn_started_with=seen, serial_currently_committed=committed)
         return _with_details(self.message, parts, "abort and run the transaction again")
 
     def get_oid(self) -> Oid | None:
@@ -355,7 +353,7 @@ class UndoError(POSError):
         return _undo_message(self.oid, self.reason)
 
 
-class MultipleUndoErrors(UndoError):
+class MultipleUndoErrors(UndoError):  # noqa: N818 - ZODB's name
     """Several objects keep a transaction from being undone; see `errors`."""
 
     def __init__(self, errs: Sequence[tuple[Oid | None, str]]) -> None:
@@ -458,7 +456,7 @@ class PackError(FileStorageError):
     """The data file can't be packed; it is as it was."""
 
 
-class RedundantPackWarning(PackError):
+class RedundantPackWarning(PackError):  # noqa: N818 - ZODB's name
     """The data file is already packed to this or a later time."""
 
 
@@ -572,7 +570,10 @@ class InvalidObjectReference(POSError):  # noqa: N818 - ZODB's name
     """
 
     def __init__(
-        self, message: str = "", object: Any = None, databases: Sequence[str] = ()
+        self,
+        message: str = "",
+        object: Any = None,  # noqa: A002 - ZODB's name
+        databases: Sequence[str] = (),
     ) -> None:
         super().__init__(message, *(() if object is None else (object,)))
         self.message = message
@@ -668,8 +669,7 @@ class UnflaggedChangeError(POSError):
 
     def __str__(self) -> str:
         lines = [
-            f"{name}.{attribute} (oid {oid_repr(oid)})"
-            for oid, name, attribute in self.changes
+            f"{name}.{attribute} (oid {oid_repr(oid)})" for oid, name, attribute in self.changes
         ]
         where = f" in database {self.database!r}" if self.database else ""
         return (

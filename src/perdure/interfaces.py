@@ -8,7 +8,7 @@ two packages is loaded.  Declare with `zope.interface.implementer` as usual.
 """
 # The methods of an interface have no `self`, which mypy and ruff can't know.
 # mypy: disable-error-code="misc,empty-body,override,assignment"
-# ruff: noqa: N802, N803, N805, A002
+# ruff: noqa: N805, A002
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -242,7 +242,9 @@ class IStorage(Interface):
     def tpc_begin(transaction: Any) -> None:
         """Begin to commit."""
 
-    def tpc_finish(transaction: Any, func: Callable[[Tid], object] = lambda tid: None) -> Tid | None:
+    def tpc_finish(
+        transaction: Any, func: Callable[[Tid], object] = lambda tid: None
+    ) -> Tid | None:
         """Make it permanent, calling *func* with the tid before others see it."""
 
     def tpc_vote(transaction: Any) -> Iterable[Oid] | None:

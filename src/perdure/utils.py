@@ -61,6 +61,7 @@ maxtid = MAX_TID
 U64 = u64
 serial_repr = tid_repr
 
+
 def at2before(at: Tid) -> Tid:
     """Return the tid that bounds the state *at* from above."""
     return Tid(p64(u64(at) + 1))
@@ -71,15 +72,13 @@ def before2at(before: Tid) -> Tid:
     return Tid(p64(u64(before) - 1))
 
 
-def newTid(old: Tid | None) -> Tid:  # noqa: N802 - ZODB's name
+def newTid(old: Tid | None) -> Tid:
     """Return a tid for now, later than *old*."""
     return tid_after(old)
 
 
 class _LoadsBefore(Protocol):
-    def loadBefore(  # noqa: N802 - ZODB's name
-        self, oid: Oid, tid: Tid, /
-    ) -> tuple[bytes, Tid, Tid | None] | None: ...
+    def loadBefore(self, oid: Oid, tid: Tid, /) -> tuple[bytes, Tid, Tid | None] | None: ...
 
 
 def load_current(storage: _LoadsBefore, oid: Oid, version: str = "") -> tuple[bytes, Tid]:
@@ -105,7 +104,7 @@ def cp(
             length -= len(data)
 
 
-def mktemp(dir: str | None = None, prefix: str = "tmp") -> str:
+def mktemp(dir: str | None = None, prefix: str = "tmp") -> str:  # noqa: A002 - ZODB's name
     """Create an empty temporary file and return its path."""
     handle, path = tempfile.mkstemp(dir=dir, prefix=prefix)
     os.close(handle)
@@ -150,6 +149,7 @@ class locked:  # noqa: N801 - used as a decorator
         self._functions = functions
 
     def __call__(self, method: Callable[..., Any]) -> "_LockedMethod":
+        """Wrap *method*."""
         return _LockedMethod(method, self._functions)
 
     def __get__(self, instance: Any, owner: type) -> Any:
