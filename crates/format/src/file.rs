@@ -130,11 +130,10 @@ impl TransactionHeader {
         length.copy_from_slice(&self.length.to_be_bytes());
         let (status, rest) = rest.split_at_mut(1);
         status.copy_from_slice(&[self.status.to_byte()]);
-        for (slot, len) in rest.chunks_exact_mut(2).zip([
-            self.user_len,
-            self.description_len,
-            self.extension_len,
-        ]) {
+        for (slot, len) in
+            rest.chunks_exact_mut(2)
+                .zip([self.user_len, self.description_len, self.extension_len])
+        {
             slot.copy_from_slice(&len.to_be_bytes());
         }
         out
@@ -209,7 +208,11 @@ impl RecordHeader {
     /// The length of the record: header, and data or the position in its place.
     #[must_use]
     pub const fn record_len(&self) -> u64 {
-        let data = if self.data_len == 0 { TRAILER_LEN } else { self.data_len };
+        let data = if self.data_len == 0 {
+            TRAILER_LEN
+        } else {
+            self.data_len
+        };
         (RECORD_HEADER_LEN as u64).saturating_add(data)
     }
 }
@@ -228,7 +231,10 @@ mod tests {
             description_len: 2,
             extension_len: 3,
         };
-        assert_eq!(TransactionHeader::parse(&transaction.to_bytes()), Ok(transaction));
+        assert_eq!(
+            TransactionHeader::parse(&transaction.to_bytes()),
+            Ok(transaction)
+        );
         let record = RecordHeader {
             oid: Oid(7),
             tid: Tid(8),
@@ -242,8 +248,14 @@ mod tests {
     #[test]
     fn a_cut_or_senseless_header_is_refused() {
         assert_eq!(TransactionHeader::parse(&[0; 22]), Err(HeaderError::Short));
-        assert_eq!(TransactionHeader::parse(&[0; 23]), Err(HeaderError::Status(0)));
+        assert_eq!(
+            TransactionHeader::parse(&[0; 23]),
+            Err(HeaderError::Status(0))
+        );
         assert_eq!(RecordHeader::parse(&[0; 41]), Err(HeaderError::Short));
-        assert_eq!(RecordHeader::parse(&[1; 42]), Err(HeaderError::Version(0x0101)));
+        assert_eq!(
+            RecordHeader::parse(&[1; 42]),
+            Err(HeaderError::Version(0x0101))
+        );
     }
 }

@@ -96,7 +96,10 @@ impl IndexHeader {
 /// Write entries (at most [`ENTRIES_PER_BLOCK`], in the order of their oids) as one block.
 #[must_use]
 pub fn block_of(entries: &[Entry]) -> Vec<u8> {
-    debug_assert!(entries.len() <= ENTRIES_PER_BLOCK, "more entries than a block holds");
+    debug_assert!(
+        entries.len() <= ENTRIES_PER_BLOCK,
+        "more entries than a block holds"
+    );
     let mut block = Vec::with_capacity(BLOCK_LEN);
     let count = u16::try_from(entries.len()).unwrap_or(u16::MAX);
     block.extend_from_slice(&[0; 4]);
@@ -131,10 +134,15 @@ impl Block {
         }
         let body = bytes.get(BLOCK_HEADER_LEN..BLOCK_HEADER_LEN + count * ENTRY_LEN)?;
         let entry = |bytes: &[u8]| {
-            Some(Entry { oid: Oid(u64_at(bytes, 0)?), position: u64_at(bytes, 8)? })
+            Some(Entry {
+                oid: Oid(u64_at(bytes, 0)?),
+                position: u64_at(bytes, 8)?,
+            })
         };
         let entries: Option<Box<[Entry]>> = body.chunks_exact(ENTRY_LEN).map(entry).collect();
-        entries.filter(|entries| !entries.is_empty()).map(|entries| Self { entries })
+        entries
+            .filter(|entries| !entries.is_empty())
+            .map(|entries| Self { entries })
     }
 
     /// The entries, in the order of their oids; never none.
@@ -163,7 +171,10 @@ impl Block {
         {
             return Some(entry.position);
         }
-        let found = self.entries.binary_search_by_key(&oid, |entry| entry.oid).ok()?;
+        let found = self
+            .entries
+            .binary_search_by_key(&oid, |entry| entry.oid)
+            .ok()?;
         self.entries.get(found).map(|entry| entry.position)
     }
 }
@@ -198,7 +209,10 @@ mod tests {
     #[test]
     fn a_block_finds_its_entries_dense_or_sparse() {
         for step in [1, 1000] {
-            let entry = |n: u64| Entry { oid: Oid(50 + n * step), position: n + 4 };
+            let entry = |n: u64| Entry {
+                oid: Oid(50 + n * step),
+                position: n + 4,
+            };
             let entries: Vec<Entry> = (0..ENTRIES_PER_BLOCK as u64).map(entry).collect();
             let block = Block::parse(&block_of(&entries)).unwrap();
             for entry in &entries {
@@ -211,7 +225,10 @@ mod tests {
 
     #[test]
     fn a_damaged_block_is_refused() {
-        let mut bytes = block_of(&[Entry { oid: Oid(1), position: 4 }]);
+        let mut bytes = block_of(&[Entry {
+            oid: Oid(1),
+            position: 4,
+        }]);
         bytes[20] ^= 4;
         assert!(Block::parse(&bytes).is_none());
         assert!(Block::parse(&[]).is_none());

@@ -15,7 +15,10 @@ const SECONDS_PER_DAY: i64 = 86_400;
 pub fn tid_of_time(seconds: f64) -> Tid {
     let minutes = (seconds / 60.0).floor();
     let within = (seconds - minutes * 60.0).clamp(0.0, 59.999_999_999);
-    #[expect(clippy::cast_possible_truncation, reason = "a float saturates in a cast")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a float saturates in a cast"
+    )]
     let minutes = minutes as i64;
     let Some(high) = calendar_minutes(minutes) else {
         return if minutes < 0 { Tid::ZERO } else { Tid::MAX };
@@ -38,7 +41,10 @@ pub fn time_of_tid(tid: Tid) -> f64 {
     let (day, months) = (days % 31, days / 31);
     let (month, year) = (months % 12, months / 12 + 1900);
     let days = days_from_civil(year, month + 1, day + 1);
-    #[expect(clippy::cast_precision_loss, reason = "exact for every year an id can hold")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "exact for every year an id can hold"
+    )]
     let whole = (days * SECONDS_PER_DAY + hour * 3600 + minute * 60) as f64;
     let units = u32::try_from(tid.0 & 0xffff_ffff).unwrap_or(0);
     whole + f64::from(units) / UNITS_PER_SECOND
@@ -81,7 +87,11 @@ fn civil_from_days(days: i64) -> (i64, i64, i64) {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let march_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * march_month + 2) / 5 + 1;
-    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
+    let month = if march_month < 10 {
+        march_month + 3
+    } else {
+        march_month - 9
+    };
     let year = year_of_era + era * 400 + i64::from(month <= 2);
     (year, month, day)
 }
@@ -95,12 +105,21 @@ mod tests {
         // 2026-11-21 08:50:00 UTC: ((126 * 12 + 10) * 31 + 20) * 1440 + 530 minutes.
         let minutes: u64 = ((126 * 12 + 10) * 31 + 20) * 1440 + 530;
         assert_eq!(tid_of_time(1_795_251_000.0), Tid(minutes << 32));
-        assert_eq!(tid_of_time(1_795_251_030.0), Tid(minutes << 32 | 0x8000_0000));
+        assert_eq!(
+            tid_of_time(1_795_251_030.0),
+            Tid(minutes << 32 | 0x8000_0000)
+        );
     }
 
     #[test]
     fn times_and_ids_convert_both_ways() {
-        for seconds in [0.0, 951_782_400.5, 1_709_164_799.25, 1_795_251_059.75, 4_102_444_800.0] {
+        for seconds in [
+            0.0,
+            951_782_400.5,
+            1_709_164_799.25,
+            1_795_251_059.75,
+            4_102_444_800.0,
+        ] {
             let back = time_of_tid(tid_of_time(seconds));
             assert!((back - seconds).abs() < 1e-6, "{seconds} became {back}");
         }
