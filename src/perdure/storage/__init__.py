@@ -1,0 +1,1 @@
+"""Storages: what keeps the records of a database."""

@@ -1,0 +1,238 @@
+"""The base of layers that keep records in another form than they are given."""
+
+import copy
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from zope.interface import alsoProvides, directlyProvides, implementer, providedBy
+
+from perdure.ids import Oid, Tid
+from perdure.interfaces import IMVCCStorage, IStorageWrapper
+
+__all__ = ["RecordTransform", "TransformingStorage", "Unchanged"]
+
+References = Callable[..., Any]
+
+
+class RecordTransform:
+    """How a layer keeps a record's data; both methods leave empty data as it is."""
+
+    def encode(self, data: bytes) -> bytes:
+        """Return *data* as it is kept."""
+        raise NotImplementedError
+
+    def decode(self, data: bytes) -> bytes:
+        """Return the data that is kept as *data*."""
+        raise NotImplementedError
+
+
+class Unchanged(RecordTransform):
+    """Keeps records as they are."""
+
+    def encode(self, data: bytes) -> bytes:
+        """Return *data*."""
+        return data
+
+    def decode(self, data: bytes) -> bytes:
+        """Return *data*."""
+        return data
+
+
+@implementer(IStorageWrapper)
+class TransformingStorage:
+    """A storage that keeps its records, as *transform* encodes them, in *base*.
+
+    It provides what *base* provides. Whatever has no record's data in it goes to
+    *base* unchanged; the layers above and below meet here as `IStorageWrapper`.
+
+    With *encoded_above* the layer above encodes records itself: they pass through as
+    they are, and only what looks into records (packing, conflicts) decodes them here.
+    """
+
+    def __init__(
+        self, base: Any, transform: RecordTransform, *, encoded_above: bool = False
+    ) -> None:
+        self.base = base
+        self._inside = transform
+        self._transform = Unchanged() if encoded_above else transform
+        self._above: Any = None
+        directlyProvides(self, providedBy(base))
+        alsoProvides(self, IStorageWrapper)
+        if not IMVCCStorage.providedBy(base):
+            base.registerDB(self)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        return getattr(self.base, name)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} over {self.base!r}>"
+
+    def __len__(self) -> int:
+        return len(self.base)
+
+    # Loading
+
+    def load(self, oid: Oid, version: str = "") -> tuple[bytes, Tid]:
+        """Return the newest record and its serial, or raise POSKeyError."""
+        data, serial = self.base.load(oid)
+        return self._transform.decode(data), serial
+
+    def loadBefore(self, oid: Oid, tid: Tid) -> tuple[bytes, Tid, Tid | None] | None:
+        """Return data, serial and next serial of the last record before *tid*."""
+        found = self.base.loadBefore(oid, tid)
+        if found is None:
+            return None
+        data, serial, end = found
+        return self._transform.decode(data), serial, end
+
+    def loadSerial(self, oid: Oid, serial: Tid) -> bytes:
+        """Return what one transaction wrote, or raise POSKeyError."""
+        return self._transform.decode(self.base.loadSerial(oid, serial))
+
+    def iterator(self, start: Tid | None = None, stop: Tid | None = None) -> "_Transactions":
+        """Iterate over the transactions from *start* to *stop*."""
+        return _Transactions(self.base.iterator(start, stop), self._transform)
+
+    def record_iternext(self, next: Any = None) -> tuple[Oid, Tid, bytes, Any]:  # noqa: A002
+        """Return a current record and what to pass for the next one."""
+        oid, tid, data, following = self.base.record_iternext(next)
+        return oid, tid, self._transform.decode(data), following
+
+    # Storing
+
+    def store(self, oid: Oid, serial: Tid, data: bytes, version: str, transaction: Any) -> Any:
+        """Store a record; *serial* is the revision that it was made from."""
+        return self.base.store(oid, serial, self._transform.encode(data), version, transaction)
+
+    def restore(
+        self,
+        oid: Oid,
+        serial: Tid,
+        data: bytes | None,
+        version: str,
+        prev_txn: Tid | None,
+        transaction: Any,
+    ) -> Any:
+        """Store a record that was committed elsewhere; None: the object is gone."""
+        kept = None if data is None else self._transform.encode(data)
+        return self.base.restore(oid, serial, kept, version, prev_txn, transaction)
+
+    def storeBlob(
+        self,
+        oid: Oid,
+        oldserial: Tid,
+        data: bytes,
+        blobfilename: str,
+        version: str,
+        transaction: Any,
+    ) -> Any:
+        """Store a record and take over the blob's file."""
+        kept = self._transform.encode(data)
+        return self.base.storeBlob(oid, oldserial, kept, blobfilename, version, transaction)
+
+    def restoreBlob(
+        self,
+        oid: Oid,
+        serial: Tid,
+        data: bytes,
+        blobfilename: str,
+        prev_txn: Tid | None,
+        transaction: Any,
+    ) -> Any:
+        """Store a blob that was committed elsewhere."""
+        kept = self._transform.encode(data)
+        return self.base.restoreBlob(oid, serial, kept, blobfilename, prev_txn, transaction)
+
+    def pack(self, pack_time: float, referencesf: References, *args: Any, **options: Any) -> Any:
+        """Pack the base, finding the references in its records for it."""
+
+        def references(data: bytes, *oids: Any) -> Any:
+            return referencesf(self._inside.decode(data), *oids)
+
+        return self.base.pack(pack_time, references, *args, **options)
+
+    # A storage of which each connection has an instance
+
+    def new_instance(self) -> "TransformingStorage":
+        """Return this layer over another instance of the base."""
+        instance = copy.copy(self)
+        instance.base = self.base.new_instance()
+        return instance
+
+    # Towards the layer below
+
+    def invalidateCache(self) -> None:
+        """Tell the layer above to forget everything that it has cached."""
+        if self._above is not None:
+            self._above.invalidateCache()
+
+    def invalidate(self, transaction_id: Tid, oids: Iterable[Oid], version: str = "") -> None:
+        """Tell the layer above that a transaction changed these objects."""
+        if self._above is not None:
+            self._above.invalidate(transaction_id, oids)
+
+    def references(self, record: bytes, oids: list[Oid] | None = None) -> Any:
+        """Return the oids that a kept record refers to."""
+        return self._above.references(self._inside.decode(record), oids)
+
+    def transform_record_data(self, data: bytes) -> bytes:
+        """Return an application's record as the layer below is given it."""
+        if self._above is not None:
+            data = self._above.transform_record_data(data)
+        return self._inside.encode(data)
+
+    def untransform_record_data(self, data: bytes) -> bytes:
+        """Return a record of the layer below as the application is given it."""
+        data = self._inside.decode(data)
+        return data if self._above is None else self._above.untransform_record_data(data)
+
+    # Towards the layer above
+
+    def registerDB(self, wrapper: Any) -> None:
+        """Accept the `IStorageWrapper` above, a database or another layer."""
+        self._above = wrapper
+        if IMVCCStorage.providedBy(self.base):
+            self.base.registerDB(self)
+
+
+class _Transactions:
+    """The transactions of the layer below, their records decoded."""
+
+    def __init__(self, transactions: Iterator[Any], transform: RecordTransform) -> None:
+        self._transactions = transactions
+        self._transform = transform
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> "_Transaction":
+        return _Transaction(next(self._transactions), self._transform)
+
+    def close(self) -> None:
+        """Give back what the iteration holds."""
+        close = getattr(self._transactions, "close", None)
+        self._transactions = iter(())
+        if close is not None:
+            close()
+
+
+class _Transaction:
+    """A transaction of the layer below, its records decoded."""
+
+    def __init__(self, transaction: Any, transform: RecordTransform) -> None:
+        self._transaction = transaction
+        self._transform = transform
+        directlyProvides(self, providedBy(transaction))
+
+    def __getattr__(self, name: str) -> Any:
+        if name in {"_transaction", "_transform"}:
+            raise AttributeError(name)
+        return getattr(self._transaction, name)
+
+    def __iter__(self) -> Iterator[Any]:
+        for record in self._transaction:
+            if record.data:
+                record.data = self._transform.decode(record.data)
+            yield record
