@@ -19,7 +19,7 @@ BENCH_ARGS ?=
 VENV := .venv
 BIN := $(abspath $(VENV)/bin)
 STAMPS := $(VENV)/.stamps
-RUST_SOURCES := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock
+BUILD_SOURCES := $(shell find crates packaging -type f) Cargo.toml Cargo.lock pyproject.toml
 
 # What maturin sets when it calls cargo. Set for every cargo call, or each caller would rebuild what the other built.
 export PYO3_PYTHON := $(BIN)/python
@@ -58,7 +58,7 @@ lint-python: setup-test
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
-	cd src && $(BIN)/python -m mypy.stubtest perdure._native --mypy-config-file ../pyproject.toml
+	$(BIN)/python -m mypy.stubtest perdure._native --mypy-config-file pyproject.toml
 	$(BIN)/lint-imports --no-logo
 
 format: setup-test
@@ -83,7 +83,7 @@ $(STAMPS)/test: $(STAMPS)/venv pyproject.toml
 	$(BIN)/python -m pip install --group dev
 	@touch $@
 
-$(STAMPS)/built: $(STAMPS)/venv pyproject.toml $(RUST_SOURCES)
+$(STAMPS)/built: $(STAMPS)/venv $(BUILD_SOURCES)
 	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --release --quiet
 	@touch $@
 
