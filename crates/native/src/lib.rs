@@ -5,7 +5,8 @@ mod storage;
 
 use pyo3::prelude::*;
 
-#[pymodule]
+// Objects and object caches are handled through their C structures, under the GIL.
+#[pymodule(gil_used = true)]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     storage::register(module)?;
     objects::register(module)?;

@@ -7,6 +7,7 @@ from persistent.wref import WeakRef
 from transaction.interfaces import TransientError
 
 from perdure.broken import Broken, PersistentBroken, persistentBroken
+from perdure.classname import get_pickle_metadata
 from perdure.errors import POSError, StateLoadError
 from perdure.ids import Oid
 from perdure.serialize.pickling import load_both, load_first
@@ -71,7 +72,7 @@ class ObjectReader:
         except (POSError, TransientError):
             raise
         except Exception as error:
-            raise StateLoadError(*error.args[:1], class_name=_name_in(pickle)) from error
+            raise unloadable(error, None, pickle) from error
         return state
 
     def setGhostState(self, obj: Any, pickle: bytes) -> None:
@@ -82,9 +83,7 @@ class ObjectReader:
         except (POSError, TransientError):
             raise
         except Exception as error:
-            raise StateLoadError(
-                *error.args[:1], oid=obj._p_oid, class_name=_full_name(type(obj))
-            ) from error
+            raise unloadable(error, obj, pickle) from error
 
     def load_persistent(self, oid: bytes | str, klass: Any) -> Any:
         """Return the object at *oid*, as a new ghost of *klass* if it isn't in the cache."""
@@ -167,12 +166,19 @@ def _persistent_if_broken(cls: Any) -> Any:
     return cls
 
 
-def _full_name(cls: type) -> str:
-    return f"{cls.__module__}.{cls.__qualname__}"
+def unloadable(error: Exception, obj: Any, data: bytes) -> Exception:
+    """Return the error to raise for *error*, which came of loading *obj* (None: not known)."""
+    if isinstance(error, (POSError, TransientError)):
+        return error
+    if obj is None:
+        made = StateLoadError(str(error), class_name=_name_in(data))
+    else:
+        name = f"{type(obj).__module__}.{type(obj).__qualname__}"
+        made = StateLoadError(str(error), oid=obj._p_oid, class_name=name)
+    made.__cause__ = error
+    return made
 
 
 def _name_in(data: bytes) -> str | None:
     """The class that a record names, for messages; None where it can't be told."""
-    from perdure.classname import get_pickle_metadata  # needed for messages only
-
     return ".".join(get_pickle_metadata(data)).strip(".") or None

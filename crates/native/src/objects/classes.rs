@@ -1,0 +1,206 @@
+//! The classes that records name, and the names of attributes.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyModule, PyString, PyType};
+
+/// A fast hash for short keys that come from the database's own classes.
+#[derive(Default, Clone, Copy)]
+pub struct ShortHasher(u64);
+
+impl Hasher for ShortHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        let (chunks, rest) = bytes.as_chunks::<8>();
+        for chunk in chunks {
+            self.write_u64(u64::from_le_bytes(*chunk));
+        }
+        let mut last = [0; 8];
+        for (to, from) in last.iter_mut().zip(rest) {
+            *to = *from;
+        }
+        self.write_u64(u64::from_le_bytes(last));
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95);
+    }
+
+    fn write_usize(&mut self, word: usize) {
+        self.write_u64(word as u64);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0 ^ (self.0 >> 32)
+    }
+}
+
+/// A map with short keys.
+pub type ShortMap<K, V> = HashMap<K, V, BuildHasherDefault<ShortHasher>>;
+
+/// How many attribute names are remembered (a power of two).
+const NAMES_MAX: usize = 512;
+
+/// The longest attribute name that is remembered, in bytes.
+const NAME_BYTES_MAX: usize = 40;
+
+/// Where a class was found, so that a newer class of the same name is noticed.
+struct Home {
+    module_name: Py<PyString>,
+    module: Py<PyModule>,
+    name: Py<PyString>,
+}
+
+struct Known {
+    value: Py<PyAny>,
+    home: Option<Home>,
+}
+
+/// An attribute's name, as it stands in records and as it stands in objects.
+struct Name {
+    utf8: Box<[u8]>,
+    interned: Py<PyString>,
+}
+
+/// What a connection remembers from the records that it has read.
+#[derive(Default)]
+pub struct Memory {
+    classes: ShortMap<Box<[u8]>, Known>,
+    names: Vec<Option<Name>>,
+}
+
+impl Memory {
+    /// The global that a record names as `names` (module and name with a line feed between them).
+    ///
+    /// `find` is asked for what is not known yet, or has changed its place since.
+    pub fn class<'py>(
+        &mut self,
+        py: Python<'py>,
+        names: &[u8],
+        find: impl FnOnce() -> PyResult<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        if let Some(known) = self.classes.get(names)
+            && known
+                .home
+                .as_ref()
+                .is_none_or(|home| home.holds(py, &known.value))
+        {
+            return Ok(known.value.bind(py).clone());
+        }
+        let value = find()?;
+        if is_broken(&value)? {
+            // Its class may turn up any time.
+            self.classes.remove(names);
+        } else {
+            let home = Home::of(&value)?;
+            self.classes.insert(
+                names.into(),
+                Known {
+                    value: value.clone().unbind(),
+                    home,
+                },
+            );
+        }
+        Ok(value)
+    }
+
+    /// The attribute name `text` (UTF-8), interned; None where it is unusual.
+    pub fn name<'py>(&mut self, py: Python<'py>, text: &[u8]) -> Option<Bound<'py, PyString>> {
+        if text.len() > NAME_BYTES_MAX {
+            return None;
+        }
+        if self.names.is_empty() {
+            self.names.resize_with(NAMES_MAX, || None);
+        }
+        let mut hasher = ShortHasher::default();
+        hasher.write(text);
+        let place = usize::try_from(hasher.finish()).unwrap_or(0) & (NAMES_MAX - 1);
+        let slot = self.names.get_mut(place)?;
+        if let Some(known) = slot
+            && *known.utf8 == *text
+        {
+            return Some(known.interned.bind(py).clone());
+        }
+        let name = PyString::intern(py, std::str::from_utf8(text).ok()?);
+        *slot = Some(Name {
+            utf8: text.into(),
+            interned: name.clone().unbind(),
+        });
+        Some(name)
+    }
+
+    /// Show the collector what is kept alive.
+    pub fn traverse(&self, visit: &pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
+        for known in self.classes.values() {
+            visit.call(&known.value)?;
+        }
+        Ok(())
+    }
+}
+
+impl Home {
+    /// Where `value` says that it is, if it is there.
+    fn of(value: &Bound<'_, PyAny>) -> PyResult<Option<Self>> {
+        let py = value.py();
+        let Ok(cls) = value.cast::<PyType>() else {
+            return Ok(None);
+        };
+        let (Ok(module_name), Ok(name)) = (
+            cls.getattr(pyo3::intern!(py, "__module__"))?
+                .cast_into::<PyString>(),
+            cls.getattr(pyo3::intern!(py, "__name__"))?
+                .cast_into::<PyString>(),
+        ) else {
+            return Ok(None);
+        };
+        let Some(module) = loaded(py, &module_name).and_then(|found| found.cast_into().ok()) else {
+            return Ok(None);
+        };
+        let home = Self {
+            module_name: module_name.unbind(),
+            module: module.unbind(),
+            name: name.unbind(),
+        };
+        Ok(home.holds(py, value.as_unbound()).then_some(home))
+    }
+
+    /// Whether `value` is still what stands there.
+    fn holds(&self, py: Python<'_>, value: &Py<PyAny>) -> bool {
+        let Some(module) = loaded(py, self.module_name.bind(py)) else {
+            return false;
+        };
+        if !module.is(&self.module) {
+            return false;
+        }
+        let found = item(&self.module.bind(py).dict(), self.name.bind(py));
+        found.is_some_and(|found| found.is(value))
+    }
+}
+
+/// The loaded module of this name.
+fn loaded<'py>(py: Python<'py>, name: &Bound<'py, PyString>) -> Option<Bound<'py, PyAny>> {
+    // SAFETY: the interpreter's dictionary of modules, borrowed while it is looked at.
+    let modules = unsafe { Bound::from_borrowed_ptr_or_opt(py, ffi::PyImport_GetModuleDict()) };
+    item(modules?.cast::<PyDict>().ok()?, name)
+}
+
+/// The item of a dictionary, if it has it.
+pub fn item<'py>(
+    dict: &Bound<'py, PyDict>,
+    key: &Bound<'py, PyString>,
+) -> Option<Bound<'py, PyAny>> {
+    dict.get_item(key).ok().flatten()
+}
+
+/// Whether `value` is a placeholder class.
+pub fn is_broken(value: &Bound<'_, PyAny>) -> PyResult<bool> {
+    static BROKEN: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    let py = value.py();
+    let Ok(cls) = value.cast::<PyType>() else {
+        return Ok(false);
+    };
+    cls.is_subclass(BROKEN.import(py, "perdure.broken", "Broken")?)
+}

@@ -1,0 +1,86 @@
+//! Reading a pickle's bytes.
+
+use super::failure::{Attempt, Failure};
+
+/// A position in a pickle. Reading past the end is a [`Failure::Unsupported`].
+pub struct Cursor<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Cursor<'a> {
+    /// A cursor at the beginning of `data`.
+    pub const fn new(data: &'a [u8]) -> Self {
+        Self { rest: data }
+    }
+
+    /// The next `count` bytes.
+    pub fn take(&mut self, count: usize) -> Attempt<&'a [u8]> {
+        let (taken, rest) = self
+            .rest
+            .split_at_checked(count)
+            .ok_or(Failure::Unsupported)?;
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    /// The next `N` bytes.
+    pub fn array<const N: usize>(&mut self) -> Attempt<[u8; N]> {
+        let (taken, rest) = self
+            .rest
+            .split_first_chunk::<N>()
+            .ok_or(Failure::Unsupported)?;
+        self.rest = rest;
+        Ok(*taken)
+    }
+
+    /// The next byte.
+    pub fn byte(&mut self) -> Attempt<u8> {
+        let [byte] = self.array()?;
+        Ok(byte)
+    }
+
+    /// A length of four bytes, little-endian.
+    pub fn length4(&mut self) -> Attempt<usize> {
+        usize::try_from(u32::from_le_bytes(self.array()?)).map_err(|_| Failure::Unsupported)
+    }
+
+    /// A length of eight bytes, little-endian.
+    pub fn length8(&mut self) -> Attempt<usize> {
+        usize::try_from(u64::from_le_bytes(self.array()?)).map_err(|_| Failure::Unsupported)
+    }
+
+    /// The bytes up to the next line feed, which is skipped.
+    pub fn line(&mut self) -> Attempt<&'a [u8]> {
+        let end = self
+            .rest
+            .iter()
+            .position(|&byte| byte == b'\n')
+            .ok_or(Failure::Unsupported)?;
+        let line = self.take(end)?;
+        self.byte()?;
+        Ok(line)
+    }
+
+    /// Two lines, with the line feed between them.
+    pub fn two_lines(&mut self) -> Attempt<&'a [u8]> {
+        let start = self.rest;
+        let length = self.line()?.len() + 1 + self.line()?.len();
+        start.get(..length).ok_or(Failure::Unsupported)
+    }
+}
+
+/// What a record begins with when its class description is a plain class.
+pub struct PlainClass<'a> {
+    /// Module and name, with a line feed between them.
+    pub names: &'a [u8],
+    /// The record's second pickle.
+    pub state: &'a [u8],
+}
+
+/// The class and state of a record whose class description is one plain class (most are).
+pub fn plain_class(record: &[u8]) -> Option<PlainClass<'_>> {
+    let mut cursor = Cursor::new(record.strip_prefix(b"\x80\x03c")?);
+    let names = cursor.two_lines().ok()?;
+    let state = cursor.rest.strip_prefix(b"q\x00.")?;
+    Some(PlainClass { names, state })
+}

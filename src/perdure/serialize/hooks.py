@@ -1,0 +1,66 @@
+"""What a connection's object path leaves to Python."""
+
+from typing import Any, cast
+
+from perdure.errors import InvalidObjectReference
+from perdure.ids import Oid, Tid
+from perdure.serialize.reader import ObjectReader, ReadingConnection
+
+
+class ConnectionHooks:
+    """The decisions that reading and writing objects asks a connection for.
+
+    The connection's constructor sets `_cache` (a `persistent.PickleCache`), `_storage` (the view
+    that it reads through), `_db` and, where objects can be added before they are stored, `_added`
+    (a dict from oid to object). `opened` is None while the connection is closed.
+    """
+
+    _cache: Any
+    _storage: Any
+    _db: Any
+
+    @property
+    def _reader(self) -> ObjectReader:
+        """The reader that belongs to this connection's cache."""
+        return ObjectReader(cast("ReadingConnection", self), self._cache, type(self)._find_class)
+
+    def _find_class(self, module: str, name: str) -> Any:
+        """Return the class that records call *module*.*name*."""
+        return self._db.classFactory(self, module, name)
+
+    def get_connection(self, database_name: str) -> Any:
+        """Return the connection to another member of the collection."""
+        raise NotImplementedError
+
+    def new_oid(self) -> Oid:
+        """Return an oid that nothing has yet."""
+        oid: Oid = self._storage.new_oid()
+        return oid
+
+    def _foreign(self, database_name: str, oid: Oid, cls: Any) -> Any:
+        """Return an object of another member; *cls* is None where the reference has none."""
+        other = self.get_connection(database_name)
+        if cls is None:
+            return other._reader.load_oid(oid)
+        return other._reader.load_persistent(oid, cls)
+
+    def _adopt(self, obj: Any) -> None:
+        """Give the new object *obj* its place in this database."""
+        obj._p_oid = self.new_oid()
+        obj._p_jar = self
+
+    def _foreign_reference(self, obj: Any) -> Any:
+        """Return the reference to write for an object of another connection, or raise."""
+        raise InvalidObjectReference(
+            "Attempt to store an object from a foreign database connection", obj
+        )
+
+    def _weak_database(self, jar: Any) -> str:
+        """Return the name of the member that *jar* is a connection to."""
+        name: str = jar.db().database_name
+        return name
+
+    def _blob_loaded(self, obj: Any, oid: Oid, serial: Tid) -> None:
+        """Tell a blob where its committed data is (called after its state is loaded)."""
+        obj._p_blob_uncommitted = None
+        obj._p_blob_committed = self._storage.loadBlob(oid, serial)

@@ -1,0 +1,63 @@
+"""The object path of a connection by the standard `pickle`: what the native one is held to."""
+
+from typing import Any
+
+from perdure.errors import ConnectionStateError
+from perdure.ids import Oid, oid_repr
+from perdure.serialize.hooks import ConnectionHooks
+
+
+class StandardConnectionBase(ConnectionHooks):
+    """Loads a connection's objects, in Python."""
+
+    _added: dict[Oid, Any]
+    opened: float | None
+    _load_count: int = 0
+
+    def setstate(self, obj: Any) -> None:
+        """Load the state of the ghost *obj* (called by `persistent` when it is needed).
+
+        Raises ConnectionStateError when the connection is closed, POSKeyError when the object's
+        record is gone, StateLoadError when it can't be read.
+        """
+        oid = obj._p_oid
+        if self.opened is None:
+            name = f"{type(obj).__module__}.{type(obj).__qualname__}"
+            raise ConnectionStateError(
+                f"can't load the state of {name} {oid_repr(oid)}: the connection is closed"
+            )
+        data, serial = self._storage.load(oid)
+        self._load_count += 1
+        self._reader.setGhostState(obj, data)
+        obj._p_serial = serial
+        self._cache.update_object_size_estimation(oid, len(data))
+        obj._p_estimated_size = len(data)
+        if hasattr(type(obj), "_p_blob_committed"):
+            self._blob_loaded(obj, oid, serial)
+
+    def get(self, oid: Oid) -> Any:
+        """Return the object at *oid*: from the cache, just added, or as a new ghost.
+
+        Raises ConnectionStateError when the connection is closed, POSKeyError when there is no
+        such object.
+        """
+        if self.opened is None:
+            raise ConnectionStateError("The database connection is closed")
+        for known in (self._cache, self._added, self._being_made):
+            found = known.get(oid)
+            if found is not None:
+                return found
+        data, _ = self._storage.load(oid)
+        ghost = self._reader.getGhost(data)
+        # A persistent class loads its state at once, and that may refer back to it.
+        self._being_made[oid] = ghost
+        try:
+            self._cache.new_ghost(oid, ghost)
+        finally:
+            del self._being_made[oid]
+        return ghost
+
+    @property
+    def _being_made(self) -> dict[Oid, Any]:
+        found: dict[Oid, Any] = self.__dict__.setdefault("_ghosts_being_made", {})
+        return found
