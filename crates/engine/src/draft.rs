@@ -129,7 +129,7 @@ impl Draft {
     }
 
     /// Add a record whose data stand in an earlier record.
-    pub(crate) fn point(&mut self, oid: Oid, basis: Basis, position: u64) {
+    pub fn point(&mut self, oid: Oid, basis: Basis, position: u64) {
         self.push(
             oid,
             basis,

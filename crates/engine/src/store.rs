@@ -202,6 +202,44 @@ impl Store {
         }
     }
 
+    /// Does the object have any record, visible or not?
+    ///
+    /// # Errors
+    /// Where the index cannot be read.
+    pub fn has_record(&self, oid: Oid) -> Result<bool> {
+        self.check_open()?;
+        self.generation
+            .load()
+            .position(oid)
+            .map(|position| position.is_some())
+    }
+
+    /// The position of the record that `tid` wrote of an object, where it has the same data.
+    ///
+    /// # Errors
+    /// Where the file cannot be read or is damaged.
+    pub fn same_data(&self, oid: Oid, tid: Tid, data: Option<&[u8]>) -> Result<Option<u64>> {
+        self.check_open()?;
+        let generation = self.generation.load();
+        let mut buffer = Vec::new();
+        let revision = generation
+            .revision(oid, tid, &mut buffer, Patience::Wait)?
+            .flatten();
+        let Some(revision) = revision.filter(|revision| revision.header.tid == tid) else {
+            return Ok(None);
+        };
+        let found = generation.data_of(&revision, &mut buffer, Patience::Wait)?;
+        Ok(match (found, data) {
+            (Found::Record(found), Some(data))
+                if buffer.get(found.start..found.end) != Some(data) =>
+            {
+                None
+            }
+            (Found::Record(_), _) => Some(revision.position),
+            _ => None,
+        })
+    }
+
     /// The first object at or after `oid` that exists at `snapshot`.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! `perdure._native`: the border between Python objects and the engine.
 
+mod ids;
 mod objects;
 mod storage;
 

@@ -1,9 +1,368 @@
-//! Placeholder that the classes of this module replace.
+//! `perdure._native.Storage`: a storage of the engine, open.
 
+mod draft;
+mod errors;
+mod iterate;
+mod view;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use perdure_engine::{Draft, Error, Found, Metadata, Options, Patience, Store};
+use perdure_format::file::Status;
+use perdure_format::{Oid, Tid, timestamp};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use draft::PyDraft;
+use errors::{IntoPython, to_python};
+use iterate::{RecordIterator, TransactionIterator};
+pub(crate) use view::StorageView;
+
+use crate::ids::{PyOid, PyTid, oid_bytes, tid_bytes};
 
 /// Add this module's classes to `perdure._native`.
-#[expect(clippy::unnecessary_wraps, reason = "registering classes can fail")]
-pub fn register(_module: &Bound<'_, PyModule>) -> PyResult<()> {
-    Ok(())
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<PyStorage>()?;
+    module.add_class::<PyDraft>()?;
+    module.add_class::<StorageView>()?;
+    module.add_class::<TransactionIterator>()?;
+    module.add_class::<RecordIterator>()?;
+    module.add_function(wrap_pyfunction!(tid_of_time, module)?)?;
+    module.add_function(wrap_pyfunction!(time_of_tid, module)?)
+}
+
+/// Return the tid (8 bytes) of a time in seconds since the epoch (UTC).
+#[pyfunction]
+fn tid_of_time(py: Python<'_>, seconds: f64) -> Bound<'_, PyBytes> {
+    tid_bytes(py, timestamp::tid_of_time(seconds))
+}
+
+/// Return the time, in seconds since the epoch (UTC), of a tid (8 bytes).
+#[pyfunction]
+#[expect(clippy::needless_pass_by_value, reason = "ids are extracted by value")]
+fn time_of_tid(tid: PyTid) -> f64 {
+    timestamp::time_of_tid(tid.0)
+}
+
+/// The revision that a new object is stored with may be None, empty or zeros.
+pub(crate) fn serial_of(serial: &Bound<'_, PyAny>) -> PyResult<Tid> {
+    if serial.is_none() {
+        return Ok(Tid::ZERO);
+    }
+    if let Ok(bytes) = serial.cast::<PyBytes>()
+        && bytes.as_bytes().is_empty()
+    {
+        return Ok(Tid::ZERO);
+    }
+    serial.extract::<PyTid>().map(|tid| tid.0)
+}
+
+/// The error for a call that belongs to a transaction when there is none.
+pub(crate) fn no_transaction(py: Python<'_>) -> PyErr {
+    let class = py
+        .import("perdure.errors")
+        .and_then(|m| m.getattr("StorageTransactionError"));
+    match class.and_then(|class| class.call1(("no transaction was begun here",))) {
+        Ok(error) => PyErr::from_value(error),
+        Err(failure) => failure,
+    }
+}
+
+/// (tid, user, description, extension, data length) of a revision.
+type HistoryFields<'py> = (
+    Bound<'py, PyBytes>,
+    Bound<'py, PyBytes>,
+    Bound<'py, PyBytes>,
+    Bound<'py, PyBytes>,
+    u64,
+);
+
+/// A storage of the engine, in a file or in memory.
+#[pyclass(name = "Storage", module = "perdure._native", frozen)]
+#[derive(Debug)]
+pub(crate) struct PyStorage {
+    pub(crate) store: Arc<Store>,
+}
+
+impl PyStorage {
+    fn read<'py>(&self, py: Python<'py>, oid: Oid, snapshot: Tid) -> PyResult<(Found, Vec<u8>)> {
+        let mut buffer = Vec::new();
+        let found = py.detach(|| self.store.load(oid, snapshot, &mut buffer, Patience::Wait));
+        Ok((found.into_python(py)?, buffer))
+    }
+}
+
+fn slice<'py>(
+    py: Python<'py>,
+    buffer: &[u8],
+    located: perdure_engine::Located,
+) -> Bound<'py, PyBytes> {
+    PyBytes::new(
+        py,
+        buffer.get(located.start..located.end).unwrap_or_default(),
+    )
+}
+
+#[pymethods]
+impl PyStorage {
+    /// Open or create a storage in the file `path`.
+    #[staticmethod]
+    #[pyo3(signature = (path, *, create=false, read_only=false, stop=None, quota_bytes=None))]
+    fn open(
+        py: Python<'_>,
+        path: PathBuf,
+        create: bool,
+        read_only: bool,
+        stop: Option<PyTid>,
+        quota_bytes: Option<u64>,
+    ) -> PyResult<Self> {
+        let stop = stop.map(|tid| tid.0);
+        let options = Options {
+            create,
+            read_only,
+            stop,
+            quota_bytes,
+        };
+        let store = py.detach(|| Store::open(&path, options)).into_python(py)?;
+        Ok(Self {
+            store: Arc::new(store),
+        })
+    }
+
+    /// A new storage in memory.
+    #[staticmethod]
+    fn in_memory(py: Python<'_>, name: &str) -> PyResult<Self> {
+        Ok(Self {
+            store: Arc::new(Store::in_memory(name).into_python(py)?),
+        })
+    }
+
+    /// What was cut off at open: (position, length, file that keeps it, reason), or None.
+    #[getter]
+    fn cut(&self) -> Option<(u64, u64, PathBuf, String)> {
+        let cut = self.store.cut()?;
+        Some((
+            cut.position,
+            cut.len,
+            cut.kept_in.clone(),
+            cut.reason.clone(),
+        ))
+    }
+
+    /// Can nothing be committed here?
+    #[getter]
+    fn read_only(&self) -> bool {
+        self.store.is_read_only()
+    }
+
+    /// The current data and tid of an object; POSKeyError where it does not exist.
+    fn load<'py>(
+        &self,
+        py: Python<'py>,
+        oid: PyOid,
+    ) -> PyResult<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
+        match self.read(py, oid.0, self.store.last_transaction())? {
+            (Found::Record(located), buffer) => {
+                Ok((slice(py, &buffer, located), tid_bytes(py, located.tid)))
+            }
+            _ => Err(to_python(py, &Error::NoObject { oid: oid.0 })),
+        }
+    }
+
+    /// Data, tid and next tid (None: current) of an object's revision before `tid`; None where
+    /// there was none. POSKeyError where the object never existed.
+    fn load_before<'py>(
+        &self,
+        py: Python<'py>,
+        oid: PyOid,
+        tid: PyTid,
+    ) -> PyResult<
+        Option<(
+            Bound<'py, PyBytes>,
+            Bound<'py, PyBytes>,
+            Option<Bound<'py, PyBytes>>,
+        )>,
+    > {
+        let visible = self.store.last_transaction();
+        let snapshot = Tid(tid.0.0.saturating_sub(1)).min(visible);
+        match self.read(py, oid.0, snapshot)? {
+            (Found::Record(located), buffer) => {
+                let next = located.next.filter(|next| *next <= visible);
+                let next = next.map(|next| tid_bytes(py, next));
+                Ok(Some((
+                    slice(py, &buffer, located),
+                    tid_bytes(py, located.tid),
+                    next,
+                )))
+            }
+            (Found::Nothing, _) if !self.store.has_record(oid.0).into_python(py)? => {
+                Err(to_python(py, &Error::NoObject { oid: oid.0 }))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The data of exactly one revision; POSKeyError where there is none.
+    fn load_serial<'py>(
+        &self,
+        py: Python<'py>,
+        oid: PyOid,
+        tid: PyTid,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let mut buffer = Vec::new();
+        let found = py.detach(|| self.store.load_revision(oid.0, tid.0, &mut buffer));
+        match found.into_python(py)? {
+            Found::Record(located) => Ok(slice(py, &buffer, located)),
+            _ => Err(to_python(
+                py,
+                &Error::NoRevision {
+                    oid: oid.0,
+                    tid: tid.0,
+                },
+            )),
+        }
+    }
+
+    /// The tid of an object's current revision; POSKeyError where it does not exist.
+    fn current_tid<'py>(&self, py: Python<'py>, oid: PyOid) -> PyResult<Bound<'py, PyBytes>> {
+        match py
+            .detach(|| self.store.current_tid(oid.0))
+            .into_python(py)?
+        {
+            Some(tid) => Ok(tid_bytes(py, tid)),
+            None => Err(to_python(py, &Error::NoObject { oid: oid.0 })),
+        }
+    }
+
+    /// The last `size` revisions of an object, newest first, each as
+    /// (tid, user, description, extension, data length).
+    fn history<'py>(
+        &self,
+        py: Python<'py>,
+        oid: PyOid,
+        size: usize,
+    ) -> PyResult<Vec<HistoryFields<'py>>> {
+        let entries = py
+            .detach(|| self.store.history(oid.0, size))
+            .into_python(py)?;
+        let fields = |entry: &perdure_engine::HistoryEntry| {
+            let transaction = &entry.transaction;
+            (
+                tid_bytes(py, transaction.header.tid),
+                PyBytes::new(py, transaction.user()),
+                PyBytes::new(py, transaction.description()),
+                PyBytes::new(py, transaction.extension()),
+                entry.data_len,
+            )
+        };
+        Ok(entries.iter().map(fields).collect())
+    }
+
+    /// The transactions from `start` to `stop`, both included where they exist.
+    #[pyo3(signature = (start=None, stop=None))]
+    fn transactions(
+        &self,
+        py: Python<'_>,
+        start: Option<PyTid>,
+        stop: Option<PyTid>,
+    ) -> PyResult<TransactionIterator> {
+        let start = start.map_or(Tid::ZERO, |tid| tid.0);
+        let stop = stop.map_or(Tid::MAX, |tid| tid.0);
+        let found = py.detach(|| self.store.transactions()?.between(start, stop));
+        found.into_python(py).map(TransactionIterator::new)
+    }
+
+    /// The first existing object at or after `oid`; None behind the last one.
+    fn object_at_or_after<'py>(
+        &self,
+        py: Python<'py>,
+        oid: PyOid,
+    ) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let snapshot = self.store.last_transaction();
+        let found = py.detach(|| self.store.object_at_or_after(oid.0, snapshot));
+        Ok(found.into_python(py)?.map(|oid| oid_bytes(py, oid)))
+    }
+
+    /// The last visible transaction; zeros where there is none.
+    fn last_transaction<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        tid_bytes(py, self.store.last_transaction())
+    }
+
+    /// How many objects have a record.
+    fn object_count(&self) -> u64 {
+        self.store.object_count()
+    }
+
+    /// The length of the data file in bytes.
+    fn size_bytes(&self) -> u64 {
+        self.store.size_bytes()
+    }
+
+    /// An oid that no object has.
+    fn new_oid<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        self.store
+            .new_oid()
+            .into_python(py)
+            .map(|oid| oid_bytes(py, oid))
+    }
+
+    /// The greatest oid ever given out.
+    #[getter]
+    fn max_oid<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        oid_bytes(py, self.store.max_oid())
+    }
+
+    /// Give out only oids greater than this one from now on.
+    #[expect(clippy::needless_pass_by_value, reason = "ids are extracted by value")]
+    fn raise_max_oid(&self, oid: PyOid) {
+        self.store.raise_max_oid(oid.0);
+    }
+
+    /// Begin a transaction; with `tid` and `status`, a copy of one committed elsewhere.
+    #[pyo3(signature = (user, description, extension, tid=None, status=" "))]
+    fn begin(
+        &self,
+        py: Python<'_>,
+        user: Vec<u8>,
+        description: Vec<u8>,
+        extension: Vec<u8>,
+        tid: Option<PyTid>,
+        status: &str,
+    ) -> PyResult<PyDraft> {
+        let metadata = Metadata {
+            user,
+            description,
+            extension,
+        };
+        let draft = match tid {
+            None => Draft::new(metadata),
+            Some(tid) => Draft::copy_of(metadata, tid.0, status_of(status)?),
+        };
+        Ok(PyDraft::new(
+            Arc::clone(&self.store),
+            draft.into_python(py)?,
+        ))
+    }
+
+    /// Save the index now.
+    fn save_index(&self, py: Python<'_>) -> PyResult<()> {
+        py.detach(|| self.store.save_index()).into_python(py)
+    }
+
+    /// Save the index and free the lock; a closed storage raises StorageError when it is used.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        py.detach(|| self.store.close()).into_python(py)
+    }
+}
+
+fn status_of(status: &str) -> PyResult<Status> {
+    match status {
+        " " => Ok(Status::Committed),
+        "p" => Ok(Status::Packed),
+        other => Err(PyValueError::new_err(format!(
+            "a transaction's status is ' ' or 'p', not {other:?}"
+        ))),
+    }
 }

@@ -1,0 +1,256 @@
+//! `perdure._native.Draft`: a transaction on its way into a storage.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use perdure_engine::{Basis, Draft, Locked, Store, Voted};
+use perdure_format::Tid;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList};
+
+use super::errors::IntoPython;
+use crate::ids::{PyOid, PyTid, oid_bytes, tid_bytes};
+
+/// How long to wait for the commit lock before looking for an interrupt.
+const LOCK_PATIENCE: Duration = Duration::from_millis(100);
+
+/// How far the transaction has come; each step consumes the one before.
+#[derive(Debug)]
+pub(crate) enum Step {
+    Open(Draft),
+    Locked(Locked),
+    Voted(Voted),
+    Over,
+}
+
+/// A transaction on its way into a storage: put together, locked, written, finished.
+///
+/// Methods called out of this order raise RuntimeError.
+#[pyclass(name = "Draft", module = "perdure._native", frozen)]
+#[derive(Debug)]
+pub(crate) struct PyDraft {
+    store: Arc<Store>,
+    /// Guards the step against two threads that share a transaction. Taken without the GIL only
+    /// by who holds it across a wait.
+    step: Mutex<Step>,
+}
+
+impl PyDraft {
+    pub(crate) fn new(store: Arc<Store>, draft: Draft) -> Self {
+        Self {
+            store,
+            step: Mutex::new(Step::Open(draft)),
+        }
+    }
+
+    fn step(&self) -> MutexGuard<'_, Step> {
+        self.step.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self) -> Step {
+        std::mem::replace(&mut *self.step(), Step::Over)
+    }
+
+    fn with_open<T>(&self, change: impl FnOnce(&mut Draft) -> T) -> PyResult<T> {
+        match &mut *self.step() {
+            Step::Open(draft) => Ok(change(draft)),
+            _ => Err(PyRuntimeError::new_err("the transaction was voted already")),
+        }
+    }
+
+    /// Add an object's new data.
+    pub(crate) fn add(&self, oid: PyOid, serial: PyTid, data: &[u8]) -> PyResult<()> {
+        if data.is_empty() {
+            return Err(PyValueError::new_err("an empty record can't be stored"));
+        }
+        self.store.raise_max_oid(oid.0);
+        self.with_open(|draft| draft.store(oid.0, Basis::Revision(serial.0), data))
+    }
+}
+
+impl PyDraft {
+    /// Note that the transaction relies on a revision being current.
+    #[expect(clippy::needless_pass_by_value, reason = "ids are extracted by value")]
+    pub(crate) fn note_read(&self, oid: PyOid, serial: PyTid) -> PyResult<()> {
+        self.with_open(|draft| draft.check_current(oid.0, serial.0))
+    }
+}
+
+fn out_of_order(needed: &str) -> PyErr {
+    PyRuntimeError::new_err(format!("the transaction has to be {needed} first"))
+}
+
+#[pymethods]
+impl PyDraft {
+    /// Add an object's new data, made from the revision `serial`.
+    fn store(&self, oid: PyOid, serial: PyTid, data: &[u8]) -> PyResult<()> {
+        self.add(oid, serial, data)
+    }
+
+    /// Say that an object does not exist any more; its current revision has to be `serial`.
+    fn delete(&self, oid: PyOid, serial: PyTid) -> PyResult<()> {
+        self.with_open(|draft| draft.delete(oid.0, Basis::Revision(serial.0)))
+    }
+
+    /// Add a copy of a record committed elsewhere; `data` None: the object does not exist.
+    ///
+    /// Where `previous` names a transaction that holds the same data of the object, the record
+    /// refers to them.
+    #[pyo3(signature = (oid, data, previous=None))]
+    fn restore(
+        &self,
+        py: Python<'_>,
+        oid: PyOid,
+        data: Option<&[u8]>,
+        previous: Option<PyTid>,
+    ) -> PyResult<()> {
+        let oid = oid.0;
+        let known = match previous {
+            Some(tid) => self.store.same_data(oid, tid.0, data).into_python(py)?,
+            None => None,
+        };
+        self.store.raise_max_oid(oid);
+        self.with_open(|draft| match (known, data) {
+            (Some(position), _) => draft.point(oid, Basis::Copy, position),
+            (None, Some(data)) if !data.is_empty() => draft.store(oid, Basis::Copy, data),
+            (None, _) => draft.delete(oid, Basis::Copy),
+        })
+    }
+
+    /// Note that the transaction relies on the revision `serial` of an object being current.
+    fn check_current(&self, oid: PyOid, serial: PyTid) -> PyResult<()> {
+        self.note_read(oid, serial)
+    }
+
+    /// How many records were added.
+    fn __len__(&self) -> PyResult<usize> {
+        self.with_open(|draft| draft.len())
+    }
+
+    /// Take the commit lock and look for conflicts: a list of (record, oid, committed, seen).
+    ///
+    /// Waits, without the GIL, for a transaction between vote and finish; can be interrupted.
+    fn lock<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let Step::Open(mut draft) = self.take() else {
+            return Err(out_of_order("open"));
+        };
+        let locked = loop {
+            let store = &self.store;
+            match py
+                .detach(|| store.lock(draft, LOCK_PATIENCE))
+                .into_python(py)?
+            {
+                Ok(locked) => break locked,
+                Err(unlocked) => draft = unlocked,
+            }
+            py.check_signals()?;
+        };
+        let conflicts = PyList::empty(py);
+        for conflict in locked.conflicts() {
+            conflicts.append((
+                conflict.record,
+                oid_bytes(py, conflict.oid),
+                tid_bytes(py, conflict.committed),
+                tid_bytes(py, conflict.seen),
+            ))?;
+        }
+        *self.step() = Step::Locked(locked);
+        Ok(conflicts)
+    }
+
+    /// The data of the record with this number; None where it has none of its own.
+    fn data<'py>(&self, py: Python<'py>, record: usize) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        match &*self.step() {
+            Step::Open(draft) => Ok(draft.data(record).map(|data| PyBytes::new(py, data))),
+            Step::Locked(locked) => Ok(locked.data(record).map(|data| PyBytes::new(py, data))),
+            _ => Err(PyRuntimeError::new_err(
+                "the transaction was written already",
+            )),
+        }
+    }
+
+    /// Settle a conflict by data made from both revisions.
+    fn resolve(&self, record: usize, data: &[u8]) -> PyResult<()> {
+        if data.is_empty() {
+            return Err(PyValueError::new_err("an empty record can't be stored"));
+        }
+        match &mut *self.step() {
+            Step::Locked(locked) => {
+                locked.resolve(record, data);
+                Ok(())
+            }
+            _ => Err(out_of_order("locked")),
+        }
+    }
+
+    /// The least id that the transaction can have at `now` (seconds since the epoch).
+    fn least_tid<'py>(&self, py: Python<'py>, now: f64) -> PyResult<Bound<'py, PyBytes>> {
+        match &*self.step() {
+            Step::Locked(locked) => Ok(tid_bytes(py, locked.least_tid(now))),
+            _ => Err(out_of_order("locked")),
+        }
+    }
+
+    /// Write the transaction, not finished: with the least id at `now`, or with the id `tid`.
+    #[pyo3(signature = (now, tid=None))]
+    fn write<'py>(
+        &self,
+        py: Python<'py>,
+        now: f64,
+        tid: Option<PyTid>,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let Step::Locked(locked) = self.take() else {
+            return Err(out_of_order("locked"));
+        };
+        if !locked.conflicts().is_empty() {
+            *self.step() = Step::Locked(locked);
+            return Err(out_of_order("without conflicts"));
+        }
+        let tid: Tid = tid.map_or_else(|| locked.least_tid(now), |tid| tid.0);
+        let voted = py.detach(|| locked.write(tid)).into_python(py)?;
+        *self.step() = Step::Voted(voted);
+        Ok(tid_bytes(py, tid))
+    }
+
+    /// Commit; returns the transaction's id when it is durable and visible.
+    ///
+    /// `callback` is called with the id when the transaction is durable, before it is visible.
+    #[pyo3(signature = (callback=None))]
+    fn finish<'py>(
+        &self,
+        py: Python<'py>,
+        callback: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let Step::Voted(voted) = self.take() else {
+            return Err(out_of_order("written"));
+        };
+        let tid = tid_bytes(py, voted.tid());
+        let held = callback.is_some();
+        let finished = py
+            .detach(|| {
+                let finished = voted.finish(held)?;
+                finished.wait_durable()?;
+                if held {
+                    finished.wait_turn()
+                } else {
+                    finished.release()
+                }
+                Ok(finished)
+            })
+            .into_python(py)?;
+        let Some(callback) = callback else {
+            return Ok(tid);
+        };
+        // The transaction is durable: it becomes visible whatever the callback does.
+        let called = callback.call1((&tid,));
+        py.detach(|| finished.release());
+        called.map(|_| tid)
+    }
+
+    /// Forget the transaction, wherever it stands.
+    fn abort(&self, py: Python<'_>) {
+        let step = self.take();
+        py.detach(|| drop(step));
+    }
+}

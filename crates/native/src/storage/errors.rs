@@ -1,0 +1,146 @@
+//! The engine's errors as the classes of `perdure.errors`.
+
+use std::io;
+use std::path::Path;
+
+use perdure_engine::Error;
+use pyo3::exceptions::{PyOSError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString, PyTuple};
+
+use crate::ids::{oid_bytes, tid_bytes};
+
+/// The Python exception for an engine error.
+pub(crate) fn to_python(py: Python<'_>, error: &Error) -> PyErr {
+    build(py, error).unwrap_or_else(|failure| failure)
+}
+
+/// An instance of a class of `perdure.errors`.
+fn raised(
+    py: Python<'_>,
+    class: &str,
+    args: Vec<Bound<'_, PyAny>>,
+    details: &[(&str, Bound<'_, PyAny>)],
+) -> PyResult<PyErr> {
+    let kwargs = PyDict::new(py);
+    for (name, value) in details {
+        kwargs.set_item(name, value)?;
+    }
+    let args = PyTuple::new(py, args)?;
+    let class = py.import("perdure.errors")?.getattr(class)?;
+    Ok(PyErr::from_value(class.call(args, Some(&kwargs))?))
+}
+
+fn text<'py>(py: Python<'py>, text: &str) -> Bound<'py, PyAny> {
+    PyString::new(py, text).into_any()
+}
+
+fn path_object<'py>(py: Python<'py>, path: &Path) -> PyResult<Bound<'py, PyAny>> {
+    Ok(path.as_os_str().into_pyobject(py)?.into_any())
+}
+
+fn build(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
+    let message = error.to_string();
+    match error {
+        Error::Io { path, source, .. } => io_error(py, message, path, source),
+        Error::NotADatabase { path, .. } => raised(
+            py,
+            "NotADatabase",
+            vec![text(py, &message)],
+            &[("path", path_object(py, path)?)],
+        ),
+        Error::Corrupted { path, position, .. } => {
+            let position = position.into_pyobject(py)?.into_any();
+            let path = path_object(py, path)?;
+            raised(
+                py,
+                "CorruptedError",
+                vec![text(py, &message)],
+                &[("path", path), ("position", position)],
+            )
+        }
+        Error::Locked { path, holder } => {
+            let holder = holder.into_pyobject(py)?.into_any();
+            let path = path_object(py, path)?;
+            raised(
+                py,
+                "StorageLocked",
+                vec![text(py, &message)],
+                &[("path", path), ("pid", holder)],
+            )
+        }
+        Error::NoObject { oid } => {
+            raised(py, "POSKeyError", vec![oid_bytes(py, *oid).into_any()], &[])
+        }
+        Error::NoRevision { oid, tid } => raised(
+            py,
+            "POSKeyError",
+            vec![
+                oid_bytes(py, *oid).into_any(),
+                tid_bytes(py, *tid).into_any(),
+            ],
+            &[],
+        ),
+        Error::ReadConflict {
+            oid,
+            committed,
+            seen,
+        } => {
+            let serials = (tid_bytes(py, *committed), tid_bytes(py, *seen));
+            let serials = serials.into_pyobject(py)?.into_any();
+            let oid = oid_bytes(py, *oid).into_any();
+            raised(
+                py,
+                "ReadConflictError",
+                Vec::new(),
+                &[("oid", oid), ("serials", serials)],
+            )
+        }
+        Error::ReadOnly => raised(py, "ReadOnlyError", vec![text(py, &message)], &[]),
+        Error::Closed | Error::Poisoned { .. } => {
+            raised(py, "StorageError", vec![text(py, &message)], &[])
+        }
+        Error::QuotaExceeded { .. } => {
+            raised(py, "FileStorageQuotaError", vec![text(py, &message)], &[])
+        }
+        Error::OutcomeUnknown { tid, path, .. } => {
+            let tid = tid_bytes(py, *tid).into_any();
+            let path = path_object(py, path)?;
+            raised(
+                py,
+                "CommitOutcomeUnknown",
+                vec![text(py, &message)],
+                &[("tid", tid), ("path", path)],
+            )
+        }
+        Error::TidNotLater { .. } | Error::MetadataTooLong { .. } => {
+            Ok(PyValueError::new_err(message))
+        }
+    }
+}
+
+/// An `OSError` with errno and file name, of the subclass that its errno asks for.
+fn io_error(py: Python<'_>, message: String, path: &Path, source: &io::Error) -> PyResult<PyErr> {
+    let Some(errno) = source.raw_os_error() else {
+        return match source.kind() {
+            io::ErrorKind::NotFound => Ok(pyo3::exceptions::PyFileNotFoundError::new_err(message)),
+            _ => Ok(PyOSError::new_err(message)),
+        };
+    };
+    let error = py
+        .get_type::<PyOSError>()
+        .call1((errno, message, path_object(py, path)?))?;
+    Ok(PyErr::from_value(error))
+}
+
+/// Turn an engine result into a Python result.
+pub(crate) trait IntoPython<T> {
+    /// The value, or the Python exception for the error.
+    fn into_python(self, py: Python<'_>) -> PyResult<T>;
+}
+
+impl<T> IntoPython<T> for perdure_engine::Result<T> {
+    fn into_python(self, py: Python<'_>) -> PyResult<T> {
+        self.map_err(|error| to_python(py, &error))
+    }
+}

@@ -1,0 +1,123 @@
+//! Walking over transactions and records from Python.
+
+use std::sync::{Mutex, PoisonError};
+
+use perdure_engine::{Records, TransactionRecord, Transactions};
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use super::errors::IntoPython;
+use crate::ids::{oid_bytes, tid_bytes};
+
+/// (tid, status, user, description, extension, position, end, records) of a transaction.
+type TransactionFields<'py> = (
+    Bound<'py, PyBytes>,
+    &'static str,
+    Bound<'py, PyBytes>,
+    Bound<'py, PyBytes>,
+    Bound<'py, PyBytes>,
+    u64,
+    u64,
+    RecordIterator,
+);
+
+/// (oid, tid, data, data tid, position, previous position) of a record.
+type RecordFields<'py> = (
+    Bound<'py, PyBytes>,
+    Bound<'py, PyBytes>,
+    Option<Bound<'py, PyBytes>>,
+    Option<Bound<'py, PyBytes>>,
+    u64,
+    u64,
+);
+
+/// Yields each transaction as
+/// (tid, status, user, description, extension, position, end, records).
+#[pyclass(module = "perdure._native", frozen)]
+pub(crate) struct TransactionIterator {
+    /// Guards the place. A leaf.
+    transactions: Mutex<Transactions>,
+}
+
+/// Yields each record as (oid, tid, data, data tid, position, previous position).
+#[pyclass(module = "perdure._native", frozen)]
+pub(crate) struct RecordIterator {
+    /// Guards the place. A leaf.
+    records: Mutex<Records>,
+}
+
+impl TransactionIterator {
+    pub(crate) fn new(transactions: Transactions) -> Self {
+        Self {
+            transactions: Mutex::new(transactions),
+        }
+    }
+}
+
+fn fields<'py>(
+    py: Python<'py>,
+    transaction: &TransactionRecord,
+    records: Records,
+) -> TransactionFields<'py> {
+    let status = match transaction.header.status {
+        perdure_format::file::Status::Packed => "p",
+        _ => " ",
+    };
+    (
+        tid_bytes(py, transaction.header.tid),
+        status,
+        PyBytes::new(py, transaction.user()),
+        PyBytes::new(py, transaction.description()),
+        PyBytes::new(py, transaction.extension()),
+        transaction.position,
+        transaction.end(),
+        RecordIterator {
+            records: Mutex::new(records),
+        },
+    )
+}
+
+#[pymethods]
+impl TransactionIterator {
+    fn __iter__(this: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        this
+    }
+
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<TransactionFields<'py>>> {
+        let next = py.detach(|| {
+            let mut transactions = self
+                .transactions
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            let Some(transaction) = transactions.advance()? else {
+                return Ok(None);
+            };
+            let records = transactions.records_of(&transaction);
+            Ok(Some((transaction, records)))
+        });
+        let next = next.into_python(py)?;
+        Ok(next.map(|(transaction, records)| fields(py, &transaction, records)))
+    }
+}
+
+#[pymethods]
+impl RecordIterator {
+    fn __iter__(this: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        this
+    }
+
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<RecordFields<'py>>> {
+        let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(record) = records.advance().into_python(py)? else {
+            return Ok(None);
+        };
+        Ok(Some((
+            oid_bytes(py, record.header.oid),
+            tid_bytes(py, record.header.tid),
+            record.data.as_deref().map(|data| PyBytes::new(py, data)),
+            record.data_tid.map(|tid| tid_bytes(py, tid)),
+            record.position,
+            record.header.previous,
+        )))
+    }
+}

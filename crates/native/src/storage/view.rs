@@ -1,0 +1,220 @@
+//! `perdure._native.StorageView`: what one connection reads through, at one snapshot.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use perdure_engine::{Error, Found, Located, Patience, Store};
+use perdure_format::{Oid, Tid};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyTuple};
+
+use super::PyStorage;
+use super::draft::PyDraft;
+use super::errors::{IntoPython, to_python};
+use crate::ids::{PyOid, PyTid, oid_bytes, tid_bytes};
+
+/// Buffers are kept for the next read unless a large record made them this large.
+const KEPT_BUFFER_BYTES_MAX: usize = 1 << 20;
+
+/// The data of a record, in a buffer that goes back to its view when this is dropped.
+pub(crate) struct RecordBytes<'a> {
+    view: &'a StorageView,
+    buffer: Vec<u8>,
+    located: Located,
+}
+
+impl RecordBytes<'_> {
+    /// The data.
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        self.buffer
+            .get(self.located.start..self.located.end)
+            .unwrap_or_default()
+    }
+}
+
+impl Drop for RecordBytes<'_> {
+    fn drop(&mut self) {
+        self.view.give_back(std::mem::take(&mut self.buffer));
+    }
+}
+
+/// One consistent view of a storage: it reads at `snapshot`, and writes one transaction at a time.
+#[pyclass(module = "perdure._native", subclass, dict, weakref, frozen)]
+#[derive(Debug)]
+pub(crate) struct StorageView {
+    store: Arc<Store>,
+    snapshot: AtomicU64,
+    /// A historical view stays where it is.
+    fixed: bool,
+    /// A buffer for the next read. A leaf.
+    spare: Mutex<Vec<u8>>,
+    /// The transaction that is being stored. A leaf.
+    draft: Mutex<Option<Py<PyDraft>>>,
+}
+
+impl StorageView {
+    fn snapshot_tid(&self) -> Tid {
+        Tid(self.snapshot.load(Ordering::Acquire))
+    }
+
+    fn take_buffer(&self) -> Vec<u8> {
+        std::mem::take(&mut *self.spare.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn give_back(&self, buffer: Vec<u8>) {
+        if buffer.capacity() <= KEPT_BUFFER_BYTES_MAX {
+            *self.spare.lock().unwrap_or_else(PoisonError::into_inner) = buffer;
+        }
+    }
+
+    /// Read, keeping the GIL unless the read has to wait for the device.
+    fn find(&self, py: Python<'_>, oid: Oid, snapshot: Tid) -> PyResult<(Found, Vec<u8>)> {
+        let mut buffer = self.take_buffer();
+        let found = self.store.load(oid, snapshot, &mut buffer, Patience::Once);
+        let found = match found.into_python(py)? {
+            Found::WouldWait => {
+                let store = &self.store;
+                py.detach(|| store.load(oid, snapshot, &mut buffer, Patience::Wait))
+                    .into_python(py)?
+            }
+            found => found,
+        };
+        Ok((found, buffer))
+    }
+
+    /// The data of an object's revision at the snapshot, and its tid.
+    ///
+    /// Raises `POSKeyError` where the object does not exist there.
+    pub(crate) fn load_record(&self, py: Python<'_>, oid: Oid) -> PyResult<(RecordBytes<'_>, Tid)> {
+        match self.find(py, oid, self.snapshot_tid())? {
+            (Found::Record(located), buffer) => Ok((
+                RecordBytes {
+                    view: self,
+                    buffer,
+                    located,
+                },
+                located.tid,
+            )),
+            (_, buffer) => {
+                self.give_back(buffer);
+                Err(to_python(py, &Error::NoObject { oid }))
+            }
+        }
+    }
+}
+
+#[pymethods]
+impl StorageView {
+    /// A view of `storage`; with `snapshot`, one that stays there.
+    #[new]
+    #[pyo3(signature = (storage, snapshot=None, *_args, **_kwargs))]
+    fn new(
+        storage: PyRef<'_, PyStorage>,
+        snapshot: Option<PyTid>,
+        _args: &Bound<'_, PyTuple>,
+        _kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> Self {
+        let store = Arc::clone(&storage.store);
+        let fixed = snapshot.is_some();
+        let snapshot = snapshot.map_or_else(|| store.last_transaction(), |tid| tid.0);
+        Self {
+            store,
+            snapshot: AtomicU64::new(snapshot.0),
+            fixed,
+            spare: Mutex::default(),
+            draft: Mutex::default(),
+        }
+    }
+
+    /// The transaction up to which the view sees.
+    #[getter]
+    fn snapshot<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        tid_bytes(py, self.snapshot_tid())
+    }
+
+    /// The object's data and tid at the snapshot; POSKeyError where it does not exist there.
+    #[pyo3(signature = (oid, version=""))]
+    fn load<'py>(
+        &self,
+        py: Python<'py>,
+        oid: PyOid,
+        version: &str,
+    ) -> PyResult<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
+        let _ = version;
+        let (record, tid) = self.load_record(py, oid.0)?;
+        Ok((PyBytes::new(py, record.as_slice()), tid_bytes(py, tid)))
+    }
+
+    /// Move to the newest snapshot; the oids that changed since the last one.
+    ///
+    /// With `at`, move to that transaction instead (one that is visible and not earlier).
+    #[pyo3(signature = (at=None))]
+    fn advance<'py>(
+        &self,
+        py: Python<'py>,
+        at: Option<PyTid>,
+    ) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+        let before = self.snapshot_tid();
+        if self.fixed || self.store.last_transaction() == before {
+            return Ok(Vec::new());
+        }
+        let (now, changes) = self.store.changes_since(before).into_python(py)?;
+        let now = at.map_or(now, |at| at.0.clamp(before, now));
+        self.snapshot.store(now.0, Ordering::Release);
+        let seen = changes.iter().take_while(|published| published.tid <= now);
+        Ok(seen
+            .flat_map(|p| p.oids.iter())
+            .map(|oid| oid_bytes(py, *oid))
+            .collect())
+    }
+
+    /// Begin to store a transaction, whose draft `begin` made.
+    fn attach(&self, draft: Py<PyDraft>) {
+        *self.draft.lock().unwrap_or_else(PoisonError::into_inner) = Some(draft);
+    }
+
+    /// The draft of the transaction that is being stored is taken away and returned.
+    fn detach(&self) -> Option<Py<PyDraft>> {
+        self.draft
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+
+    /// Add an object's new data, made from the revision `serial`, to the transaction.
+    #[pyo3(signature = (oid, serial, data, version="", transaction=None))]
+    fn store(
+        &self,
+        py: Python<'_>,
+        oid: PyOid,
+        serial: &Bound<'_, PyAny>,
+        data: &[u8],
+        version: &str,
+        transaction: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let _ = (version, transaction);
+        let serial = super::serial_of(serial)?;
+        let draft = self.draft.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*draft {
+            Some(draft) => draft.bind(py).get().add(oid, PyTid(serial), data),
+            None => Err(super::no_transaction(py)),
+        }
+    }
+
+    /// Note that the transaction relies on the revision `serial` of an object being current.
+    #[pyo3(name = "checkCurrentSerialInTransaction", signature = (oid, serial, transaction=None))]
+    fn check_current(
+        &self,
+        py: Python<'_>,
+        oid: PyOid,
+        serial: PyTid,
+        transaction: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let _ = transaction;
+        let draft = self.draft.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*draft {
+            Some(draft) => draft.bind(py).get().note_read(oid, serial),
+            None => Err(super::no_transaction(py)),
+        }
+    }
+}
