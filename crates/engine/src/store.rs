@@ -11,7 +11,7 @@ use crate::commit_lock::CommitLock;
 use crate::cursor::Transactions;
 use crate::disk::{Disk, File, MemoryDisk, OsDisk};
 use crate::error::{Error, Result};
-use crate::generation::{Found, Generation, Patience};
+use crate::generation::{Found, Generation, Located, Patience};
 use crate::open::{self, Cut, Options};
 use crate::publication::{Publication, Published};
 use crate::saved_index;
@@ -202,16 +202,13 @@ impl Store {
         }
     }
 
-    /// Does the object have any record, visible or not?
+    /// The position of an object's newest record, visible or not.
     ///
     /// # Errors
     /// Where the index cannot be read.
-    pub fn has_record(&self, oid: Oid) -> Result<bool> {
+    pub fn position(&self, oid: Oid) -> Result<Option<u64>> {
         self.check_open()?;
-        self.generation
-            .load()
-            .position(oid)
-            .map(|position| position.is_some())
+        self.generation.load().position(oid)
     }
 
     /// The position of the record that `tid` wrote of an object, where it has the same data.
@@ -240,26 +237,70 @@ impl Store {
         })
     }
 
-    /// The first object at or after `oid` that exists at `snapshot`.
+    /// The first object at or after `oid` that exists at `snapshot`; its data are in `buffer`.
     ///
     /// # Errors
     /// Where the file cannot be read or is damaged.
-    pub fn object_at_or_after(&self, oid: Oid, snapshot: Tid) -> Result<Option<Oid>> {
+    pub fn object_at_or_after(
+        &self,
+        oid: Oid,
+        snapshot: Tid,
+        buffer: &mut Vec<u8>,
+    ) -> Result<Option<(Oid, Located)>> {
         self.check_open()?;
         let generation = self.generation.load();
-        let mut buffer = Vec::new();
         let mut from = Some(oid);
         while let Some(start) = from {
             let Some(entry) = generation.at_or_after(start)? else {
                 return Ok(None);
             };
-            let found = generation.load(entry.oid, snapshot, &mut buffer, Patience::Wait)?;
-            if matches!(found, Found::Record(_)) {
-                return Ok(Some(entry.oid));
+            let found = generation.load(entry.oid, snapshot, buffer, Patience::Wait)?;
+            if let Found::Record(located) = found {
+                return Ok(Some((entry.oid, located)));
             }
             from = entry.oid.0.checked_add(1).map(Oid);
         }
         Ok(None)
+    }
+
+    /// As [`Store::object_at_or_after`], and the object after that one.
+    ///
+    /// # Errors
+    /// Where the file cannot be read or is damaged.
+    pub fn record_at_or_after(
+        &self,
+        oid: Oid,
+        snapshot: Tid,
+        buffer: &mut Vec<u8>,
+    ) -> Result<Option<(Oid, Located, Option<Oid>)>> {
+        let Some((found, located)) = self.object_at_or_after(oid, snapshot, buffer)? else {
+            return Ok(None);
+        };
+        let next = match found.0.checked_add(1) {
+            Some(next) => self.object_at_or_after(Oid(next), snapshot, &mut Vec::new())?,
+            None => None,
+        };
+        Ok(Some((found, located, next.map(|(oid, _)| oid))))
+    }
+
+    /// The last `count` visible transactions and what they changed, oldest first.
+    ///
+    /// # Errors
+    /// Where the file cannot be read or is damaged.
+    pub fn last_changes(&self, count: usize) -> Result<Vec<Published>> {
+        let transactions = self.transactions()?;
+        let (last, mut end) = self.publication.visible_end();
+        let mut first = last;
+        for _ in 0..count {
+            let Some(transaction) = transactions.ending_at(end)? else {
+                break;
+            };
+            (first, end) = (transaction.header.tid, transaction.position);
+        }
+        if count == 0 || last == Tid::ZERO {
+            return Ok(Vec::new());
+        }
+        self.changes_in_file(Tid(first.0 - 1), last)
     }
 
     /// Walk over the visible transactions.

@@ -79,6 +79,17 @@ type HistoryFields<'py> = (
     u64,
 );
 
+/// (oid, tid, data, next oid) of a record.
+type RecordAndNext<'py> = (
+    Bound<'py, PyBytes>,
+    Bound<'py, PyBytes>,
+    Bound<'py, PyBytes>,
+    Option<Bound<'py, PyBytes>>,
+);
+
+/// (tid, oids) of a transaction.
+type ChangeFields<'py> = (Bound<'py, PyBytes>, Vec<Bound<'py, PyBytes>>);
+
 /// A storage of the engine, in a file or in memory.
 #[pyclass(name = "Storage", module = "perdure._native", frozen)]
 #[derive(Debug)]
@@ -197,7 +208,7 @@ impl PyStorage {
                     next,
                 )))
             }
-            (Found::Nothing, _) if !self.store.has_record(oid.0).into_python(py)? => {
+            (Found::Nothing, _) if self.store.position(oid.0).into_python(py)?.is_none() => {
                 Err(to_python(py, &Error::NoObject { oid: oid.0 }))
             }
             _ => Ok(None),
@@ -274,15 +285,42 @@ impl PyStorage {
         found.into_python(py).map(TransactionIterator::new)
     }
 
-    /// The first existing object at or after `oid`; None behind the last one.
-    fn object_at_or_after<'py>(
+    /// (oid, tid, data, next oid) of the first existing object at or after `oid`; None behind the
+    /// last one. The next oid is None for the last object.
+    fn next_record<'py>(
         &self,
         py: Python<'py>,
         oid: PyOid,
-    ) -> PyResult<Option<Bound<'py, PyBytes>>> {
+    ) -> PyResult<Option<RecordAndNext<'py>>> {
         let snapshot = self.store.last_transaction();
-        let found = py.detach(|| self.store.object_at_or_after(oid.0, snapshot));
-        Ok(found.into_python(py)?.map(|oid| oid_bytes(py, oid)))
+        let mut buffer = Vec::new();
+        let found = py.detach(|| self.store.record_at_or_after(oid.0, snapshot, &mut buffer));
+        let Some((oid, located, next)) = found.into_python(py)? else {
+            return Ok(None);
+        };
+        Ok(Some((
+            oid_bytes(py, oid),
+            tid_bytes(py, located.tid),
+            slice(py, &buffer, located),
+            next.map(|next| oid_bytes(py, next)),
+        )))
+    }
+
+    /// The last `count` transactions, oldest first, each as (tid, oids that it changed).
+    fn last_changes<'py>(&self, py: Python<'py>, count: usize) -> PyResult<Vec<ChangeFields<'py>>> {
+        let changes = py
+            .detach(|| self.store.last_changes(count))
+            .into_python(py)?;
+        let fields = |change: &perdure_engine::Published| {
+            let oids = change.oids.iter().map(|oid| oid_bytes(py, *oid)).collect();
+            (tid_bytes(py, change.tid), oids)
+        };
+        Ok(changes.iter().map(fields).collect())
+    }
+
+    /// The position of an object's newest record in the data file; None where there is none.
+    fn position(&self, py: Python<'_>, oid: PyOid) -> PyResult<Option<u64>> {
+        py.detach(|| self.store.position(oid.0)).into_python(py)
     }
 
     /// The last visible transaction; zeros where there is none.

@@ -217,7 +217,7 @@ impl PyDraft {
     ///
     /// `callback` is called with the id when the transaction is durable, before it is visible.
     #[pyo3(signature = (callback=None))]
-    fn finish<'py>(
+    pub(crate) fn finish<'py>(
         &self,
         py: Python<'py>,
         callback: Option<Bound<'py, PyAny>>,

@@ -44,6 +44,8 @@ impl Drop for RecordBytes<'_> {
 pub(crate) struct StorageView {
     store: Arc<Store>,
     snapshot: AtomicU64,
+    /// The view's own last transaction.
+    own: AtomicU64,
     /// A historical view stays where it is.
     fixed: bool,
     /// A buffer for the next read. A leaf.
@@ -120,6 +122,7 @@ impl StorageView {
         Self {
             store,
             snapshot: AtomicU64::new(snapshot.0),
+            own: AtomicU64::new(0),
             fixed,
             spare: Mutex::default(),
             draft: Mutex::default(),
@@ -145,7 +148,7 @@ impl StorageView {
         Ok((PyBytes::new(py, record.as_slice()), tid_bytes(py, tid)))
     }
 
-    /// Move to the newest snapshot; the oids that changed since the last one.
+    /// Move to the newest snapshot; the oids that others changed since.
     ///
     /// With `at`, move to that transaction instead (one that is visible and not earlier).
     #[pyo3(signature = (at=None))]
@@ -173,7 +176,34 @@ impl StorageView {
         *self.draft.lock().unwrap_or_else(PoisonError::into_inner) = Some(draft);
     }
 
-    /// The draft of the transaction that is being stored is taken away and returned.
+    /// The draft of the transaction that is being stored; None where there is none.
+    #[getter]
+    fn draft(&self, py: Python<'_>) -> Option<Py<PyDraft>> {
+        let draft = self.draft.lock().unwrap_or_else(PoisonError::into_inner);
+        draft.as_ref().map(|draft| draft.clone_ref(py))
+    }
+
+    /// Finish the transaction that is being stored; see `Draft.finish`.
+    ///
+    /// What it changed is no news when the view next advances.
+    #[pyo3(signature = (callback=None))]
+    fn finish<'py>(
+        &self,
+        py: Python<'py>,
+        callback: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let Some(draft) = self.detach() else {
+            return Err(super::no_transaction(py));
+        };
+        let tid = draft.bind(py).get().finish(py, callback)?;
+        self.own.store(
+            u64::from_be_bytes(tid.as_bytes().try_into()?),
+            Ordering::Release,
+        );
+        Ok(tid)
+    }
+
+    /// Take away and return the draft of the transaction that is being stored.
     fn detach(&self) -> Option<Py<PyDraft>> {
         self.draft
             .lock()

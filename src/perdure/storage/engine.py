@@ -1,0 +1,357 @@
+"""What the file storage and the storage in memory have in common: the engine."""
+
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from zope.interface import implementer
+
+from perdure import _native
+from perdure.conflict import ConflictResolvingStorage
+from perdure.errors import (
+    POSKeyError,
+    ReadOnlyError,
+    StorageTransactionError,
+    Unsupported,
+)
+from perdure.ids import NO_TID, Oid, Tid
+from perdure.interfaces import (
+    IExternalGC,
+    IStorage,
+    IStorageCurrentRecordIteration,
+    IStorageIteration,
+    IStorageRestoreable,
+)
+from perdure.storage.base import copy
+from perdure.storage.records import StorageIterator, extension_of
+from perdure.timestamp import TimeStamp
+
+__all__ = ["EngineStorage"]
+
+_FIRST: Final = Oid(b"\0" * 8)
+_REPLACEABLE: Final = (
+    "load",
+    "loadBefore",
+    "store",
+    "checkCurrentSerialInTransaction",
+    "lastTransaction",
+    "new_oid",
+    "tpc_begin",
+    "tpc_vote",
+    "tpc_finish",
+    "tpc_abort",
+    "tryToResolveConflict",
+)
+"""What a connection's native view does itself, as long as nobody replaced it."""
+
+
+class _Running:
+    """A transaction that was begun and is neither finished nor aborted."""
+
+    __slots__ = ("draft", "transaction", "voted")
+
+    def __init__(self, transaction: Any, draft: _native.Draft) -> None:
+        self.transaction = transaction
+        self.draft = draft
+        self.voted = False
+
+
+@implementer(
+    IStorage,
+    IStorageIteration,
+    IStorageRestoreable,
+    IStorageCurrentRecordIteration,
+    IExternalGC,
+)
+class EngineStorage(ConflictResolvingStorage):
+    """A storage that keeps its records with perdure's engine.
+
+    Any number of transactions may be begun; they take turns from their vote
+    to their finish.  Reading never waits for them.
+    """
+
+    def __init__(self, native: _native.Storage, name: str) -> None:
+        self.__name__ = name
+        self._native = native
+        self._running: dict[int, _Running] = {}
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.__name__!r}>"
+
+    # Facts.
+
+    def getName(self) -> str:
+        """Return the storage's name."""
+        return self.__name__
+
+    def sortKey(self) -> str:
+        """Return the storage's place among the resources of a transaction."""
+        return self.__name__
+
+    def getSize(self) -> int:
+        """Return the length of the data in bytes."""
+        return self._native.size_bytes()
+
+    def __len__(self) -> int:
+        return self._native.object_count()
+
+    def __bool__(self) -> bool:
+        return True
+
+    def isReadOnly(self) -> bool:
+        """Tell whether nothing can be committed."""
+        return self._native.read_only
+
+    def lastTransaction(self) -> Tid:
+        """Return the newest transaction that others see; zeros if there is none."""
+        return Tid(self._native.last_transaction())
+
+    def supportsUndo(self) -> bool:
+        """Tell whether transactions can be undone."""
+        return False
+
+    # Reading.
+
+    def load(self, oid: Oid, version: str = "") -> tuple[bytes, Tid]:
+        """Return an object's current data and serial, or raise POSKeyError."""
+        data, tid = self._native.load(oid)
+        return data, Tid(tid)
+
+    def loadBefore(self, oid: Oid, tid: Tid) -> tuple[bytes, Tid, Tid | None] | None:
+        """Return data, serial and next serial of the last revision before *tid*.
+
+        The next serial is None for the current revision.  None is returned where
+        the object did not exist then; POSKeyError is raised where it never did.
+        """
+        found = self._native.load_before(oid, tid)
+        if found is None:
+            return None
+        data, serial, following = found
+        return data, Tid(serial), None if following is None else Tid(following)
+
+    def loadSerial(self, oid: Oid, serial: Tid) -> bytes:
+        """Return the data of one revision, or raise POSKeyError."""
+        return self._native.load_serial(oid, serial)
+
+    def getTid(self, oid: Oid) -> Tid:
+        """Return the serial of an object's current revision, or raise POSKeyError."""
+        return Tid(self._native.current_tid(oid))
+
+    def lastTid(self, oid: Oid) -> Tid | None:
+        """Return the serial of an object's current revision, None if it doesn't exist."""
+        try:
+            return self.getTid(oid)
+        except POSKeyError:
+            return None
+
+    def history(
+        self,
+        oid: Oid,
+        size: int = 1,
+        filter: Callable[[dict[str, Any]], object] | None = None,  # noqa: A002 - ZODB's name
+    ) -> list[dict[str, Any]]:
+        """Describe an object's last *size* revisions, newest first.
+
+        Each description has `time` (seconds since the epoch), `tid`, `serial`,
+        `user_name` and `description` (bytes), `size` (bytes), and whatever the
+        transaction was annotated with.  POSKeyError is raised for an unknown object.
+        """
+        described: list[dict[str, Any]] = []
+        wanted = size if filter is None else len(self._native.history(oid, 1 << 62))
+        for tid, user, description, extension, data_len in self._native.history(oid, wanted):
+            entry = extension_of(extension) | {
+                "time": TimeStamp(tid).timeTime(),
+                "tid": tid,
+                "serial": tid,
+                "user_name": user,
+                "description": description,
+                "size": data_len,
+            }
+            if len(described) < size and (filter is None or filter(entry)):
+                described.append(entry)
+        return described
+
+    def iterator(self, start: Tid | None = None, stop: Tid | None = None) -> StorageIterator:
+        """Walk over the transactions from *start* to *stop*, both included."""
+        return StorageIterator(self._native.transactions(start, stop))
+
+    def record_iternext(self, next: Oid | None = None) -> tuple[Oid, Tid, bytes, Oid | None]:  # noqa: A002 - ZODB's name
+        """Return oid, serial and data of the object at or after *next*, and what is next.
+
+        Start with None; what is next is None for the last object.  ValueError is
+        raised where there is no object.
+        """
+        found = self._native.next_record(_FIRST if next is None else next)
+        if found is None:
+            raise ValueError("the storage has no object there")
+        oid, tid, data, following = found
+        return Oid(oid), Tid(tid), data, None if following is None else Oid(following)
+
+    def lastInvalidations(self, count: int) -> list[tuple[Tid, list[Oid]]]:
+        """Return the tids of the last *count* transactions and what they changed."""
+        changes = self._native.last_changes(count)
+        return [(Tid(tid), [Oid(oid) for oid in oids]) for tid, oids in changes]
+
+    # Writing.
+
+    def new_oid(self) -> Oid:
+        """Return an oid that nothing has yet."""
+        return Oid(self._native.new_oid())
+
+    def set_max_oid(self, possible_new_max_oid: Oid) -> None:
+        """Give out only greater oids from now on."""
+        self._native.raise_max_oid(possible_new_max_oid)
+
+    def tpc_begin(self, transaction: Any, tid: Tid | None = None, status: str = " ") -> None:
+        """Begin to commit; with *tid*, to copy a transaction committed elsewhere.
+
+        No lock is taken: that is for the vote.
+        """
+        if self.isReadOnly():
+            raise ReadOnlyError(f"{self.__name__} is read-only")
+        if id(transaction) in self._running:
+            raise StorageTransactionError("Duplicate tpc_begin calls for same transaction")
+        draft = self._begin_draft(transaction, tid, status)
+        self._running[id(transaction)] = _Running(transaction, draft)
+
+    def _begin_draft(self, transaction: Any, tid: Tid | None, status: str) -> _native.Draft:
+        return self._native.begin(
+            transaction.user, transaction.description, transaction.extension_bytes, tid, status
+        )
+
+    def _running_for(self, transaction: Any) -> _Running:
+        if self.isReadOnly():
+            raise ReadOnlyError(f"{self.__name__} is read-only")
+        try:
+            return self._running[id(transaction)]
+        except KeyError:
+            raise StorageTransactionError(self, transaction) from None
+
+    def tpc_transaction(self) -> Any:
+        """Return the transaction that is being committed; None if there is none.
+
+        Of several, the one that has voted, else the last that was begun.
+        """
+        running = list(self._running.values())
+        for one in running:
+            if one.voted:
+                return one.transaction
+        return running[-1].transaction if running else None
+
+    @property
+    def _transaction(self) -> Any:
+        """What `tpc_transaction` returns, under the name that ZODB's storages have."""
+        return self.tpc_transaction()
+
+    def store(self, oid: Oid, serial: Tid, data: bytes, version: str, transaction: Any) -> None:
+        """Add an object's new data, made from the revision *serial* (zeros: it is new).
+
+        Conflicts are found at the vote.
+        """
+        self._running_for(transaction).draft.store(oid, serial or NO_TID, data)
+
+    def restore(
+        self,
+        oid: Oid,
+        serial: Tid,
+        data: bytes | None,
+        version: str,
+        prev_txn: Tid | None,
+        transaction: Any,
+    ) -> None:
+        """Add a copy of a record committed elsewhere, without checks.
+
+        *data* None: the object does not exist in this revision.  *prev_txn* names
+        the transaction that may have the same data here already.
+        """
+        self._running_for(transaction).draft.restore(oid, data, prev_txn)
+
+    def deleteObject(self, oid: Oid, oldserial: Tid, transaction: Any) -> None:
+        """Add a revision in which the object doesn't exist; *oldserial* has to be current.
+
+        POSKeyError is raised for an unknown object.
+        """
+        draft = self._running_for(transaction).draft
+        self._native.current_tid(oid)
+        draft.delete(oid, oldserial)
+
+    def checkCurrentSerialInTransaction(self, oid: Oid, serial: Tid, transaction: Any) -> None:
+        """Have the vote fail with ReadConflictError unless *serial* is current."""
+        self._running_for(transaction).draft.check_current(oid, serial)
+
+    def tpc_vote(self, transaction: Any) -> list[Oid]:
+        """Wait for the turn, look for conflicts, write the transaction.
+
+        Returns the oids whose conflicts were resolved.  Raises ConflictError where
+        one can't be, ReadConflictError where an object that was to stay is changed.
+        """
+        running = self._running_for(transaction)
+        resolved = self._vote_draft(running.draft)
+        running.voted = True
+        return resolved
+
+    def _vote_draft(self, draft: _native.Draft) -> list[Oid]:
+        resolved: list[Oid] = []
+        for record, oid, committed, seen in draft.lock():
+            data = self.tryToResolveConflict(oid, committed, seen, draft.data(record) or b"")
+            draft.resolve(record, data)
+            resolved.append(Oid(oid))
+        draft.write(time.time())
+        return resolved
+
+    def tpc_finish(self, transaction: Any, f: Callable[[Tid], object] | None = None) -> Tid:
+        """Make it permanent; return the tid when it is durable and others see it.
+
+        *f* is called with the tid when it is durable, before others see it.
+        """
+        draft = self._running_for(transaction).draft
+        del self._running[id(transaction)]
+        return Tid(draft.finish(f))
+
+    def tpc_abort(self, transaction: Any) -> None:
+        """Forget what was stored; ignored where the transaction is not this storage's."""
+        running = self._running.pop(id(transaction), None)
+        if running is not None:
+            running.draft.abort()
+
+    def copyTransactionsFrom(self, other: Any, verbose: int = 0) -> None:
+        """Copy all transactions of another storage into this one."""
+        copy(other, self)
+
+    # What is to come.
+
+    def pack(self, t: float, referencesf: Any, gc: bool | None = None) -> None:
+        """Raise Unsupported: packing is not there yet."""
+        raise Unsupported(f"{self.__name__} can't be packed yet; stock ZODB can pack the file")
+
+    # The rest of a storage's life.
+
+    def close(self) -> None:
+        """Close the storage; transactions that are not finished are forgotten."""
+        for running in list(self._running.values()):
+            self.tpc_abort(running.transaction)
+        self._native.close()
+
+    def is_plain(self) -> bool:
+        """Tell whether connections may go to the engine directly.
+
+        Not where a subclass or somebody on the instance replaced a method on their way.
+        """
+        replaced = vars(self)
+        return not any(
+            name in replaced or getattr(type(self), name) is not getattr(EngineStorage, name)
+            for name in _REPLACEABLE
+        )
+
+    @property
+    def _oid(self) -> Oid:
+        """The greatest oid given out, under the name that ZODB's storages have."""
+        return Oid(self._native.max_oid)
+
+    @property
+    def _ltid(self) -> Tid:
+        return self.lastTransaction()
+
+    def getExtensionMethods(self) -> dict[str, None]:
+        """Return the names of methods that a server offers its clients beyond the usual."""
+        return {}

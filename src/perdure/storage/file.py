@@ -1,0 +1,126 @@
+"""The storage in a file: ZODB's data file format, opened in place."""
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from perdure import _native
+from perdure.errors import Unsupported
+from perdure.ids import Tid
+from perdure.storage.engine import EngineStorage
+
+__all__ = ["FileStorage"]
+
+_log = logging.getLogger("perdure.FileStorage")
+
+_SIDE_FILES: Final = ("", ".old", ".tmp", ".lock", ".index", ".pindex", ".pack")
+
+
+class _OpenFile:
+    """What code written for ZODB asks of a file storage's `_file`: its name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+class FileStorage(EngineStorage):
+    """A storage that keeps its records in one file, which only grows until it is packed.
+
+    Beside `file_name` there are, each with a suffix: `.lock` (one writer at a time,
+    perdure's or stock ZODB's), `.pindex` (the index, which can be lost),
+    `.tr0`, `.tr1`, … (what was cut off a damaged end), `.old` (the file
+    before the last pack).
+
+    Args:
+        file_name: the path of the data file.
+        create: begin with an empty file, even where there is one.
+        read_only: open for reading only; nothing is written and no lock taken.
+        stop: see only transactions before this one (8 bytes); needs `read_only`.
+        quota: the greatest size in bytes that the file may grow to.
+        pack_gc: remove unreachable objects when packing.
+        pack_keep_old: keep the file as it was before a pack as `.old`.
+        packer: packs instead of the built-in packer.
+        blob_dir: a directory for blobs.
+
+    Raises:
+        StorageLocked: another process, or storage, has the file open for writing.
+        NotADatabase: the file is something else.
+        CorruptedError: the file is damaged before its end.
+        OSError: the file cannot be opened.
+    """
+
+    def __init__(
+        self,
+        file_name: str | os.PathLike[str],
+        create: bool = False,
+        read_only: bool = False,
+        stop: Tid | None = None,
+        quota: int | None = None,
+        pack_gc: bool = True,
+        pack_keep_old: bool = True,
+        packer: Callable[..., Any] | None = None,
+        blob_dir: str | None = None,
+    ) -> None:
+        if read_only and create:
+            raise ValueError("can't create a read-only file")
+        if stop is not None and not read_only:
+            raise ValueError("time-travel only supported in read-only mode")
+        if blob_dir:
+            raise Unsupported(f"blob_dir={blob_dir!r}: blobs can't be stored yet")
+        name = os.fspath(file_name)
+        self._file_name = os.path.abspath(name)
+        native = _native.Storage.open(
+            Path(self._file_name), create=create, read_only=read_only, stop=stop, quota_bytes=quota
+        )
+        super().__init__(native, name)
+        self._pack_gc = pack_gc
+        self.pack_keep_old = pack_keep_old
+        self.packer = packer
+        self.blob_dir = None
+        self._warn_of_cut()
+        self._warn_of_clock()
+
+    def _warn_of_cut(self) -> None:
+        cut = self._native.cut
+        if cut is not None:
+            position, length, kept_in, reason = cut
+            _log.warning(
+                "%s: the last %d bytes (from position %d) are no whole transaction and were "
+                "moved to %s: %s",
+                self._file_name,
+                length,
+                position,
+                kept_in,
+                reason,
+            )
+
+    def _warn_of_clock(self) -> None:
+        ahead = _native.time_of_tid(self.lastTransaction()) - time.time()
+        if ahead > 60:
+            level = logging.CRITICAL if ahead > 30 * 60 else logging.WARNING
+            _log.log(
+                level,
+                "%s: the last transaction lies %.0f seconds in the future; until the clock has "
+                "caught up, transactions get ids just after it, and times are wrong by as much",
+                self._file_name,
+                ahead,
+            )
+
+    @property
+    def _file(self) -> _OpenFile:
+        return _OpenFile(self._file_name)
+
+    @property
+    def _pos(self) -> int:
+        """The end of the last transaction, in bytes."""
+        return self.getSize()
+
+    def cleanup(self) -> None:
+        """Remove the data file and the files beside it. Close the storage before."""
+        for suffix in _SIDE_FILES:
+            with suppress(FileNotFoundError):
+                os.remove(self._file_name + suffix)

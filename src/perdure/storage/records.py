@@ -1,0 +1,153 @@
+"""Transactions and records as an iteration over a storage meets them."""
+
+import io
+import pickle
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+from zope.interface import implementer
+
+from perdure.ids import Oid, Tid
+from perdure.interfaces import IStorageRecordInformation, IStorageTransactionInformation
+
+if TYPE_CHECKING:
+    from perdure import _native
+
+__all__ = ["DataRecord", "StorageIterator", "TransactionRecord", "extension_of"]
+
+_EXTENSION_GLOBALS: Final = {
+    ("_codecs", "encode"),
+    ("builtins", "bytearray"),
+    ("builtins", "complex"),
+    ("builtins", "frozenset"),
+    ("builtins", "set"),
+    ("__builtin__", "frozenset"),
+    ("__builtin__", "set"),
+    ("datetime", "date"),
+    ("datetime", "datetime"),
+    ("datetime", "time"),
+    ("datetime", "timedelta"),
+    ("datetime", "timezone"),
+    ("decimal", "Decimal"),
+}
+
+
+class _ExtensionUnpickler(pickle.Unpickler):
+    """Reads what a transaction was annotated with, and runs nothing that it names."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("zodbpickle", "binary"):
+            return bytes
+        if (module, name) not in _EXTENSION_GLOBALS:
+            raise pickle.UnpicklingError(f"{module}.{name} in a transaction's extension")
+        return super().find_class(module, name)
+
+
+def extension_of(pickled: bytes) -> dict[str, Any]:
+    """Return a transaction's extension as a dictionary.
+
+    An empty one where there is none, or where it is not made of plain values:
+    reading the annotations of a transaction never runs code that they name.
+    """
+    if not pickled:
+        return {}
+    try:
+        found = _ExtensionUnpickler(io.BytesIO(pickled), encoding="latin-1").load()
+    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, LookupError, AttributeError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+@implementer(IStorageRecordInformation)
+class DataRecord:
+    """One revision of one object."""
+
+    __slots__ = ("data", "data_txn", "oid", "pos", "prev", "tid")
+
+    version = ""
+
+    def __init__(
+        self,
+        oid: Oid,
+        tid: Tid,
+        data: bytes | None,
+        data_txn: Tid | None = None,
+        pos: int = 0,
+        prev: int = 0,
+    ) -> None:
+        self.oid = oid
+        self.tid = tid
+        self.data = data
+        self.data_txn = data_txn
+        self.pos = pos
+        self.prev = prev
+
+
+@implementer(IStorageTransactionInformation)
+class TransactionRecord:
+    """One transaction; iterating over it gives its records.
+
+    `user`, `description` and `extension_bytes` are bytes, `status` is " " or "p"
+    (older than the last pack).
+    """
+
+    def __init__(
+        self,
+        tid: Tid,
+        status: str,
+        user: bytes,
+        description: bytes,
+        extension_bytes: bytes,
+        records: "_native.RecordIterator",
+    ) -> None:
+        self.tid = tid
+        self.status = status
+        self.user = user
+        self.description = description
+        self.extension_bytes = extension_bytes
+        self._records = records
+        self._extension: dict[str, Any] | None = None
+
+    @property
+    def extension(self) -> dict[str, Any]:
+        """What the transaction was annotated with."""
+        if self._extension is None:
+            self._extension = extension_of(self.extension_bytes)
+        return self._extension
+
+    @property
+    def _extension_dict(self) -> dict[str, Any]:
+        return self.extension
+
+    def __iter__(self) -> Iterator[DataRecord]:
+        for oid, tid, data, data_tid, position, previous in self._records:
+            yield DataRecord(oid, tid, data, data_tid, position, previous)
+
+    def set_data(self, ob: Any, data: Any) -> None:
+        """Keep *data* for *ob* (a storage that the transaction is copied to)."""
+        self.__dict__.setdefault("_data", {})[id(ob)] = data
+
+    def data(self, ob: Any) -> Any:
+        """Return what was kept for *ob*, or raise KeyError."""
+        try:
+            return self.__dict__["_data"][id(ob)]
+        except KeyError:
+            raise KeyError(ob) from None
+
+
+class StorageIterator:
+    """Walks over the transactions that a storage had when this was made."""
+
+    def __init__(self, transactions: "_native.TransactionIterator") -> None:
+        self._transactions: Iterator[Any] = iter(transactions)
+
+    def __iter__(self) -> "StorageIterator":
+        return self
+
+    def __next__(self) -> TransactionRecord:
+        tid, status, user, description, extension, _, _, records = next(self._transactions)
+        return TransactionRecord(tid, status, user, description, extension, records)
+
+    def close(self) -> None:
+        """Stop: nothing comes any more."""
+        self._transactions = iter(())

@@ -1,0 +1,188 @@
+"""What connections read and commit through where the storage is perdure's own."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from zope.interface import implementer
+
+from perdure import _native
+from perdure.errors import ReadOnlyError, StorageTransactionError
+from perdure.ids import Oid, Tid
+from perdure.interfaces import IMVCCStorage
+from perdure.storage.engine import EngineStorage
+from perdure.utils import before2at
+
+__all__ = ["EngineAdapter", "EngineView"]
+
+
+class _EngineFace:
+    """The part of a storage's face that is the same at every snapshot."""
+
+    _storage: EngineStorage
+
+    def __len__(self) -> int:
+        return len(self._storage)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def getName(self) -> str:
+        """Return the storage's name."""
+        return self._storage.getName()
+
+    def getSize(self) -> int:
+        """Return the storage's size in bytes."""
+        return self._storage.getSize()
+
+    def sortKey(self) -> str:
+        """Return the storage's place among the resources of a transaction."""
+        return self._storage.sortKey()
+
+    def isReadOnly(self) -> bool:
+        """Tell whether nothing can be committed."""
+        return self._storage.isReadOnly()
+
+    def lastTransaction(self) -> Tid:
+        """Return the newest tid in the storage."""
+        return self._storage.lastTransaction()
+
+    def history(self, oid: Oid, size: int = 1) -> list[dict[str, Any]]:
+        """Return descriptions of the newest revisions of an object."""
+        return self._storage.history(oid, size)
+
+    def loadBefore(self, oid: Oid, tid: Tid) -> tuple[bytes, Tid, Tid | None] | None:
+        """Return data, serial and next serial of the last revision before *tid*."""
+        return self._storage.loadBefore(oid, tid)
+
+    def loadSerial(self, oid: Oid, serial: Tid) -> bytes:
+        """Return the data of one revision."""
+        return self._storage.loadSerial(oid, serial)
+
+    def supportsUndo(self) -> bool:
+        """Tell whether transactions can be undone."""
+        return self._storage.supportsUndo()
+
+    def pack(self, pack_time: float, referencesf: Callable[..., Any]) -> Any:
+        """Pack the storage."""
+        return self._storage.pack(pack_time, referencesf)
+
+
+class EngineAdapter(_EngineFace):
+    """Makes the views of a storage of perdure's own."""
+
+    def __init__(self, storage: EngineStorage) -> None:
+        self._storage = storage
+
+    def new_instance(self) -> "EngineView":
+        """Return a view for a connection."""
+        return EngineView(self._storage._native, None, self)
+
+    def before_instance(self, before: Tid) -> "HistoricalEngineView":
+        """Return a view of the state before the given tid."""
+        return HistoricalEngineView(self._storage._native, before2at(before), self)
+
+    undo_instance = new_instance
+
+    def invalidateCache(self) -> None:
+        """Do nothing: the views find out by themselves."""
+
+    def close(self) -> None:
+        """Close the storage."""
+        self._storage.close()
+
+
+@implementer(IMVCCStorage)
+class EngineView(_native.StorageView, _EngineFace):  # type: ignore[misc]
+    """A storage of perdure's own at the snapshot of one connection.
+
+    `load`, `store` and `checkCurrentSerialInTransaction` are native.
+    """
+
+    def __init__(
+        self, native: _native.Storage, snapshot: Tid | None, adapter: EngineAdapter
+    ) -> None:
+        self._adapter = adapter
+        self._storage = adapter._storage
+        self._transaction: Any = None
+
+    def new_instance(self) -> "EngineView":
+        """Return another view."""
+        return self._adapter.new_instance()
+
+    def release(self) -> None:
+        """Give back what the view holds."""
+        self.tpc_abort(self._transaction)
+
+    close = release
+
+    def sync(self, force: bool = True) -> None:
+        """Do nothing: the newest state is always known."""
+
+    def afterCompletion(self) -> None:
+        """Take note that a transaction has ended."""
+
+    def poll_invalidations(self) -> list[Oid]:
+        """Move the snapshot to the newest state; return what others changed since."""
+        return self.advance()  # type: ignore[return-value]
+
+    def new_oid(self) -> Oid:
+        """Return an oid that nothing has yet."""
+        return self._storage.new_oid()
+
+    # Committing: the same steps as the storage's own, without its bookkeeping.
+
+    def tpc_begin(self, transaction: Any) -> None:
+        """Begin to commit."""
+        if self._transaction is not None:
+            raise StorageTransactionError("Duplicate tpc_begin calls for same transaction")
+        if self._storage.isReadOnly():
+            raise ReadOnlyError(f"{self._storage.getName()} is read-only")
+        self.attach(self._storage._begin_draft(transaction, None, " "))
+        self._transaction = transaction
+
+    def _draft(self, transaction: Any) -> _native.Draft:
+        draft = self.draft
+        if draft is None or transaction is not self._transaction:
+            raise StorageTransactionError(self._storage, transaction)
+        return draft
+
+    def deleteObject(self, oid: Oid, serial: Tid, transaction: Any) -> None:
+        """Write a revision in which the object doesn't exist."""
+        self._draft(transaction).delete(oid, serial)
+
+    def tpc_vote(self, transaction: Any) -> Iterable[Oid]:
+        """Get ready to finish; return the oids whose conflicts were resolved."""
+        return self._storage._vote_draft(self._draft(transaction))
+
+    def tpc_finish(self, transaction: Any, func: Callable[[Tid], object] | None = None) -> Tid:
+        """Make it permanent; return the tid."""
+        self._draft(transaction)
+        self._transaction = None
+        return Tid(self.finish(func))
+
+    def tpc_abort(self, transaction: Any) -> None:
+        """Drop what was stored; ignored where it is another transaction."""
+        if transaction is not None and transaction is self._transaction:
+            self._transaction = None
+            draft = self.detach()
+            if draft is not None:
+                draft.abort()
+
+
+def _read_only(self: Any, *args: Any, **kwargs: Any) -> Any:
+    """Raise ReadOnlyError: this is a view of a past state."""
+    raise ReadOnlyError("a past state can't be changed")
+
+
+class HistoricalEngineView(EngineView):
+    """A storage of perdure's own as it was at a transaction."""
+
+    def isReadOnly(self) -> bool:
+        """Return True."""
+        return True
+
+    def supportsUndo(self) -> bool:
+        """Return False."""
+        return False
+
+    new_oid = store = pack = deleteObject = tpc_begin = tpc_vote = tpc_finish = _read_only
