@@ -143,6 +143,7 @@ pub enum Error {
 
 impl Error {
     /// An error of the operating system on a file.
+    #[must_use]
     pub fn io(action: &'static str, path: &std::path::Path, source: io::Error) -> Self {
         Self::Io {
             action,

@@ -71,6 +71,17 @@ pub(crate) struct Revision {
     filled: usize,
 }
 
+/// What a search for a revision found.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Search {
+    /// The revision.
+    Revision(Revision),
+    /// There is none at or before the snapshot.
+    Nothing,
+    /// The read would have to wait for the device.
+    WouldWait,
+}
+
 impl Generation {
     pub(crate) fn new(file: Arc<dyn File>, path: &Path, index: Index) -> Self {
         Self {
@@ -183,39 +194,37 @@ impl Generation {
     }
 
     /// The header of the object's revision at or before `snapshot`.
-    ///
-    /// The outer none: it would have to wait. The inner none: there is no such revision.
     pub(crate) fn revision(
         &self,
         oid: Oid,
         snapshot: Tid,
         buffer: &mut Vec<u8>,
         patience: Patience,
-    ) -> Result<Option<Option<Revision>>> {
+    ) -> Result<Search> {
         let Some(mut position) = self.position(oid)? else {
-            return Ok(Some(None));
+            return Ok(Search::Nothing);
         };
         let mut next = None;
         loop {
             let Some((header, filled)) = self.record_at(buffer, position, patience)? else {
-                return Ok(None);
+                return Ok(Search::WouldWait);
             };
             if header.oid != oid {
                 let problem = format!("expected a record of {oid}, found one of {}", header.oid);
                 return Err(self.corrupted(position, problem));
             }
             if header.tid <= snapshot {
-                return Ok(Some(Some(Revision {
+                return Ok(Search::Revision(Revision {
                     header,
                     position,
                     next,
                     filled,
-                })));
+                }));
             }
             next = Some(header.tid);
             position = match self.previous(&header, position)? {
                 Some(previous) => previous,
-                None => return Ok(Some(None)),
+                None => return Ok(Search::Nothing),
             };
         }
     }
@@ -241,9 +250,9 @@ impl Generation {
         patience: Patience,
     ) -> Result<Found> {
         match self.revision(oid, snapshot, buffer, patience)? {
-            None => Ok(Found::WouldWait),
-            Some(None) => Ok(Found::Nothing),
-            Some(Some(revision)) => self.data_of(&revision, buffer, patience),
+            Search::WouldWait => Ok(Found::WouldWait),
+            Search::Nothing => Ok(Found::Nothing),
+            Search::Revision(revision) => self.data_of(&revision, buffer, patience),
         }
     }
 

@@ -16,7 +16,7 @@ use crate::saved_index::{self, with_suffix};
 use crate::scan::{self, Range, Scanned, Stop, Visitor};
 
 /// How a storage is opened.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Begin with an empty database, even where there is one.
     pub create: bool,
@@ -26,17 +26,6 @@ pub struct Options {
     pub stop: Option<Tid>,
     /// The greatest length, in bytes, that the data file may grow to.
     pub quota_bytes: Option<u64>,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            create: false,
-            read_only: false,
-            stop: None,
-            quota_bytes: None,
-        }
-    }
 }
 
 /// What was cut off the end of a file at open.

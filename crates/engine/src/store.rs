@@ -11,7 +11,7 @@ use crate::commit_lock::CommitLock;
 use crate::cursor::Transactions;
 use crate::disk::{Disk, File, MemoryDisk, OsDisk};
 use crate::error::{Error, Result};
-use crate::generation::{Found, Generation, Located, Patience};
+use crate::generation::{Found, Generation, Located, Patience, Search};
 use crate::open::{self, Cut, Options};
 use crate::publication::{Publication, Published};
 use crate::saved_index;
@@ -219,12 +219,13 @@ impl Store {
         self.check_open()?;
         let generation = self.generation.load();
         let mut buffer = Vec::new();
-        let revision = generation
-            .revision(oid, tid, &mut buffer, Patience::Wait)?
-            .flatten();
-        let Some(revision) = revision.filter(|revision| revision.header.tid == tid) else {
+        let search = generation.revision(oid, tid, &mut buffer, Patience::Wait)?;
+        let Search::Revision(revision) = search else {
             return Ok(None);
         };
+        if revision.header.tid != tid {
+            return Ok(None);
+        }
         let found = generation.data_of(&revision, &mut buffer, Patience::Wait)?;
         Ok(match (found, data) {
             (Found::Record(found), Some(data))

@@ -20,9 +20,11 @@ fn eight_bytes(value: &Bound<'_, PyAny>, what: &str) -> PyResult<[u8; 8]> {
 }
 
 /// An oid that Python gives.
+#[derive(Clone, Copy)]
 pub(crate) struct PyOid(pub(crate) Oid);
 
 /// A tid that Python gives.
+#[derive(Clone, Copy)]
 pub(crate) struct PyTid(pub(crate) Tid);
 
 impl<'py> FromPyObject<'_, 'py> for PyOid {

@@ -1,5 +1,10 @@
 //! `perdure._native`: the border between Python objects and the engine.
 
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "PyO3 hands arguments over by value"
+)]
+
 mod ids;
 mod objects;
 mod storage;

@@ -41,7 +41,6 @@ fn tid_of_time(py: Python<'_>, seconds: f64) -> Bound<'_, PyBytes> {
 
 /// Return the time, in seconds since the epoch (UTC), of a tid (8 bytes).
 #[pyfunction]
-#[expect(clippy::needless_pass_by_value, reason = "ids are extracted by value")]
 fn time_of_tid(tid: PyTid) -> f64 {
     timestamp::time_of_tid(tid.0)
 }
@@ -79,6 +78,13 @@ type HistoryFields<'py> = (
     u64,
 );
 
+/// (data, tid, next tid) of a revision.
+type RecordBefore<'py> = (
+    Bound<'py, PyBytes>,
+    Bound<'py, PyBytes>,
+    Option<Bound<'py, PyBytes>>,
+);
+
 /// (oid, tid, data, next oid) of a record.
 type RecordAndNext<'py> = (
     Bound<'py, PyBytes>,
@@ -98,7 +104,7 @@ pub(crate) struct PyStorage {
 }
 
 impl PyStorage {
-    fn read<'py>(&self, py: Python<'py>, oid: Oid, snapshot: Tid) -> PyResult<(Found, Vec<u8>)> {
+    fn read(&self, py: Python<'_>, oid: Oid, snapshot: Tid) -> PyResult<(Found, Vec<u8>)> {
         let mut buffer = Vec::new();
         let found = py.detach(|| self.store.load(oid, snapshot, &mut buffer, Patience::Wait));
         Ok((found.into_python(py)?, buffer))
@@ -189,13 +195,7 @@ impl PyStorage {
         py: Python<'py>,
         oid: PyOid,
         tid: PyTid,
-    ) -> PyResult<
-        Option<(
-            Bound<'py, PyBytes>,
-            Bound<'py, PyBytes>,
-            Option<Bound<'py, PyBytes>>,
-        )>,
-    > {
+    ) -> PyResult<Option<RecordBefore<'py>>> {
         let visible = self.store.last_transaction();
         let snapshot = Tid(tid.0.0.saturating_sub(1)).min(visible);
         match self.read(py, oid.0, snapshot)? {
@@ -353,7 +353,6 @@ impl PyStorage {
     }
 
     /// Give out only oids greater than this one from now on.
-    #[expect(clippy::needless_pass_by_value, reason = "ids are extracted by value")]
     fn raise_max_oid(&self, oid: PyOid) {
         self.store.raise_max_oid(oid.0);
     }

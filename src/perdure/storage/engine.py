@@ -104,7 +104,7 @@ class EngineStorage(ConflictResolvingStorage):
 
     def lastTransaction(self) -> Tid:
         """Return the newest transaction that others see; zeros if there is none."""
-        return Tid(self._native.last_transaction())
+        return self._native.last_transaction()
 
     def supportsUndo(self) -> bool:
         """Tell whether transactions can be undone."""
@@ -114,8 +114,7 @@ class EngineStorage(ConflictResolvingStorage):
 
     def load(self, oid: Oid, version: str = "") -> tuple[bytes, Tid]:
         """Return an object's current data and serial, or raise POSKeyError."""
-        data, tid = self._native.load(oid)
-        return data, Tid(tid)
+        return self._native.load(oid)
 
     def loadBefore(self, oid: Oid, tid: Tid) -> tuple[bytes, Tid, Tid | None] | None:
         """Return data, serial and next serial of the last revision before *tid*.
@@ -123,11 +122,7 @@ class EngineStorage(ConflictResolvingStorage):
         The next serial is None for the current revision.  None is returned where
         the object did not exist then; POSKeyError is raised where it never did.
         """
-        found = self._native.load_before(oid, tid)
-        if found is None:
-            return None
-        data, serial, following = found
-        return data, Tid(serial), None if following is None else Tid(following)
+        return self._native.load_before(oid, tid)
 
     def loadSerial(self, oid: Oid, serial: Tid) -> bytes:
         """Return the data of one revision, or raise POSKeyError."""
@@ -135,7 +130,7 @@ class EngineStorage(ConflictResolvingStorage):
 
     def getTid(self, oid: Oid) -> Tid:
         """Return the serial of an object's current revision, or raise POSKeyError."""
-        return Tid(self._native.current_tid(oid))
+        return self._native.current_tid(oid)
 
     def lastTid(self, oid: Oid) -> Tid | None:
         """Return the serial of an object's current revision, None if it doesn't exist."""
@@ -184,19 +179,17 @@ class EngineStorage(ConflictResolvingStorage):
         found = self._native.next_record(_FIRST if next is None else next)
         if found is None:
             raise ValueError("the storage has no object there")
-        oid, tid, data, following = found
-        return Oid(oid), Tid(tid), data, None if following is None else Oid(following)
+        return found
 
     def lastInvalidations(self, count: int) -> list[tuple[Tid, list[Oid]]]:
         """Return the tids of the last *count* transactions and what they changed."""
-        changes = self._native.last_changes(count)
-        return [(Tid(tid), [Oid(oid) for oid in oids]) for tid, oids in changes]
+        return self._native.last_changes(count)
 
     # Writing.
 
     def new_oid(self) -> Oid:
         """Return an oid that nothing has yet."""
-        return Oid(self._native.new_oid())
+        return self._native.new_oid()
 
     def set_max_oid(self, possible_new_max_oid: Oid) -> None:
         """Give out only greater oids from now on."""
@@ -295,7 +288,7 @@ class EngineStorage(ConflictResolvingStorage):
         for record, oid, committed, seen in draft.lock():
             data = self.tryToResolveConflict(oid, committed, seen, draft.data(record) or b"")
             draft.resolve(record, data)
-            resolved.append(Oid(oid))
+            resolved.append(oid)
         draft.write(time.time())
         return resolved
 
@@ -306,7 +299,7 @@ class EngineStorage(ConflictResolvingStorage):
         """
         draft = self._running_for(transaction).draft
         del self._running[id(transaction)]
-        return Tid(draft.finish(f))
+        return draft.finish(f)
 
     def tpc_abort(self, transaction: Any) -> None:
         """Forget what was stored; ignored where the transaction is not this storage's."""
@@ -346,7 +339,7 @@ class EngineStorage(ConflictResolvingStorage):
     @property
     def _oid(self) -> Oid:
         """The greatest oid given out, under the name that ZODB's storages have."""
-        return Oid(self._native.max_oid)
+        return self._native.max_oid
 
     @property
     def _ltid(self) -> Tid:

@@ -53,7 +53,7 @@ class FileStorage(EngineStorage):
         OSError: the file cannot be opened.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - ZODB's signature
         self,
         file_name: str | os.PathLike[str],
         create: bool = False,
@@ -72,7 +72,8 @@ class FileStorage(EngineStorage):
         if blob_dir:
             raise Unsupported(f"blob_dir={blob_dir!r}: blobs can't be stored yet")
         name = os.fspath(file_name)
-        self._file_name = os.path.abspath(name)
+        # Not resolved: side files belong beside the name that was given.
+        self._file_name = str(Path(name).absolute())
         native = _native.Storage.open(
             Path(self._file_name), create=create, read_only=read_only, stop=stop, quota_bytes=quota
         )
@@ -123,4 +124,4 @@ class FileStorage(EngineStorage):
         """Remove the data file and the files beside it. Close the storage before."""
         for suffix in _SIDE_FILES:
             with suppress(FileNotFoundError):
-                os.remove(self._file_name + suffix)
+                Path(self._file_name + suffix).unlink()

@@ -92,7 +92,7 @@ class EngineAdapter(_EngineFace):
 
 
 @implementer(IMVCCStorage)
-class EngineView(_native.StorageView, _EngineFace):  # type: ignore[misc]
+class EngineView(_native.StorageView, _EngineFace):
     """A storage of perdure's own at the snapshot of one connection.
 
     `load`, `store` and `checkCurrentSerialInTransaction` are native.
@@ -123,7 +123,7 @@ class EngineView(_native.StorageView, _EngineFace):  # type: ignore[misc]
 
     def poll_invalidations(self) -> list[Oid]:
         """Move the snapshot to the newest state; return what others changed since."""
-        return self.advance()  # type: ignore[return-value]
+        return self.advance()
 
     def new_oid(self) -> Oid:
         """Return an oid that nothing has yet."""
@@ -158,7 +158,7 @@ class EngineView(_native.StorageView, _EngineFace):  # type: ignore[misc]
         """Make it permanent; return the tid."""
         self._draft(transaction)
         self._transaction = None
-        return Tid(self.finish(func))
+        return self.finish(func)
 
     def tpc_abort(self, transaction: Any) -> None:
         """Drop what was stored; ignored where it is another transaction."""
@@ -169,7 +169,7 @@ class EngineView(_native.StorageView, _EngineFace):  # type: ignore[misc]
                 draft.abort()
 
 
-def _read_only(self: Any, *args: Any, **kwargs: Any) -> Any:
+def _read_only(*_args: Any, **_kwargs: Any) -> Any:
     """Raise ReadOnlyError: this is a view of a past state."""
     raise ReadOnlyError("a past state can't be changed")
 

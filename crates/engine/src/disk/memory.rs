@@ -82,7 +82,7 @@ impl Content {
                 .chunks
                 .last_mut()
                 .and_then(|c| c.get_mut(len % CHUNK_LEN..))
-            && len % CHUNK_LEN != 0
+            && !len.is_multiple_of(CHUNK_LEN)
         {
             tail.fill(0);
         }
@@ -185,7 +185,7 @@ mod tests {
     #[test]
     fn a_file_reads_as_what_was_written_across_chunks() {
         let file = MemoryFile::default();
-        let bytes: Vec<u8> = (0..CHUNK_LEN * 2 + 10).map(|n| (n % 251) as u8).collect();
+        let bytes: Vec<u8> = (0..=250).cycle().take(CHUNK_LEN * 2 + 10).collect();
         file.write_at(&bytes, 5).unwrap();
         let mut back = vec![0; bytes.len()];
         assert_eq!(file.read_at(&mut back, 5).unwrap(), bytes.len());

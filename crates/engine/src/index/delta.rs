@@ -16,7 +16,6 @@ pub(crate) struct Delta {
 }
 
 fn place(oid: Oid) -> (u64, usize) {
-    #[expect(clippy::cast_possible_truncation, reason = "less than PAGE_LEN")]
     let slot = (oid.0 % PAGE_LEN) as usize;
     (oid.0 / PAGE_LEN, slot)
 }

@@ -71,7 +71,6 @@ impl PyDraft {
 
 impl PyDraft {
     /// Note that the transaction relies on a revision being current.
-    #[expect(clippy::needless_pass_by_value, reason = "ids are extracted by value")]
     pub(crate) fn note_read(&self, oid: PyOid, serial: PyTid) -> PyResult<()> {
         self.with_open(|draft| draft.check_current(oid.0, serial.0))
     }
@@ -232,9 +231,9 @@ impl PyDraft {
                 let finished = voted.finish(held)?;
                 finished.wait_durable()?;
                 if held {
-                    finished.wait_turn()
+                    finished.wait_turn();
                 } else {
-                    finished.release()
+                    finished.release();
                 }
                 Ok(finished)
             })
