@@ -1,1 +1,31 @@
-"""perdure: an object database for Python."""
+"""perdure: an object database for Python.
+
+Objects persist transparently, in as many databases as you like, under one
+transaction::
+
+    import perdure, transaction
+
+    connection = perdure.connection("Data.fs")
+    connection.root.greeting = "hello"
+    transaction.commit()
+"""
+
+from persistent import Persistent
+from persistent.list import PersistentList
+from persistent.mapping import PersistentMapping
+
+from perdure.connection import Connection, resetCaches
+from perdure.db import DB, connection
+from perdure.ids import Oid, Tid
+
+__all__ = [
+    "DB",
+    "Connection",
+    "Oid",
+    "Persistent",
+    "PersistentList",
+    "PersistentMapping",
+    "Tid",
+    "connection",
+    "resetCaches",
+]

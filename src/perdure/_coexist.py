@@ -13,7 +13,12 @@ ZODB's part) needs no twin.
 """
 
 import sys
-from typing import Any
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _twins: dict[tuple[type, tuple[type, ...]], type] = {}
 
@@ -95,6 +100,12 @@ def reduce(error: BaseException) -> tuple[Any, ...]:
     return recon, (stock, state)
 
 
+def stock_errors() -> tuple[type[BaseException], ...]:
+    """Return what to catch to catch every error of stock's: nothing while it isn't loaded."""
+    base = getattr(sys.modules.get("ZODB.POSException"), "POSError", None)
+    return (base,) if isinstance(base, type) else ()
+
+
 def adopt(error: BaseException) -> BaseException:
     """Make *error*, raised by stock's code, one of perdure's as well; return it."""
     from perdure import errors  # the two modules describe one another
@@ -122,3 +133,17 @@ def _derived_twin(cls: type, own: type) -> type:
         names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "_twin_of": cls}
         made = _twins.setdefault(key, type(cls.__name__, (cls, own), names))
     return made
+
+
+def adopting(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorate a function so that stock's errors that pass it are perdure's, too."""
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except stock_errors() as error:
+            adopt(error)
+            raise
+
+    return call

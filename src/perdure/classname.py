@@ -13,7 +13,7 @@ class _ClassName:
     def __init__(self, module: str, name: str) -> None:
         self.names = module, name
 
-    def __call__(self, *args: object) -> "_ClassName":
+    def __call__(self, *_args: object) -> "_ClassName":
         return self
 
 
@@ -21,7 +21,7 @@ class _ClassNameUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         return _ClassName(module, name)
 
-    def persistent_load(self, reference: object) -> object:
+    def persistent_load(self, _reference: object) -> object:
         return None
 
 

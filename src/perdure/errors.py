@@ -114,7 +114,7 @@ class _OutwardError(Exception):
 
     _outward: ClassVar[str | None] = "ZODB.interfaces"
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> "Self":
+    def __new__(cls, *args: Any, **_kwargs: Any) -> "Self":
         """Make an instance that stock's `except` clauses recognise, too."""
         made: Self = super().__new__(_coexist.twin(cls), *args)
         return made
@@ -211,7 +211,7 @@ class ConflictError(POSError, transaction.interfaces.TransientError):
     database: str | None = None
     serials: tuple[Tid, Tid] | None = None
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - the documented signature
         self,
         message: str | None = None,
         object: Any = None,  # noqa: A002 - ZODB's name
@@ -353,7 +353,7 @@ class UndoError(POSError):
         return _undo_message(self.oid, self.reason)
 
 
-class MultipleUndoErrors(UndoError):  # noqa: N818 - ZODB's name
+class MultipleUndoErrors(UndoError):  # noqa: N818 - ZODB's name, or a state and no mistake
     """Several objects keep a transaction from being undone; see `errors`."""
 
     def __init__(self, errs: Sequence[tuple[Oid | None, str]]) -> None:
@@ -400,7 +400,7 @@ class ReadOnlyError(StorageError):
     """The storage or connection was opened for reading only."""
 
 
-class CommitOutcomeUnknown(StorageError):  # noqa: N818 - a state, not a mistake
+class CommitOutcomeUnknown(StorageError):  # noqa: N818 - ZODB's name, or a state and no mistake
     """The disk failed between writing a commit and confirming it.
 
     The transaction `tid` may or may not be there after recovery.  The storage
@@ -421,7 +421,7 @@ class CommitOutcomeUnknown(StorageError):  # noqa: N818 - a state, not a mistake
         )
 
 
-class StorageLocked(StorageError):  # noqa: N818 - a state, not a mistake
+class StorageLocked(StorageError):  # noqa: N818 - ZODB's name, or a state and no mistake
     """Another process (`pid`, None if unknown) has the database at `path` open."""
 
     _outward: ClassVar[str | None] = "zc.lockfile"
@@ -456,7 +456,7 @@ class PackError(FileStorageError):
     """The data file can't be packed; it is as it was."""
 
 
-class RedundantPackWarning(PackError):  # noqa: N818 - ZODB's name
+class RedundantPackWarning(PackError):  # noqa: N818 - ZODB's name, or a state and no mistake
     """The data file is already packed to this or a later time."""
 
 
@@ -468,7 +468,7 @@ class FileStorageFormatError(FileStorageError):
         self.path = path
 
 
-class NotADatabase(FileStorageFormatError):  # noqa: N818 - a state, not a mistake
+class NotADatabase(FileStorageFormatError):  # noqa: N818 - ZODB's name, or a state and no mistake
     """The file at `path` is something else than a database; it was left untouched."""
 
     _outward: ClassVar[str | None] = None
@@ -554,7 +554,7 @@ class ExportError(POSError):
     """The file isn't an export file, or it is damaged."""
 
 
-class Unsupported(POSError):  # noqa: N818 - ZODB's name
+class Unsupported(POSError):  # noqa: N818 - ZODB's name, or a state and no mistake
     """The storage doesn't offer what was asked for."""
 
 
@@ -562,7 +562,7 @@ class ReadOnlyHistoryError(POSError):
     """A connection to a past state (`open(at=...)`) can't add or change objects."""
 
 
-class InvalidObjectReference(POSError):  # noqa: N818 - ZODB's name
+class InvalidObjectReference(POSError):  # noqa: N818 - ZODB's name, or a state and no mistake
     """An object refers to one that it can't refer to.
 
     `object` is the object that can't be stored or referred to, `databases` the
@@ -683,5 +683,5 @@ class BlobError(_OutwardError):
     """A blob isn't in the state that the call needs."""
 
 
-class StorageStopIteration(_OutwardError, IndexError, StopIteration):  # noqa: N818 - ZODB's name
+class StorageStopIteration(_OutwardError, IndexError, StopIteration):  # noqa: N818 - ZODB's name, or a state and no mistake
     """The end of an iteration, whichever way it is driven."""

@@ -8,7 +8,7 @@ two packages is loaded.  Declare with `zope.interface.implementer` as usual.
 """
 # The methods of an interface have no `self`, which mypy and ruff can't know.
 # mypy: disable-error-code="misc,empty-body,override,assignment"
-# ruff: noqa: N805, A002
+# ruff: noqa: N805, A002, PLE0302
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -243,7 +243,7 @@ class IStorage(Interface):
         """Begin to commit."""
 
     def tpc_finish(
-        transaction: Any, func: Callable[[Tid], object] = lambda tid: None
+        transaction: Any, func: Callable[[Tid], object] = lambda _tid: None
     ) -> Tid | None:
         """Make it permanent, calling *func* with the tid before others see it."""
 
@@ -268,7 +268,7 @@ class IMultiCommitStorage(IStorage):
     def store(oid: Oid, serial: Tid, data: bytes, version: str, transaction: Any) -> None:
         """Store a record; nothing is returned."""
 
-    def tpc_finish(transaction: Any, func: Callable[[Tid], object] = lambda tid: None) -> Tid:
+    def tpc_finish(transaction: Any, func: Callable[[Tid], object] = lambda _tid: None) -> Tid:
         """Make it permanent and return its tid."""
 
     def tpc_vote(transaction: Any) -> Iterable[Oid] | None:

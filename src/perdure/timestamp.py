@@ -5,7 +5,7 @@ a microsecond and sort by it.  The functions here go between it, seconds since
 the epoch and `datetime`.
 """
 
-import datetime
+import datetime as dt
 import time
 
 from persistent.timestamp import TimeStamp
@@ -22,10 +22,10 @@ def tid_at_time(seconds: float) -> Tid:
     return Tid(stamp.raw())
 
 
-def tid_at_datetime(moment: datetime.datetime) -> Tid:
+def tid_at_datetime(moment: dt.datetime) -> Tid:
     """Return the tid of *moment*; one without time zone is taken as UTC."""
     if moment.tzinfo is not None:
-        moment = moment.astimezone(datetime.timezone.utc)
+        moment = moment.astimezone(dt.timezone.utc)
     seconds = moment.second + moment.microsecond / 1_000_000
     stamp = TimeStamp(moment.year, moment.month, moment.day, moment.hour, moment.minute, seconds)
     return Tid(stamp.raw())

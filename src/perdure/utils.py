@@ -104,7 +104,10 @@ def cp(
             length -= len(data)
 
 
-def mktemp(dir: str | None = None, prefix: str = "tmp") -> str:  # noqa: A002 - ZODB's name
+def mktemp(
+    dir: str | None = None,  # noqa: A002 - ZODB's name
+    prefix: str = "tmp",
+) -> str:
     """Create an empty temporary file and return its path."""
     handle, path = tempfile.mkstemp(dir=dir, prefix=prefix)
     os.close(handle)
@@ -149,7 +152,7 @@ class locked:  # noqa: N801 - used as a decorator
         self._functions = functions
 
     def __call__(self, method: Callable[..., Any]) -> "_LockedMethod":
-        """Wrap *method*."""
+        """Return *method*, which runs with the lock and after the checks."""
         return _LockedMethod(method, self._functions)
 
     def __get__(self, instance: Any, owner: type) -> Any:

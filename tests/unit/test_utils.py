@@ -1,6 +1,6 @@
 """Ids, time stamps and the small helpers."""
 
-import datetime
+import datetime as dt
 import io
 import pickle
 import threading
@@ -44,9 +44,9 @@ def test_new_tids_increase_even_when_the_clock_goes_back(monkeypatch: pytest.Mon
 
 
 def test_tids_are_times() -> None:
-    moment = datetime.datetime(2020, 2, 3, 4, 5, 6, 500_000)
+    moment = dt.datetime(2020, 2, 3, 4, 5, 6, 500_000)  # noqa: DTZ001 - naive on purpose
     tid = timestamp.tid_at_datetime(moment)
-    aware = moment.replace(tzinfo=datetime.timezone.utc)
+    aware = moment.replace(tzinfo=dt.timezone.utc)
     assert timestamp.tid_at_datetime(aware) == tid
     assert timestamp.time_of_tid(tid) == pytest.approx(aware.timestamp(), abs=1e-6)
     assert "2020-02-03 04:05:06.500000" in utils.readable_tid_repr(tid)
@@ -62,8 +62,8 @@ def test_at_and_before_are_neighbours() -> None:
 @pytest.mark.parametrize(
     ("described", "expected"),
     [
-        (datetime.date, ("datetime", "date")),
-        ((datetime.date, (1, 2)), ("datetime", "date")),
+        (dt.date, ("datetime", "date")),
+        ((dt.date, (1, 2)), ("datetime", "date")),
         ((("some.where", "Thing"), None), ("some.where", "Thing")),
         (None, ("", "")),
     ],

@@ -1,0 +1,166 @@
+"""A commit on its way: from changed objects to records in the storage."""
+
+import warnings
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from perdure.connection.metadata import TransactionMetaData
+from perdure.connection.record import Record
+from perdure.connection.state import ConnectionState
+from perdure.errors import InvalidObjectReference, ReadOnlyHistoryError
+from perdure.ids import NO_TID, Oid, Tid, oid_repr
+from perdure.serialize import ObjectWriter
+
+__all__ = ["Commit", "serialised"]
+
+_LARGE = (
+    "The {cls} object you're saving ({oid}, database {database!r}) is large: {size} bytes. "
+    "Every change of it writes all of this again. Store media in blobs, large collections in "
+    "BTrees, and parts that change on their own in persistent objects; or allow such records "
+    "by the large_record_size option of the database."
+)
+
+
+class Commit:
+    """What one connection does in one commit."""
+
+    def __init__(self, transaction: Any) -> None:
+        self.meta = TransactionMetaData(
+            transaction.user, transaction.description, transaction.extension
+        )
+        self.begun = False
+        """Whether the storage knows of it."""
+        self.stored: list[Oid] = []
+        """The objects that the storage is given, new ones included."""
+
+    def begin(self, storage: Any) -> None:
+        """Tell the storage; from now on it has to be finished or aborted there."""
+        if not self.begun:
+            storage.tpc_begin(self.meta)
+            self.begun = True
+
+    def store(self, storage: Any, records: Iterable[Record]) -> None:
+        """Give records to the storage."""
+        store, meta = storage.store, self.meta
+        for oid, serial, data, _ in records:
+            store(oid, serial, data, "", meta)
+
+    def finish(self, connection: ConnectionState) -> Tid:
+        """Make it permanent, and the stored objects up to date; return the tid."""
+        tid: Tid = connection._normal_storage.tpc_finish(self.meta)
+        known = connection._cache.get
+        for oid in self.stored:
+            obj = known(oid)
+            # A ghost (its conflict was resolved) will load what was stored.
+            if obj is not None and obj._p_changed is not None:
+                obj._p_changed = False
+                obj._p_serial = tid
+        return tid
+
+    def abort(self, storage: Any) -> None:
+        """Drop what the storage was given, if it was given anything."""
+        if self.begun:
+            storage.tpc_abort(self.meta)
+
+
+def serialised(connection: ConnectionState) -> Iterator[Record]:
+    """Serialise what was changed or added, and all new objects reached from there.
+
+    While it runs, new objects enter the connection's cache and `_creating`.
+    Objects of a class with a mind of its own may add further objects in their
+    `__getstate__`; these follow at the end.
+    """
+    if connection.before is not None:
+        raise ReadOnlyHistoryError(
+            f"a past state (before {oid_repr(connection.before)}) can't be changed: "
+            "open the database without at= or before="
+        )
+    writer = ObjectWriter(connection)
+    late: list[Any] = []
+    connection._added_during_commit = late
+    done: set[Oid] = set()
+    try:
+        for obj in connection._registered_objects:
+            if _to_be_stored(connection, obj, done):
+                yield from _with_reached(connection, writer, obj, done)
+        for obj in late:
+            if obj._p_oid not in done:
+                yield from _with_reached(connection, writer, obj, done)
+    finally:
+        connection._added_during_commit = None
+        # After an error: these have got oids, and have to lose them again.
+        _created(connection, writer.take_new())
+
+
+def _to_be_stored(connection: ConnectionState, obj: Any, done: set[Oid]) -> bool:
+    oid = obj._p_oid
+    if obj._p_jar is not connection:
+        raise InvalidObjectReference(
+            f"object {oid_repr(oid)} has come to belong to {obj._p_jar!r} since it was changed",
+            object=obj,
+        )
+    if oid in done:
+        return False
+    # It is legal to set _p_changed to False after a change, to have it not stored.
+    return oid in connection._added or bool(obj._p_changed)
+
+
+def _with_reached(
+    connection: ConnectionState, writer: ObjectWriter, obj: Any, done: set[Oid]
+) -> Iterator[Record]:
+    """Serialise *obj* and then the new objects that it leads to, deepest first."""
+    waiting = [obj]
+    while waiting:
+        obj = waiting.pop()
+        record = _serialise(connection, writer, obj)
+        done.add(record.oid)
+        reached = writer.take_new()
+        if reached:
+            _created(connection, reached)
+            waiting += reached
+        yield record
+
+
+def _serialise(connection: ConnectionState, writer: ObjectWriter, obj: Any) -> Record:
+    oid = obj._p_oid
+    serial = getattr(obj, "_p_serial", NO_TID)
+    if serial == NO_TID:
+        _note_creation(connection, oid, obj)
+    data = writer.serialize(obj)
+    size = len(data)
+    if size >= connection.large_record_size:
+        cls = f"{type(obj).__module__}.{type(obj).__qualname__}"
+        name = connection._db.database_name
+        warnings.warn(
+            _LARGE.format(cls=cls, oid=oid_repr(oid), database=name, size=size), stacklevel=2
+        )
+    connection._cache.update_object_size_estimation(oid, size)
+    obj._p_estimated_size = size
+    connection._store_count += 1
+    # An object that is written needs no check of having been read.
+    connection._readCurrent.pop(oid, None)
+    return Record(oid, serial, data, obj)
+
+
+def _note_creation(connection: ConnectionState, oid: Oid, obj: Any) -> None:
+    savepoint = connection._savepoint_storage
+    if connection._added.pop(oid, None) is not None:
+        connection._creating[oid] = False
+        _into_cache(connection, oid, obj)
+    elif savepoint is None or oid not in savepoint.created:
+        connection._creating.setdefault(oid, True)
+
+
+def _created(connection: ConnectionState, objects: list[Any]) -> None:
+    for obj in objects:
+        oid = obj._p_oid
+        connection._creating[oid] = True
+        _into_cache(connection, oid, obj)
+
+
+def _into_cache(connection: ConnectionState, oid: Oid, obj: Any) -> None:
+    try:
+        connection._cache[oid] = obj
+    except TypeError:
+        # An object wrapped for acquisition: it is the inner one that is persistent.
+        connection._cache[oid] = obj.aq_base

@@ -1,0 +1,193 @@
+"""The connection as a resource of transactions (ISavepointDataManager)."""
+
+from collections.abc import Container, Iterable
+from typing import Any
+
+from perdure.connection.commit import Commit, serialised
+from perdure.connection.savepoint import Mark, Savepoint, SavepointStorage
+from perdure.connection.snapshot import Snapshot
+from perdure.errors import ConflictError
+from perdure.ids import Oid
+
+__all__ = ["Committing"]
+
+
+class Committing(Snapshot):
+    """The part of a connection that takes part in transactions."""
+
+    def sortKey(self) -> str:
+        """Return the connection's place among the resources of a transaction."""
+        return f"{self._normal_storage.sortKey()}:{id(self)}"
+
+    def tpc_begin(self, transaction: Any) -> None:
+        """Get ready to commit.  The storage isn't involved yet."""
+        self._commit_running = Commit(transaction)
+        self._creating.clear()
+
+    def commit(self, transaction: Any) -> None:
+        """Give the storage the records of what was changed.
+
+        All objects are serialised before the storage is told of the commit:
+        only then may it take its lock.
+        """
+        commit = self._running_commit(transaction)
+        if self._unflagged is not None:
+            self._unflagged.check(self)
+        if self._savepoint_storage is None:
+            records = list(serialised(self))
+            commit.stored = [record[0] for record in records]
+            if records or self._readCurrent:
+                commit.begin(self._normal_storage)
+                commit.store(self._normal_storage, records)
+        else:
+            self.savepoint()
+            self._store_savepoint(commit, self._savepoint_storage)
+        if self._readCurrent:
+            self._check_read_current(commit)
+
+    def _running_commit(self, transaction: Any) -> Commit:
+        if self._commit_running is None:
+            self.tpc_begin(transaction)
+        assert self._commit_running is not None
+        return self._commit_running
+
+    def _check_read_current(self, commit: Commit) -> None:
+        check = self._normal_storage.checkCurrentSerialInTransaction
+        oid = None
+        try:
+            for oid, serial in self._readCurrent.items():
+                check(oid, serial, commit.meta)
+        except ConflictError:
+            self._cache.invalidate(oid)
+            raise
+
+    def tpc_vote(self, transaction: Any) -> None:
+        """Have the storage check for conflicts and get ready to finish."""
+        commit = self._commit_running
+        if commit is None or not commit.begun:
+            return
+        try:
+            resolved = self._normal_storage.tpc_vote(commit.meta)
+        except ConflictError as error:
+            if error.oid:
+                self._cache.invalidate(error.oid)
+            raise
+        # What is stored isn't what these objects hold now.
+        for oid in resolved or ():
+            obj = self._cache.get(oid)
+            if obj is not None:
+                obj._p_invalidate()
+
+    def tpc_finish(self, transaction: Any) -> None:
+        """Make the commit permanent."""
+        commit = self._commit_running
+        if commit is not None and commit.begun:
+            tid = commit.finish(self)
+            if self.explicit_transactions:
+                self._own_commit = commit.stored, tid
+        self._commit_running = None
+        self._end_of_transaction()
+
+    def tpc_abort(self, transaction: Any) -> None:
+        """Drop what the storage was given, and forget all changes."""
+        commit = self._commit_running
+        self._commit_running = None
+        self._drop_savepoints()
+        self._disown_created(self._creating)
+        while self._added:
+            self._disown(self._added.popitem()[1])
+        if commit is not None:
+            self._cache.invalidate(commit.stored)
+            commit.abort(self._normal_storage)
+        self._end_of_transaction()
+
+    def abort(self, transaction: Any) -> None:
+        """Forget all changes."""
+        storage = self._savepoint_storage
+        self._forget_registered({} if storage is None else storage.created)
+        self._drop_savepoints()
+        self._disown_created(self._creating)
+        self._end_of_transaction()
+
+    def _end_of_transaction(self) -> None:
+        self._needs_to_join = True
+        self._registered_objects = []
+        self._creating = {}
+
+    def _forget_registered(self, created: Container[Oid]) -> None:
+        """Forget changes, but let objects that are to be disowned keep their state."""
+        for obj in self._registered_objects:
+            oid = obj._p_oid
+            if oid in self._added:
+                del self._added[oid]
+                self._disown(obj)
+            elif oid not in self._creating and oid not in created:
+                self._cache.invalidate(oid)
+        self._registered_objects = []
+
+    def _disown_created(self, oids: Iterable[Oid]) -> None:
+        """Let go objects that were created in a transaction that isn't committed."""
+        for oid in list(oids):
+            obj = self._cache.get(oid)
+            if obj is not None:
+                del self._cache[oid]
+                self._disown(obj)
+
+    # Savepoints
+
+    def savepoint(self) -> Savepoint:
+        """Write all changes to a temporary place; return what brings this state back.
+
+        Objects may leave memory afterwards, changed ones too.
+        """
+        storage = self._savepoint_storage
+        if storage is None:
+            storage = SavepointStorage(self._normal_storage)
+            self._storage = self._savepoint_storage = storage
+        self._creating.clear()
+        for oid, serial, data, obj in serialised(self):
+            storage.write(oid, serial, data)
+            obj._p_changed = False
+            obj._p_serial = serial
+        storage.created.update(self._creating)
+        self._creating.clear()
+        self._registered_objects = []
+        result = Savepoint(self, storage.mark())
+        # Savepoints also serve to get through a large transaction with little memory.
+        self.cacheGC()
+        return result
+
+    def _rollback_savepoint(self, mark: Mark) -> None:
+        storage = self._savepoint_storage
+        if storage is None:
+            return
+        created = list(storage.created)[mark.created :]
+        self._forget_registered(set(created))
+        changed = list(storage)
+        storage.reset(mark)
+        self._disown_created([*created, *self._creating])
+        self._creating.clear()
+        self._cache.invalidate(changed)
+
+    def _store_savepoint(self, commit: Commit, storage: SavepointStorage) -> None:
+        """Give the storage all that was written in savepoints."""
+        self._storage = self._normal_storage
+        self._savepoint_storage = None
+        self._creating.update(storage.created)
+        commit.stored = sorted(storage)
+        try:
+            commit.begin(self._normal_storage)
+            commit.store(self._normal_storage, map(storage.record, commit.stored))
+        finally:
+            storage.close()
+
+    def _drop_savepoints(self) -> None:
+        storage = self._savepoint_storage
+        if storage is None:
+            return
+        self._storage = self._normal_storage
+        self._savepoint_storage = None
+        self._disown_created(storage.created)
+        # Only now: a class that loads at once has to load the committed state.
+        self._cache.invalidate(list(storage))
+        storage.close()

@@ -1,0 +1,83 @@
+"""Connections that are used together: one for each member of a collection.
+
+The connections of a set belong to one transaction manager, are opened and
+closed together, and refer to one another's objects.  A set goes back to its
+databases' pools as a whole; so whichever member is opened first next time, the
+same connections, with the same objects, come together again.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from perdure.errors import ConnectionStateError
+
+if TYPE_CHECKING:
+    from perdure.connection.connection import Connection
+
+__all__ = ["ConnectionSet"]
+
+
+class ConnectionSet:
+    """The connections that are used together, by database name."""
+
+    def __init__(self, first: "Connection") -> None:
+        self.members: dict[str, Any] = {first._db.database_name: first}
+        self._leader = first
+        """The member that listens to the transaction manager on behalf of all."""
+
+    def get(self, database_name: str) -> "Connection":
+        """Return the connection to a member of the collection, opened if need be.
+
+        Raises KeyError for a name that isn't in the collection.
+        """
+        found: Connection | None = self.members.get(database_name)
+        return self._join(database_name) if found is None else found
+
+    def _join(self, database_name: str) -> "Connection":
+        leader = self._leader
+        leader._require_open()
+        database = leader._db.databases[database_name]
+        joining: Connection = database._lend_to_set(leader.before)
+        joining._set = self
+        joining.connections = self.members
+        self.members[database_name] = joining
+        joining._start(leader.transaction_manager)
+        if not joining.explicit_transactions or leader._in_transaction:
+            self._advance([joining], force=False)
+        return joining
+
+    def open(self, leader: "Connection", transaction_manager: Any) -> None:
+        """Put all members to work for *transaction_manager*."""
+        self._leader = leader
+        for member in self.members.values():
+            member._start(transaction_manager)
+        if not leader.explicit_transactions:
+            # For those who go on without begin().  No sync: begin() will do it.
+            self.advance(force=False)
+        transaction_manager.registerSynch(leader)
+
+    def require_closable(self) -> None:
+        """Raise ConnectionStateError if a member still takes part in a transaction."""
+        for name, member in self.members.items():
+            if not member._needs_to_join:
+                raise ConnectionStateError(
+                    f"Cannot close a connection joined to a transaction (database {name!r}): "
+                    "commit or abort first"
+                )
+
+    def leave(self, transaction_manager: Any) -> None:
+        """Stop listening to *transaction_manager*."""
+        transaction_manager.unregisterSynch(self._leader)
+
+    def advance(self, *, force: bool) -> None:
+        """Move all members to their newest states, which become one snapshot."""
+        self._advance(list(self.members.values()), force=force)
+
+    def _advance(self, members: list[Any], *, force: bool) -> None:
+        # One loop for each step: the snapshots of all members are taken together,
+        # as close to one another as the storages allow.
+        for member in members:
+            member._readCurrent.clear()
+            member._normal_storage.sync(force)
+        news = [member._normal_storage.poll_invalidations() for member in members]
+        for member, changed in zip(members, news, strict=True):
+            member._invalidate(changed)

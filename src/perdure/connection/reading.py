@@ -1,0 +1,88 @@
+"""Looking at objects, their past states and their records."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from perdure.connection.rootobject import RootConvenience
+from perdure.connection.state import ConnectionState
+from perdure.ids import NO_TID, ROOT_OID, Oid, Tid
+from perdure.interfaces import IMVCCPrefetchStorage
+
+__all__ = ["Reading"]
+
+
+class Reading(ConnectionState):
+    """The part of a connection that gives access to objects."""
+
+    @property
+    def root(self) -> Any:
+        """The root object: its items are attributes, calling it gives the mapping."""
+        return RootConvenience(self.get(ROOT_OID))
+
+    def __getitem__(self, oid: Oid) -> Any:
+        """Return the object at *oid*, as `get` does."""
+        return self.get(oid)
+
+    def get_connection(self, database_name: str) -> Any:
+        """Return the connection of this set to another member of the collection.
+
+        Raises KeyError if there is no database of that name.
+        """
+        return self._set.get(database_name)
+
+    def isReadOnly(self) -> bool:
+        """Tell whether changes can't be committed.
+
+        Raises ConnectionStateError if the connection is closed.
+        """
+        self._require_open()
+        return bool(self._storage.isReadOnly())
+
+    def oldstate(self, obj: Any, tid: Tid) -> Any:
+        """Return the state of *obj* that the transaction *tid* wrote.
+
+        Raises POSKeyError if it wrote none.
+        """
+        self._require_own(obj)
+        return self._reader.getState(self._storage.loadSerial(obj._p_oid, tid))
+
+    def readCurrent(self, obj: Any) -> None:
+        """Have the commit fail with ReadConflictError if others change *obj* before it.
+
+        For information that is read from one object to decide what is written
+        to another.
+        """
+        self._require_own(obj)
+        obj._p_activate()
+        if obj._p_serial != NO_TID:
+            self._readCurrent[obj._p_oid] = obj._p_serial
+
+    def _require_own(self, obj: Any) -> None:
+        if obj._p_jar is not self:
+            raise ValueError(f"{obj!r} doesn't belong to {self!r}")
+
+    def prefetch(self, *args: Any) -> None:
+        """Have the storage begin to fetch objects that will be needed.
+
+        Each argument is an oid, an object or an iterable of these.
+        """
+        if IMVCCPrefetchStorage.providedBy(self._storage):
+            self._storage.prefetch(_oids(args))
+
+    def getTransferCounts(self, clear: bool = False) -> tuple[int, int]:
+        """Return how many objects were loaded and stored; *clear* begins anew."""
+        counts = self._load_count, self._store_count
+        if clear:
+            self._load_count = 0
+            self._store_count = 0
+        return counts
+
+
+def _oids(items: Iterable[Any]) -> Iterator[Oid]:
+    for item in items:
+        if isinstance(item, bytes):
+            yield Oid(item)
+        elif hasattr(item, "_p_oid"):
+            yield item._p_oid
+        else:
+            yield from _oids(item)

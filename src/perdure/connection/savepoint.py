@@ -1,0 +1,133 @@
+"""Savepoints: records that were written inside a transaction that still runs.
+
+They are kept in memory up to `MEMORY_BYTES_MAX` and then in a temporary file,
+so that the objects themselves may leave memory.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+from transaction.interfaces import IDataManagerSavepoint
+from zope.interface import alsoProvides, implementer
+
+from perdure.connection.record import Record
+from perdure.ids import Oid, Tid
+from perdure.interfaces import IBlobStorage
+
+__all__ = ["Savepoint", "SavepointStorage"]
+
+MEMORY_BYTES_MAX: Final = 4 * 1024 * 1024
+"""How much of uncommitted records is kept in memory."""
+
+
+class _Place(NamedTuple):
+    start: int
+    length: int
+    serial: Tid
+
+
+class Mark(NamedTuple):
+    """How far a savepoint storage had got."""
+
+    end: int
+    """Bytes of records written."""
+    writes: int
+    """Records written."""
+    created: int
+    """New objects among them."""
+
+
+class SavepointStorage:
+    """What a connection reads through once its transaction has savepoints.
+
+    Records written since the transaction began come from here, all others from
+    the connection's own view.
+    """
+
+    def __init__(self, view: Any) -> None:
+        self._view = view
+        self._file = tempfile.SpooledTemporaryFile(MEMORY_BYTES_MAX, prefix="perdure-")  # noqa: SIM115 - closed by close()
+        self._end = 0
+        self._places: dict[Oid, _Place] = {}
+        # One item per write: what it replaced.
+        self._replaced: list[tuple[Oid, _Place | None]] = []
+        # New objects, in order; the value tells whether they were reached (True)
+        # or added explicitly (False).
+        self.created: dict[Oid, bool] = {}
+        if IBlobStorage.providedBy(view):
+            alsoProvides(self, IBlobStorage)
+
+    def __getattr__(self, name: str) -> Any:
+        """Everything that isn't about records is the view's business."""
+        return getattr(self._view, name)
+
+    def __contains__(self, oid: Oid) -> bool:
+        return oid in self._places
+
+    def __iter__(self) -> Iterator[Oid]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def getSize(self) -> int:
+        """Return the number of bytes written."""
+        return self._end
+
+    def load(self, oid: Oid) -> tuple[bytes, Tid]:
+        """Return data and serial of *oid*, the uncommitted ones if there are any."""
+        place = self._places.get(oid)
+        if place is None:
+            data, serial = self._view.load(oid)
+            return data, serial
+        self._file.seek(place.start)
+        return self._file.read(place.length), place.serial
+
+    def record(self, oid: Oid) -> Record:
+        """Return the uncommitted record of *oid*."""
+        data, serial = self.load(oid)
+        return Record(oid, serial, data, None)
+
+    def write(self, oid: Oid, serial: Tid, data: bytes) -> None:
+        """Keep a record; *serial* is the revision that it was made from."""
+        self._file.seek(self._end)
+        self._file.write(data)
+        self._replaced.append((oid, self._places.get(oid)))
+        self._places[oid] = _Place(self._end, len(data), serial)
+        self._end += len(data)
+
+    def mark(self) -> Mark:
+        """Return the present state, for `reset`."""
+        return Mark(self._end, len(self._replaced), len(self.created))
+
+    def reset(self, mark: Mark) -> None:
+        """Forget what was written since *mark*."""
+        while len(self._replaced) > mark.writes:
+            oid, place = self._replaced.pop()
+            if place is None:
+                del self._places[oid]
+            else:
+                self._places[oid] = place
+        while len(self.created) > mark.created:
+            self.created.popitem()
+        self._end = mark.end
+        self._file.seek(mark.end)
+        self._file.truncate()
+
+    def close(self) -> None:
+        """Free memory and file."""
+        self._file.close()
+
+
+@implementer(IDataManagerSavepoint)
+class Savepoint:
+    """A state within a transaction that a connection can go back to."""
+
+    def __init__(self, connection: Any, mark: Mark) -> None:
+        self._connection = connection
+        self._mark = mark
+
+    def rollback(self) -> None:
+        """Take back what was done since."""
+        self._connection._rollback_savepoint(self._mark)

@@ -1,0 +1,90 @@
+"""What the parts of a connection share."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from perdure.errors import ConnectionStateError
+from perdure.ids import NO_TID, Oid, Tid
+from perdure.serialize import ConnectionBase
+
+if TYPE_CHECKING:
+    from perdure.connection.commit import Commit
+    from perdure.connection.group import ConnectionSet
+    from perdure.connection.savepoint import SavepointStorage
+    from perdure.connection.unflagged import UnflaggedChanges
+    from perdure.db import DB
+
+
+class ConnectionState(ConnectionBase):
+    """The attributes of a connection.
+
+    The class `Connection` is put together from parts (reading, adding,
+    committing, ...) that all work on these.
+    """
+
+    _db: "DB"
+    before: Tid | None
+    """The tid that a connection to a past state looks from; None: the newest state."""
+
+    _normal_storage: Any
+    """The view of the storage."""
+    _storage: Any
+    """The same, or what lies over it while the transaction has savepoints."""
+    _savepoint_storage: "SavepointStorage | None"
+    _cache: Any
+
+    transaction_manager: Any
+    """The transaction manager that the connection was opened with; None while closed."""
+    explicit_transactions: bool
+    """Whether every transaction has to be begun by hand."""
+    opened: float | None
+    """When it was opened, in seconds since the epoch; None while closed."""
+    _needs_to_join: bool
+    _set: "ConnectionSet"
+    connections: dict[str, Any]
+    """The connections that were opened together, by database name."""
+
+    _registered_objects: list[Any]
+    """Objects that were changed or added since the transaction or savepoint began."""
+    _added: dict[Oid, Any]
+    """Objects that were added explicitly and are not serialised yet."""
+    _creating: dict[Oid, bool]
+    """Objects that the commit (or savepoint) creates; True: because they were reached."""
+    _added_during_commit: list[Any] | None
+    _readCurrent: dict[Oid, Tid]
+    _commit_running: "Commit | None"
+    _unflagged: "UnflaggedChanges | None"
+    """What looks for unnoticed changes, if the database is opened to do so."""
+    _load_count: int
+    _store_count: int
+    _close_callbacks: list[Callable[[], object]]
+    _debug_info: tuple[Any, ...]
+
+    large_record_size: int
+
+    def _require_open(self) -> None:
+        if self.opened is None:
+            raise ConnectionStateError(
+                f"The connection to database {self._db.database_name!r} is closed"
+            )
+
+    def _register(self, obj: Any = None) -> None:
+        """Join the transaction, if that hasn't been done, and note a changed object."""
+        # First join: joining may take a savepoint, which must not contain the change.
+        if self._needs_to_join:
+            self._require_open()
+            self.transaction_manager.get().join(self)
+            self._needs_to_join = False
+        if obj is not None:
+            self._registered_objects.append(obj)
+
+    def _disown(self, obj: Any) -> None:
+        """Make a new object that wasn't committed belong to no database again."""
+        if obj._p_changed:
+            obj._p_changed = False
+        del obj._p_jar
+        del obj._p_oid
+
+    def _is_new(self, obj: Any) -> bool:
+        """Tell whether no transaction has written *obj* yet."""
+        return bool(getattr(obj, "_p_serial", NO_TID) == NO_TID)

@@ -1,0 +1,6 @@
+"""Databases: a storage and a pool of connections to it each."""
+
+from perdure.db.database import DB, connection
+from perdure.db.undo import TransactionalUndo
+
+__all__ = ["DB", "TransactionalUndo", "connection"]

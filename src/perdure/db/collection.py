@@ -1,0 +1,88 @@
+"""What the databases of a collection share."""
+
+import threading
+from collections.abc import MutableMapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from perdure.connection.connection import Connection
+    from perdure.connection.group import ConnectionSet
+    from perdure.db.database import DB
+    from perdure.db.pool import ConnectionPool
+
+__all__ = ["Collection", "collection_of"]
+
+
+class Collection:
+    """The databases that are tied together by one `databases` mapping."""
+
+    def __init__(self, databases: MutableMapping[str, Any]) -> None:
+        self.databases = databases
+        self.lock = threading.RLock()
+        """Guards the pools of all members, and `databases` while one is added."""
+
+    def add(self, name: str, database: "DB") -> None:
+        """Add a member; ValueError if the name is taken."""
+        with self.lock:
+            if name in self.databases:
+                raise ValueError(f"database_name {name!r} already in databases")
+            self.databases[name] = database
+
+    def lend(self, pool_of: "DB", before: Any) -> "Connection | None":
+        """Take the best idle connection from a pool, with all of its set."""
+        with self.lock:
+            found = pool_of._pool_for(before).best(before)
+            if found is not None:
+                _take_out(found._set)
+            return found
+
+    def lend_alone(self, pool_of: "DB", before: Any) -> "Connection | None":
+        """Take an idle connection that is the only one of its set, to join another."""
+        with self.lock:
+            found = pool_of._pool_for(before).best(before, alone=True)
+            if found is not None:
+                _take_out(found._set)
+            return found
+
+    def take_back(self, group: "ConnectionSet") -> None:
+        """Put all connections of a set into their pools."""
+        with self.lock:
+            for connection in group.members.values():
+                pool = connection._db._pool_for(connection.before)
+                for superfluous in pool.make_room():
+                    _release(superfluous._set)
+            for connection in group.members.values():
+                connection._db._pool_for(connection.before).put(connection)
+
+    def release_superfluous(self, *pools: "ConnectionPool") -> None:
+        """Let go what was idle for too long, or doesn't fit the pools any more."""
+        with self.lock:
+            for pool in pools:
+                for superfluous in pool.superfluous():
+                    _release(superfluous._set)
+
+    def release(self, group: "ConnectionSet") -> None:
+        """Let go a set for good."""
+        with self.lock:
+            _release(group)
+
+
+def _take_out(group: "ConnectionSet") -> None:
+    for connection in group.members.values():
+        connection._db._pool_for(connection.before).take(connection)
+
+
+def _release(group: "ConnectionSet") -> None:
+    """Let go a set whose connections refer to one another: one alone is of no use."""
+    for connection in group.members.values():
+        connection._db._pool_for(connection.before).forget(connection)
+        connection._release_resources()
+
+
+def collection_of(databases: MutableMapping[str, Any]) -> Collection:
+    """Return the collection that the members of *databases* belong to, or a new one."""
+    for member in databases.values():
+        collection = getattr(member, "_collection", None)
+        if isinstance(collection, Collection):
+            return collection
+    return Collection(databases)

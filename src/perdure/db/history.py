@@ -1,0 +1,108 @@
+"""What a database's storage knows of the past: history, undo, pack."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import transaction
+
+from perdure.db.undo import TransactionalUndo
+from perdure.ids import Oid, Tid
+from perdure.serialize import referencesf
+
+__all__ = ["History"]
+
+_SECONDS_PER_DAY = 86_400
+
+
+class History:
+    """The part of a database that asks its storage about transactions."""
+
+    database_name: str
+    storage: Any
+    _mvcc_storage: Any
+
+    def lastTransaction(self) -> Tid:
+        """Return the tid of the newest transaction; 8 zero bytes if there is none."""
+        tid: Tid = self.storage.lastTransaction()
+        return tid
+
+    def objectCount(self) -> int:
+        """Return the approximate number of objects."""
+        return len(self.storage)
+
+    def getName(self) -> str:
+        """Return the storage's name."""
+        return str(self.storage.getName())
+
+    def getSize(self) -> int:
+        """Return the storage's approximate size in bytes."""
+        return int(self.storage.getSize())
+
+    def new_oid(self) -> Oid:
+        """Return an oid that nothing has yet."""
+        oid: Oid = self.storage.new_oid()
+        return oid
+
+    def history(self, oid: Oid, size: int = 1) -> Sequence[dict[str, Any]]:
+        """Return descriptions of the newest *size* revisions of an object."""
+        return _with_text(self._mvcc_storage.history(oid, size))
+
+    def supportsUndo(self) -> bool:
+        """Tell whether transactions can be undone."""
+        return bool(self._mvcc_storage.supportsUndo())
+
+    def undoLog(self, *args: Any, **kw: Any) -> Sequence[dict[str, Any]]:
+        """Return descriptions of transactions that can be undone, newest first.
+
+        See `IStorageUndoable.undoLog`; empty where nothing can be undone.
+        """
+        if not self.supportsUndo():
+            return ()
+        return _with_text(self._mvcc_storage.undoLog(*args, **kw))
+
+    def undoInfo(self, *args: Any, **kw: Any) -> Sequence[dict[str, Any]]:
+        """Return descriptions of transactions that can be undone, newest first.
+
+        See `IStorageUndoable.undoInfo`; empty where nothing can be undone.
+        """
+        if not self.supportsUndo():
+            return ()
+        return _with_text(self._mvcc_storage.undoInfo(*args, **kw))
+
+    def undo(self, id: bytes, txn: Any = None) -> None:  # noqa: A002 - ZODB's name
+        """Undo a transaction when *txn* (default: the thread's) commits.
+
+        *id* is an `id` that `undoLog` or `undoInfo` gave, not a tid.  The commit
+        raises UndoError if it can't be undone.
+        """
+        self.undoMultiple([id], txn)
+
+    def undoMultiple(self, ids: Any, txn: Any = None) -> None:
+        """Undo several transactions when *txn* (default: the thread's) commits."""
+        if not self.supportsUndo():
+            raise NotImplementedError(f"the storage of {self.database_name!r} can't undo")
+        if isinstance(ids, (str, bytes)):
+            ids = [ids]
+        (transaction.get() if txn is None else txn).join(TransactionalUndo(self, ids))
+
+    def pack(self, t: float | None = None, days: float = 0) -> None:
+        """Drop revisions that were no longer current at a time, and garbage.
+
+        The time is *days* days before *t* (seconds since the epoch, default: now).
+        """
+        when = time.time() if t is None else t
+        self._mvcc_storage.pack(when - days * _SECONDS_PER_DAY, self.references)
+
+    def references(self, record: bytes, oids: list[Oid] | None = None) -> list[Oid]:
+        """Return the oids that a record refers to, added to *oids* if given."""
+        return referencesf(record, oids)
+
+
+def _with_text(infos: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+    """Decode what storages give as bytes in descriptions of transactions."""
+    for info in infos:
+        for key in ("user_name", "description"):
+            if isinstance(info.get(key), bytes):
+                info[key] = info[key].decode("utf-8")
+    return infos
