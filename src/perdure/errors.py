@@ -211,7 +211,7 @@ class ConflictError(POSError, transaction.interfaces.TransientError):
     database: str | None = None
     serials: tuple[Tid, Tid] | None = None
 
-    def __init__(  # noqa: PLR0913, PLR0917 - the documented signature
+    def __init__(
         self,
         message: str | None = None,
         object: Any = None,  # noqa: A002 - ZODB's name

@@ -8,7 +8,7 @@ two packages is loaded.  Declare with `zope.interface.implementer` as usual.
 """
 # The methods of an interface have no `self`, which mypy and ruff can't know.
 # mypy: disable-error-code="misc,empty-body,override,assignment"
-# ruff: noqa: N805, A002, PLE0302
+# ruff: noqa: N805, A002
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime

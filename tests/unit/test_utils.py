@@ -44,7 +44,7 @@ def test_new_tids_increase_even_when_the_clock_goes_back(monkeypatch: pytest.Mon
 
 
 def test_tids_are_times() -> None:
-    moment = dt.datetime(2020, 2, 3, 4, 5, 6, 500_000)  # noqa: DTZ001 - naive on purpose
+    moment = dt.datetime(2020, 2, 3, 4, 5, 6, 500_000)
     tid = timestamp.tid_at_datetime(moment)
     aware = moment.replace(tzinfo=dt.timezone.utc)
     assert timestamp.tid_at_datetime(aware) == tid

@@ -19,10 +19,6 @@ class Reading(ConnectionState):
         """The root object: its items are attributes, calling it gives the mapping."""
         return RootConvenience(self.get(ROOT_OID))
 
-    def __getitem__(self, oid: Oid) -> Any:
-        """Return the object at *oid*, as `get` does."""
-        return self.get(oid)
-
     def get_connection(self, database_name: str) -> Any:
         """Return the connection of this set to another member of the collection.
 

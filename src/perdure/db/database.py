@@ -45,6 +45,28 @@ class DB(CacheStatistics, History, Settings):
     is used again by one of the next calls of `open`.  Any number may be open;
     more than `pool_size` are logged as a warning, more than twice as many as
     critical.
+
+    Arguments of the constructor:
+
+    *storage* is a storage, the path of a file (a `FileStorage` is made from
+    it) or None (a `MappingStorage`); for the latter two, *storage_args* go
+    to its constructor.
+
+    *pool_size* connections are expected to be open at most; one that was idle
+    for *pool_timeout* seconds is let go.  Their caches shrink to *cache_size*
+    objects and, unless 0, *cache_size_bytes*.  The same, with *historical_*,
+    for connections to past states.
+
+    *database_name* is its name in *databases*, the mapping that ties a
+    collection together, to which it adds itself (ValueError if the name is
+    taken).  With *xrefs* false, its objects can't refer to those of other
+    members.
+
+    Records of *large_record_size* bytes or more bring a warning.
+    *class_factory(connection, module, name)* finds the classes of records.
+    *detect_unflagged_changes* ("raise", which True means, or "warn") looks
+    at each commit for changes of plain lists, dicts and sets that would be
+    lost; it is slow, and meant for development.
     """
 
     klass: type[Connection] = Connection
@@ -69,28 +91,6 @@ class DB(CacheStatistics, History, Settings):
         detect_unflagged_changes: Literal["raise", "warn"] | bool = False,
         **storage_args: Any,
     ) -> None:
-        """Make a database.
-
-        *storage* is a storage, the path of a file (a `FileStorage` is made from
-        it) or None (a `MappingStorage`); for the latter two, *storage_args* go
-        to its constructor.
-
-        *pool_size* connections are expected to be open at most; one that was idle
-        for *pool_timeout* seconds is let go.  Their caches shrink to *cache_size*
-        objects and, unless 0, *cache_size_bytes*.  The same, with *historical_*,
-        for connections to past states.
-
-        *database_name* is its name in *databases*, the mapping that ties a
-        collection together, to which it adds itself (ValueError if the name is
-        taken).  With *xrefs* false, its objects can't refer to those of other
-        members.
-
-        Records of *large_record_size* bytes or more bring a warning.
-        *class_factory(connection, module, name)* finds the classes of records.
-        *detect_unflagged_changes* ("raise", which True means, or "warn") looks
-        at each commit for changes of plain lists, dicts and sets that would be
-        lost; it is slow, and meant for development.
-        """
         self.databases = {} if databases is None else databases
         self.database_name = database_name
         self._collection = collection_of(self.databases)
@@ -255,10 +255,14 @@ def _made_storage(path: str | os.PathLike[str] | None, arguments: dict[str, Any]
     # Not at the top: storages are a layer of their own, and needn't be loaded
     # by those who bring theirs.
     if path is None:
-        from perdure.storage.mapping import MappingStorage
+        from perdure.storage.mapping import (  # type: ignore[import-not-found,unused-ignore]
+            MappingStorage,
+        )
 
         return MappingStorage(**arguments)
-    from perdure.storage.file import FileStorage
+    from perdure.storage.file import (  # type: ignore[import-not-found,unused-ignore]
+        FileStorage,
+    )
 
     return FileStorage(os.fspath(path), **arguments)
 
