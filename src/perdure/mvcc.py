@@ -4,8 +4,9 @@
 adapter makes the views: `new_instance` for a connection, `before_instance` for
 a connection to a past state, `undo_instance` for undoing.
 
-The adapters here work with every storage that provides `IStorage` (`MVCCAdapter`)
-or `IMVCCStorage` (`InstanceAdapter`).  Where a storage of stock ZODB raises
+perdure's own storages bring their views along.  The adapters here work with every
+other storage that provides `IStorage` (`MVCCAdapter`) or `IMVCCStorage`
+(`InstanceAdapter`).  Where a storage of stock ZODB raises
 stock's errors, they come out of a view as perdure's.
 """
 
@@ -30,6 +31,8 @@ from perdure.interfaces import (
 )
 from perdure.invalidations import InvalidationLog
 from perdure.serialize import referencesf
+from perdure.storage.engine import EngineStorage
+from perdure.storage.view import EngineAdapter
 from perdure.utils import at2before, before2at
 
 __all__ = ["HistoricalView", "InstanceAdapter", "MVCCAdapter", "MVCCView", "adapter_for"]
@@ -37,6 +40,8 @@ __all__ = ["HistoricalView", "InstanceAdapter", "MVCCAdapter", "MVCCView", "adap
 
 def adapter_for(storage: Any) -> Any:
     """Return what makes the views of *storage*."""
+    if isinstance(storage, EngineStorage) and storage.is_plain():
+        return EngineAdapter(storage)
     if IMVCCStorage.providedBy(storage):
         return InstanceAdapter(storage)
     return MVCCAdapter(storage)

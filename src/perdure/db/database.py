@@ -255,14 +255,10 @@ def _made_storage(path: str | os.PathLike[str] | None, arguments: dict[str, Any]
     # Not at the top: storages are a layer of their own, and needn't be loaded
     # by those who bring theirs.
     if path is None:
-        from perdure.storage.mapping import (  # type: ignore[import-not-found,unused-ignore]
-            MappingStorage,
-        )
+        from perdure.storage.mapping import MappingStorage
 
         return MappingStorage(**arguments)
-    from perdure.storage.file import (  # type: ignore[import-not-found,unused-ignore]
-        FileStorage,
-    )
+    from perdure.storage.file import FileStorage
 
     return FileStorage(os.fspath(path), **arguments)
 
