@@ -28,6 +28,11 @@ def resetCaches() -> None:
     _Resets.count += 1
 
 
+def _may_join(transaction: Any) -> bool:
+    """Tell whether the transaction is neither doomed nor failed, and so can be committed."""
+    return bool(transaction.status == "Active")
+
+
 class Snapshot(ConnectionState):
     """The part of a connection that follows its transaction manager (ISynchronizer)."""
 
@@ -42,7 +47,13 @@ class Snapshot(ConnectionState):
         self._set.advance(force=sync)
 
     def beforeCompletion(self, transaction: Any) -> None:
-        """Do nothing: the work begins with `tpc_begin`."""
+        """Take part in the commit, if only to look for changes that nobody announced.
+
+        Otherwise the work begins with `tpc_begin`.
+        """
+        for member in self.connections.values():
+            if member._unflagged is not None and member._needs_to_join and _may_join(transaction):
+                member._register()
 
     def afterCompletion(self, transaction: Any) -> None:
         """Let go what the transaction held, and look at the newest state."""
