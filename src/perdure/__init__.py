@@ -17,10 +17,13 @@ from persistent.mapping import PersistentMapping
 from perdure.connection import Connection, resetCaches
 from perdure.db import DB, connection
 from perdure.ids import Oid, Tid
+from perdure.storage import FileStorage, MappingStorage
 
 __all__ = [
     "DB",
     "Connection",
+    "FileStorage",
+    "MappingStorage",
     "Oid",
     "Persistent",
     "PersistentList",
