@@ -10,6 +10,7 @@ other storage that provides `IStorage` (`MVCCAdapter`) or `IMVCCStorage`
 stock's errors, they come out of a view as perdure's.
 """
 
+import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -431,6 +432,22 @@ class HistoricalView(_StorageFace):
 
 class InstanceAdapter(_StorageFace):
     """Makes views of a storage that keeps snapshots itself."""
+
+    def __init__(self, storage: Any) -> None:
+        super().__init__(storage)
+        # Guards the storage's own snapshot, which serves to look at the newest tid.
+        self._lock = threading.Lock()
+
+    @adopting
+    def lastTransaction(self) -> Tid:
+        """Return the newest tid in the storage."""
+        with self._lock:
+            self._storage.sync(True)
+            self._storage.poll_invalidations()
+            tid: Tid = self._storage.lastTransaction()
+            if IMVCCAfterCompletionStorage.providedBy(self._storage):
+                self._storage.afterCompletion()
+            return tid
 
     def new_instance(self) -> "InstanceView":
         """Return a view for a connection."""

@@ -1,11 +1,13 @@
 """The database: a storage and a pool of connections to it."""
 
+import contextlib
 import logging
 import os
 from collections.abc import Callable, MutableMapping
 from typing import Any, Literal
 
 from persistent.mapping import PersistentMapping
+from transaction.interfaces import NoTransaction
 from zope.interface import implementer
 
 from perdure.broken import find_global
@@ -246,7 +248,8 @@ class DB(CacheStatistics, History, Settings):
                     # So that the abort doesn't begin anything anew.
                     member.explicit_transactions = True
                 group.leave(manager)
-                manager.abort()
+                with contextlib.suppress(NoTransaction):
+                    manager.abort()
             self._collection.release(group)
         self._mvcc_storage.close()
 

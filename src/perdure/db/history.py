@@ -24,7 +24,7 @@ class History:
 
     def lastTransaction(self) -> Tid:
         """Return the tid of the newest transaction; 8 zero bytes if there is none."""
-        tid: Tid = self.storage.lastTransaction()
+        tid: Tid = self._mvcc_storage.lastTransaction()
         return tid
 
     def objectCount(self) -> int:

@@ -164,8 +164,10 @@ impl StorageView {
         let (now, changes) = self.store.changes_since(before).into_python(py)?;
         let now = at.map_or(now, |at| at.0.clamp(before, now));
         self.snapshot.store(now.0, Ordering::Release);
+        let own = self.own.load(Ordering::Acquire);
         let seen = changes.iter().take_while(|published| published.tid <= now);
         Ok(seen
+            .filter(|published| published.tid.0 != own)
             .flat_map(|p| p.oids.iter())
             .map(|oid| oid_bytes(py, *oid))
             .collect())
