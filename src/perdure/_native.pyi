@@ -15,6 +15,7 @@ from perdure.ids import Oid, Tid
 __all__ = [
     "ConnectionBase",
     "Draft",
+    "ObjectWriter",
     "RecordIterator",
     "Storage",
     "StorageView",
@@ -174,3 +175,29 @@ class ConnectionBase:
         """
 
     def __getitem__(self, key: bytes, /) -> Any: ...
+
+@disjoint_base
+class ObjectWriter:
+    """Makes records of a connection's objects.
+
+    New objects that are met on the way are adopted by the connection and queued: `take_new()`
+    returns them, so that they can be stored next. Iterating takes them, too, the last met first.
+    """
+
+    def __new__(cls, connection: Any) -> Self: ...
+    def serialize(self, obj: Any) -> bytes:
+        """Return the record of *obj*.
+
+        Raises UnpicklableError, which leads to the attribute, where something in the object's
+        state can't be pickled, and InvalidObjectReference where it refers to an object that this
+        database can't refer to.
+        """
+
+    def put(self, obj: Any) -> None:
+        """Queue *obj* as if it had been met."""
+
+    def take_new(self) -> list[Any]:
+        """Return the new objects met since the last call, in the order they were met."""
+
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Any: ...

@@ -3,7 +3,6 @@
 import io
 import pickle
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any, Final
 
 from persistent import Persistent
@@ -17,7 +16,7 @@ _DEPTH_MAX: Final = 50
 
 _PERSISTENT: tuple[Any, ...] = (Persistent, WeakRef)
 
-_WHAT_PICKLE_RAISES: Final = (TypeError, AttributeError, pickle.PicklingError)
+WHAT_PICKLE_RAISES: Final = (TypeError, AttributeError, pickle.PicklingError)
 
 
 class _TrialPickler(pickle.Pickler):
@@ -31,27 +30,26 @@ class _TrialPickler(pickle.Pickler):
         return None
 
 
-@contextmanager
-def explained(obj: Any, state: Any) -> Iterator[None]:
-    """Turn what pickling *state* raises into an UnpicklableError that leads to the culprit."""
-    try:
-        yield
-    except UnpicklableError:
-        raise
-    except _WHAT_PICKLE_RAISES as error:
-        found = _culprit(state, 0)
-        if found is None:
-            # Pickling isn't what failed: the error is of the connection or the application.
-            raise
-        path, value = found
-        cls = type(obj)
-        raise UnpicklableError(
-            str(error),
-            oid=obj._p_oid,
-            class_name=f"{cls.__module__}.{cls.__qualname__}",
-            path=path,
-            value_class=f"{type(value).__module__}.{type(value).__qualname__}",
-        ) from error
+def explanation(error: Exception, obj: Any, state: Any) -> Exception:
+    """Return the error to raise for *error*, which came of pickling the *state* of *obj*.
+
+    That is an UnpicklableError that leads to the culprit; or *error* itself where pickling isn't
+    what failed.
+    """
+    found = None if isinstance(error, UnpicklableError) else _culprit(state, 0)
+    if found is None:
+        return error
+    path, value = found
+    cls = type(obj)
+    made = UnpicklableError(
+        str(error),
+        oid=obj._p_oid,
+        class_name=f"{cls.__module__}.{cls.__qualname__}",
+        path=path,
+        value_class=f"{type(value).__module__}.{type(value).__qualname__}",
+    )
+    made.__cause__ = error
+    return made
 
 
 def _culprit(value: Any, depth: int) -> tuple[str, Any] | None:
@@ -70,7 +68,7 @@ def _culprit(value: Any, depth: int) -> tuple[str, Any] | None:
 def _can_pickle(value: Any) -> bool:
     try:
         _TrialPickler(io.BytesIO(), PROTOCOL).dump(value)
-    except (*_WHAT_PICKLE_RAISES, RecursionError):
+    except (*WHAT_PICKLE_RAISES, RecursionError):
         return False
     return True
 

@@ -6,11 +6,15 @@ from typing import Any, Protocol, cast
 from persistent import Persistent
 from persistent.wref import WeakRef, WeakRefMarker
 
+from perdure._native import ObjectWriter
 from perdure.ids import Oid
 from perdure.serialize.pickling import dump_both
-from perdure.serialize.unpicklable import explained
+from perdure.serialize.unpicklable import WHAT_PICKLE_RAISES, explanation
 
 _REFERABLE: tuple[Any, ...] = (Persistent, type, WeakRef)
+
+
+__all__ = ["ObjectWriter", "StandardObjectWriter", "WritingConnection", "describe", "reference"]
 
 
 class WritingConnection(Protocol):
@@ -26,8 +30,8 @@ class WritingConnection(Protocol):
         """Return the name of the member that *jar* is a connection to."""
 
 
-class ObjectWriter:
-    """Makes records of a connection's objects.
+class StandardObjectWriter:
+    """Makes records of a connection's objects, in Python: what the native writer is held to.
 
     New objects that are met on the way are adopted by the connection and queued: `take_new()`
     returns them, so that they can be stored next.
@@ -44,10 +48,17 @@ class ObjectWriter:
         state can't be pickled, and InvalidObjectReference where it refers to an object that this
         database can't refer to.
         """
-        description = describe(obj)
-        state = obj.__getstate__()
-        with explained(obj, state):
-            return dump_both(description, state, self.persistent_id)
+        return self.dump(obj, obj.__getstate__())
+
+    def dump(self, obj: Any, state: Any) -> bytes:
+        """Return the record of *obj* with this state; raises what `serialize` does."""
+        try:
+            return dump_both(describe(obj), state, self.persistent_id)
+        except WHAT_PICKLE_RAISES as error:
+            explained = explanation(error, obj, state)
+            if explained is error:
+                raise
+            raise explained from error
 
     def take_new(self) -> list[Any]:
         """Return the new objects met since the last call, in the order they were met."""

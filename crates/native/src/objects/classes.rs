@@ -6,7 +6,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyModule, PyString, PyType};
+use pyo3::types::{PyDict, PyFunction, PyModule, PyString, PyType};
 
 /// A fast hash for short keys that come from the database's own classes.
 #[derive(Default, Clone, Copy)]
@@ -48,7 +48,7 @@ const NAMES_MAX: usize = 512;
 const NAME_BYTES_MAX: usize = 40;
 
 /// Where a class was found, so that a newer class of the same name is noticed.
-struct Home {
+pub struct Home {
     module_name: Py<PyString>,
     module: Py<PyModule>,
     name: Py<PyString>,
@@ -143,15 +143,17 @@ impl Memory {
 
 impl Home {
     /// Where `value` says that it is, if it is there.
-    fn of(value: &Bound<'_, PyAny>) -> PyResult<Option<Self>> {
+    pub fn of(value: &Bound<'_, PyAny>) -> PyResult<Option<Self>> {
         let py = value.py();
-        let Ok(cls) = value.cast::<PyType>() else {
+        if !value.is_instance_of::<PyType>() && !value.is_exact_instance_of::<PyFunction>() {
             return Ok(None);
-        };
+        }
         let (Ok(module_name), Ok(name)) = (
-            cls.getattr(pyo3::intern!(py, "__module__"))?
+            value
+                .getattr(pyo3::intern!(py, "__module__"))?
                 .cast_into::<PyString>(),
-            cls.getattr(pyo3::intern!(py, "__name__"))?
+            value
+                .getattr(pyo3::intern!(py, "__name__"))?
                 .cast_into::<PyString>(),
         ) else {
             return Ok(None);
@@ -168,7 +170,7 @@ impl Home {
     }
 
     /// Whether `value` is still what stands there.
-    fn holds(&self, py: Python<'_>, value: &Py<PyAny>) -> bool {
+    pub fn holds(&self, py: Python<'_>, value: &Py<PyAny>) -> bool {
         let Some(module) = loaded(py, self.module_name.bind(py)) else {
             return false;
         };
@@ -177,6 +179,17 @@ impl Home {
         }
         let found = item(&self.module.bind(py).dict(), self.name.bind(py));
         found.is_some_and(|found| found.is(value))
+    }
+}
+
+impl Home {
+    /// The module and name that records carry for what stands here.
+    pub fn stored_names(&self, py: Python<'_>) -> PyResult<(String, String)> {
+        static STORED_NAME: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let stored_name = STORED_NAME.import(py, "perdure._names", "stored_name")?;
+        stored_name
+            .call1((&self.module_name, &self.name))?
+            .extract()
     }
 }
 

@@ -6,14 +6,20 @@ mod connection;
 mod cursor;
 mod environment;
 mod failure;
+mod kinds;
+mod memo;
 mod persistence;
+mod pickler;
+mod reducing;
 mod unpickler;
 mod values;
+mod writer;
 
 use pyo3::prelude::*;
 
 /// Add this module's classes to `perdure._native`.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<connection::ConnectionBase>()?;
+    module.add_class::<writer::ObjectWriter>()?;
     module.add_function(wrap_pyfunction!(connection::native_objects, module)?)
 }

@@ -175,6 +175,19 @@ impl<'py> Persistent<'_, 'py> {
         unsafe { Bound::from_borrowed_ptr_or_opt(self.object.py(), (*self.fields()).oid) }
     }
 
+    /// The connection that the object belongs to, if any.
+    pub fn jar(self) -> Option<Bound<'py, PyAny>> {
+        // SAFETY: as in `oid`.
+        unsafe { Bound::from_borrowed_ptr_or_opt(self.object.py(), (*self.fields()).jar) }
+    }
+
+    /// Whether the object's state isn't loaded.
+    pub fn is_ghost(self) -> bool {
+        // SAFETY: the object is an instance of `Persistent`.
+        let [state, ..] = unsafe { (*self.fields()).state_and_size };
+        i8::from_ne_bytes([state]) < 0
+    }
+
     /// Note the transaction that wrote the state, and how large its record is.
     pub fn set_serial_and_size(self, serial: [u8; 8], size_bytes: usize) {
         let units = size_units(size_bytes);

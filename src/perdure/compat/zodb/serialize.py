@@ -13,11 +13,12 @@ _oidtypes = bytes, type(None)
 class ObjectWriter(_own.ObjectWriter):
     """Makes records of *obj* and of new objects that it refers to."""
 
-    def __init__(self, obj: Any = None) -> None:
-        jar: Any = None if obj is None else obj._p_jar
-        super().__init__(jar)
+    def __new__(cls, obj: Any = None) -> Any:
+        """Make a writer for the connection of *obj*, which is the first to be written."""
+        self = super().__new__(cls, None if obj is None else obj._p_jar)
         if obj is not None:
-            self._new.append(obj)
+            self.put(obj)
+        return self
 
 
 def myhasattr(obj: object, name: str, _marker: object = object()) -> bool:

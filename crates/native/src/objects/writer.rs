@@ -1,0 +1,192 @@
+//! The writer: from a connection's objects to records.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use pyo3::exceptions::{PyAttributeError, PyRuntimeError, PyTypeError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList};
+use pyo3::{PyTraverseError, PyVisit};
+
+use super::failure::{Attempt, Failure};
+use super::kinds::stored_attributes;
+use super::persistence::{self, Layout};
+use super::pickler::{Pickler, Workshop};
+
+/// Makes records of a connection's objects.
+#[pyclass(subclass, frozen, module = "perdure._native")]
+pub struct ObjectWriter {
+    connection: Py<PyAny>,
+    /// What is kept from record to record; taken out while one is written.
+    workshop: Mutex<Option<Box<Workshop>>>,
+    /// New objects that were met, in order.
+    new: Mutex<Vec<Py<PyAny>>>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[pymethods]
+impl ObjectWriter {
+    #[new]
+    fn new(connection: Py<PyAny>) -> Self {
+        Self {
+            connection,
+            workshop: Mutex::default(),
+            new: Mutex::default(),
+        }
+    }
+
+    /// The record of `obj`.
+    fn serialize<'py>(
+        &self,
+        py: Python<'py>,
+        obj: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let mut workshop = locked(&self.workshop).take().unwrap_or_default();
+        workshop.out.clear();
+        let mut state = None;
+        let attempt = self.write(py, &mut workshop, obj, &mut state);
+        let record = attempt.map(|()| PyBytes::new(py, &workshop.out));
+        workshop.memo.clear();
+        locked(&self.new).append(&mut workshop.new);
+        let replaced = locked(&self.workshop).replace(workshop);
+        drop(replaced);
+        match record {
+            Ok(record) => Ok(record),
+            Err(Failure::Unsupported) => self.write_by_standard_pickle(py, obj, state),
+            Err(Failure::Raised(error)) => Err(explained(py, error, obj, state)?),
+        }
+    }
+
+    /// Queue `obj` as if it had been met.
+    fn put(&self, obj: Py<PyAny>) {
+        locked(&self.new).push(obj);
+    }
+
+    /// The new objects that were met since the last call, in order.
+    fn take_new<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let taken = std::mem::take(&mut *locked(&self.new));
+        PyList::new(py, taken)
+    }
+
+    fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    /// The new object that was met last; those met meanwhile come first.
+    fn __next__(&self) -> Option<Py<PyAny>> {
+        locked(&self.new).pop()
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.connection)?;
+        if let Ok(new) = self.new.try_lock() {
+            for object in new.iter() {
+                visit.call(object)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn __clear__(&self) {
+        let new = std::mem::take(&mut *locked(&self.new));
+        drop(new);
+    }
+}
+
+impl ObjectWriter {
+    /// Write the record of `obj`; `state` is set once the object was asked for it.
+    fn write<'py>(
+        &self,
+        py: Python<'py>,
+        workshop: &mut Workshop,
+        obj: &Bound<'py, PyAny>,
+        state: &mut Option<Bound<'py, PyAny>>,
+    ) -> Attempt<()> {
+        let layout = layout(py)?;
+        let class = obj.get_type();
+        let kind = workshop.kinds.of(layout, &class)?;
+        let (is_plain, is_ordinary) = (kind.has_plain_state, kind.is_ordinary);
+        let has_new_arguments = kind.has_new_arguments;
+        let connection = self.connection.bind(py);
+        let mut pickler = Pickler {
+            py,
+            layout,
+            connection,
+            workshop,
+            depth: 0,
+        };
+        if is_ordinary && !has_new_arguments && is_plain {
+            pickler.dump(&class)?;
+            if layout
+                .persistent(obj)
+                .is_some_and(persistence::Persistent::is_ghost)
+            {
+                obj.call_method0(intern!(py, "_p_activate"))?;
+            }
+            return pickler.dump_attributes(stored_attributes(obj)?);
+        }
+        pickler.dump(&description(obj)?)?;
+        let found = state.insert(obj.call_method0(intern!(py, "__getstate__"))?);
+        pickler.dump(found)
+    }
+
+    fn write_by_standard_pickle<'py>(
+        &self,
+        py: Python<'py>,
+        obj: &Bound<'py, PyAny>,
+        state: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let module = py.import(intern!(py, "perdure.serialize.writer"))?;
+        let writer = module
+            .getattr(intern!(py, "StandardObjectWriter"))?
+            .call1((self.connection.bind(py),))?;
+        let state = match state {
+            Some(state) => state,
+            None => obj.call_method0(intern!(py, "__getstate__"))?,
+        };
+        let record = writer.call_method1(intern!(py, "dump"), (obj, state));
+        let new: Vec<Py<PyAny>> = writer.call_method0(intern!(py, "take_new"))?.extract()?;
+        locked(&self.new).extend(new);
+        Ok(record?.cast_into::<PyBytes>()?)
+    }
+}
+
+fn layout(py: Python<'_>) -> PyResult<&Layout> {
+    persistence::layout(py)?
+        .ok_or_else(|| PyRuntimeError::new_err("the installed `persistent` is not known"))
+}
+
+/// The class description of an object's record.
+fn description<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let py = obj.py();
+    py.import(intern!(py, "perdure.serialize.writer"))?
+        .call_method1(intern!(py, "describe"), (obj,))
+}
+
+/// The error to raise for what pickling has raised: one that leads to the culprit.
+fn explained<'py>(
+    py: Python<'py>,
+    error: PyErr,
+    obj: &Bound<'py, PyAny>,
+    state: Option<Bound<'py, PyAny>>,
+) -> PyResult<PyErr> {
+    let pickling_error = py
+        .import(intern!(py, "pickle"))?
+        .getattr(intern!(py, "PicklingError"))?;
+    let is_of_pickling = error.is_instance_of::<PyTypeError>(py)
+        || error.is_instance_of::<PyAttributeError>(py)
+        || error.matches(py, pickling_error)?;
+    if !is_of_pickling {
+        return Ok(error);
+    }
+    let state = match state {
+        Some(state) => state,
+        None => obj.call_method0(intern!(py, "__getstate__"))?,
+    };
+    let module = py.import(intern!(py, "perdure.serialize.unpicklable"))?;
+    let made = module.call_method1(intern!(py, "explanation"), (error.value(py), obj, state))?;
+    Ok(PyErr::from_value(made))
+}
