@@ -18,7 +18,7 @@ use pyo3::types::PyBytes;
 use draft::PyDraft;
 use errors::{IntoPython, to_python};
 use iterate::{RecordIterator, TransactionIterator};
-pub(crate) use view::StorageView;
+pub(crate) use view::{RecordBytes, StorageView};
 
 use crate::ids::{PyOid, PyTid, oid_bytes, tid_bytes};
 

@@ -3,17 +3,18 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyDict, PyString, PyTuple, PyType};
+use pyo3::types::{PyBytes, PyDict, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::classes::{Memory, is_broken};
 use super::environment::Environment;
 use super::failure::{Attempt, Failure};
+use super::loading::{raised, read_by_standard_pickle, set_state, unloadable};
 use super::persistence::{self, new_object};
+use super::source::Source;
 use super::unpickler::Unpickler;
 
 /// What the connection's constructor sets.
@@ -39,12 +40,6 @@ pub struct ConnectionBase {
 /// The value that a lock guards; a panic elsewhere doesn't make it unusable.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A record as the storage gave it, and the tid that wrote it.
-struct Record<'py> {
-    data: Bound<'py, PyBytes>,
-    serial: Bound<'py, PyAny>,
 }
 
 #[pymethods]
@@ -122,28 +117,24 @@ impl ConnectionBase {
         };
         let oid = ghost.oid().unwrap_or_else(|| py.None().into_bound(py));
         this.check_open(py, obj, &oid)?;
-        let record = this.load(py, &oid)?;
-        let state = this
-            .state(&environment, &record.data)
-            .or_else(|error| match error {
-                Failure::Raised(error) => Err(unloadable(&error, &record.data, obj)?),
-                Failure::Unsupported => read_by_standard_pickle(slf, &record.data),
-            })?;
+        let storage = this.source(py)?;
+        let record = Source::of(&storage)?.load(py, &oid)?;
+        this.count_load();
+        let data = record.as_slice();
+        let state = this.with_memory(|memory| Unpickler::state(&environment, memory, data));
+        let state = state.or_else(|error| match error {
+            Failure::Raised(error) => Err(unloadable(&error, obj, data)?),
+            Failure::Unsupported => read_by_standard_pickle(slf, &record.to_python(py)),
+        })?;
         set_state(&environment, obj, state)?;
-        match record
-            .serial
-            .cast_exact::<PyBytes>()
-            .map(|serial| serial.as_bytes().try_into())
-        {
-            Ok(Ok(serial)) => ghost.set_serial_and_size(serial, record.data.as_bytes().len()),
-            _ => return Err(PyTypeError::new_err("a serial is 8 bytes")),
-        }
+        ghost.set_serial_and_size(record.serial, data.len());
         if obj
             .get_type()
             .getattr_opt(intern!(py, "_p_blob_committed"))?
             .is_some()
         {
-            slf.call_method1(intern!(py, "_blob_loaded"), (obj, oid, record.serial))?;
+            let serial = PyBytes::new(py, &record.serial);
+            slf.call_method1(intern!(py, "_blob_loaded"), (obj, oid, serial))?;
         }
         Ok(())
     }
@@ -166,15 +157,15 @@ impl ConnectionBase {
         if let Some(found) = Self::made_or_added(slf, oid)? {
             return Ok(found);
         }
-        let record = this.load(py, oid.as_any())?;
-        let ghost = this
-            .ghost(&environment, &record.data)
-            .or_else(|error| match error {
-                Failure::Raised(error) => Err(error),
-                Failure::Unsupported => slf
-                    .getattr(intern!(py, "_reader"))?
-                    .call_method1(intern!(py, "getGhost"), (&record.data,)),
-            })?;
+        let storage = this.source(py)?;
+        let record = Source::of(&storage)?.load(py, oid)?;
+        let ghost = this.ghost(&environment, record.as_slice());
+        let ghost = ghost.or_else(|error| match error {
+            Failure::Raised(error) => Err(error),
+            Failure::Unsupported => slf
+                .getattr(intern!(py, "_reader"))?
+                .call_method1(intern!(py, "getGhost"), (record.to_python(py),)),
+        })?;
         this.keep_new_ghost(&environment, oid, &ghost)?;
         Ok(ghost)
     }
@@ -247,18 +238,16 @@ impl ConnectionBase {
         Err(raised(py, "ConnectionStateError", &message))
     }
 
-    /// The current record at this connection's snapshot.
-    fn load<'py>(&self, py: Python<'py>, oid: &Bound<'py, PyAny>) -> PyResult<Record<'py>> {
-        let storage = self
-            .storage(py)
-            .ok_or_else(|| PyRuntimeError::new_err("no storage"))?;
-        let pair = storage.bind(py).call_method1(intern!(py, "load"), (oid,))?;
+    /// What the connection reads through.
+    fn source<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let storage = self.storage(py);
+        storage
+            .map(|storage| storage.into_bound(py))
+            .ok_or_else(|| PyRuntimeError::new_err("no storage"))
+    }
+
+    fn count_load(&self) {
         self.loads.fetch_add(1, Ordering::Relaxed);
-        let (data, serial): (Bound<'py, PyAny>, Bound<'py, PyAny>) = pair.extract()?;
-        Ok(Record {
-            data: data.cast_into().map_err(PyErr::from)?,
-            serial,
-        })
     }
 
     /// Use what was learnt from records so far, and keep what `read` adds.
@@ -270,23 +259,15 @@ impl ConnectionBase {
         result
     }
 
-    fn state<'py>(
-        &self,
-        environment: &Environment<'py>,
-        data: &Bound<'py, PyBytes>,
-    ) -> Attempt<Bound<'py, PyAny>> {
-        self.with_memory(|memory| Unpickler::state(environment, memory, data.as_bytes()))
-    }
-
     /// A new object of the class that a record describes.
     fn ghost<'py>(
         &self,
         environment: &Environment<'py>,
-        data: &Bound<'py, PyBytes>,
+        data: &[u8],
     ) -> Attempt<Bound<'py, PyAny>> {
-        let py = data.py();
-        let described = self
-            .with_memory(|memory| Unpickler::description(environment, memory, data.as_bytes()))?;
+        let py = environment.connection.py();
+        let described =
+            self.with_memory(|memory| Unpickler::description(environment, memory, data))?;
         let (class, arguments) = match described.cast_exact::<PyTuple>() {
             Ok(pair) if pair.len() == 2 => (pair.get_item(0)?, pair.get_item(1)?),
             _ => (described, py.None().into_bound(py)),
@@ -339,71 +320,12 @@ impl ConnectionBase {
         let py = slf.py();
         let oid = obj.getattr(intern!(py, "_p_oid"))?;
         slf.get().check_open(py, obj, &oid)?;
-        let record = slf.get().load(py, &oid)?;
+        let storage = slf.get().source(py)?;
+        let record = Source::of(&storage)?.load(py, &oid)?;
         let reader = slf.getattr(intern!(py, "_reader"))?;
-        reader.call_method1(intern!(py, "setGhostState"), (obj, &record.data))?;
-        obj.setattr(intern!(py, "_p_serial"), &record.serial)
-    }
-}
-
-/// Give a ghost its state: the way `Persistent.__setstate__` does, or by its own `__setstate__`.
-fn set_state<'py>(
-    environment: &Environment<'py>,
-    obj: &Bound<'py, PyAny>,
-    state: Bound<'py, PyAny>,
-) -> PyResult<()> {
-    static PLAIN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let py = obj.py();
-    let name = intern!(py, "__setstate__");
-    let plain = PLAIN.get_or_try_init(py, || {
-        environment
-            .layout
-            .persistent_class(py)
-            .getattr(name)
-            .map(Bound::unbind)
-    })?;
-    if state.is_exact_instance_of::<PyDict>()
-        && persistence::is_held_once(&state)
-        && obj.get_type().getattr(name)?.is(plain)
-        && persistence::set_attributes(obj, state.cast::<PyDict>()?)?
-    {
-        return Ok(());
-    }
-    match obj.call_method1(name, (state,)) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(unloadable_object(&error, obj)?),
-    }
-}
-
-/// The error to raise for what reading a record has raised.
-fn unloadable(error: &PyErr, data: &Bound<'_, PyBytes>, obj: &Bound<'_, PyAny>) -> PyResult<PyErr> {
-    let py = obj.py();
-    let helper = py.import(intern!(py, "perdure.serialize.reader"))?;
-    let made = helper.call_method1(intern!(py, "unloadable"), (error.value(py), obj, data))?;
-    Ok(PyErr::from_value(made))
-}
-
-fn unloadable_object(error: &PyErr, obj: &Bound<'_, PyAny>) -> PyResult<PyErr> {
-    unloadable(error, &PyBytes::new(obj.py(), b""), obj)
-}
-
-fn read_by_standard_pickle<'py>(
-    slf: &Bound<'py, ConnectionBase>,
-    data: &Bound<'py, PyBytes>,
-) -> PyResult<Bound<'py, PyAny>> {
-    slf.getattr(intern!(slf.py(), "_reader"))?
-        .call_method1(intern!(slf.py(), "getState"), (data,))
-}
-
-/// An error of `perdure.errors`.
-fn raised(py: Python<'_>, class: &str, message: &str) -> PyErr {
-    let made = py
-        .import(intern!(py, "perdure.errors"))
-        .and_then(|errors| errors.getattr(PyString::new(py, class)))
-        .and_then(|class| class.call1((message,)));
-    match made {
-        Ok(error) => PyErr::from_value(error),
-        Err(error) => error,
+        reader.call_method1(intern!(py, "setGhostState"), (obj, record.to_python(py)))?;
+        slf.get().count_load();
+        obj.setattr(intern!(py, "_p_serial"), PyBytes::new(py, &record.serial))
     }
 }
 

@@ -4,12 +4,16 @@ use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyList, PyType};
+use pyo3::types::{PyDict, PyList, PyListMethods, PyType};
 
 use super::classes::{Home, ShortMap};
 use super::persistence::Layout;
 
 /// What has to be known about a class to store its instances.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts about a class"
+)]
 pub struct Kind {
     class: Py<PyType>,
     /// Python's mark for the class as it is now; changed by any change to it or its bases.
@@ -56,7 +60,7 @@ impl Kind {
             let slots = SLOT_NAMES
                 .import(py, "copyreg", "_slotnames")?
                 .call1((class,))?;
-            has_plain_state = slots.cast::<PyList>().is_ok_and(|slots| slots.is_empty())
+            has_plain_state = slots.cast::<PyList>().is_ok_and(PyListMethods::is_empty)
                 && has_attribute_dictionary(class)
                 && uses_plain_attributes(class, persistent);
         }

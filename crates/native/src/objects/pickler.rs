@@ -135,22 +135,20 @@ impl<'py> Pickler<'_, 'py> {
     }
 
     pub(super) fn write_put(&mut self, place: u32) {
-        match u8::try_from(place) {
-            Ok(place) => self.write(&[b'q', place]),
-            Err(_) => {
-                self.write(b"r");
-                self.write(&place.to_le_bytes());
-            }
+        if let Ok(place) = u8::try_from(place) {
+            self.write(&[b'q', place]);
+        } else {
+            self.write(b"r");
+            self.write(&place.to_le_bytes());
         }
     }
 
     pub(super) fn write_get(&mut self, place: u32) {
-        match u8::try_from(place) {
-            Ok(place) => self.write(&[b'h', place]),
-            Err(_) => {
-                self.write(b"j");
-                self.write(&place.to_le_bytes());
-            }
+        if let Ok(place) = u8::try_from(place) {
+            self.write(&[b'h', place]);
+        } else {
+            self.write(b"j");
+            self.write(&place.to_le_bytes());
         }
     }
 
@@ -195,10 +193,10 @@ impl<'py> Pickler<'_, 'py> {
             Some(&keywords),
         )?;
         let mut bytes = bytes.cast::<PyBytes>().map_err(PyErr::from)?.as_bytes();
-        if let [shorter @ .., before, 0xff] = bytes {
-            if *before >= 0x80 {
-                bytes = bytes.get(..=shorter.len()).ok_or(Failure::Unsupported)?;
-            }
+        if let [shorter @ .., before, 0xff] = bytes
+            && *before >= 0x80
+        {
+            bytes = bytes.get(..=shorter.len()).ok_or(Failure::Unsupported)?;
         }
         let Ok(length) = u8::try_from(bytes.len()) else {
             return Err(Failure::Unsupported);
@@ -221,13 +219,12 @@ impl<'py> Pickler<'_, 'py> {
 
     pub(super) fn save_bytes(&mut self, value: &Bound<'py, PyBytes>) -> Attempt<()> {
         let bytes = value.as_bytes();
-        match u8::try_from(bytes.len()) {
-            Ok(length) => self.write(&[b'C', length]),
-            Err(_) => {
-                let length = u32::try_from(bytes.len()).map_err(|_| Failure::Unsupported)?;
-                self.write(b"B");
-                self.write(&length.to_le_bytes());
-            }
+        if let Ok(length) = u8::try_from(bytes.len()) {
+            self.write(&[b'C', length]);
+        } else {
+            let length = u32::try_from(bytes.len()).map_err(|_| Failure::Unsupported)?;
+            self.write(b"B");
+            self.write(&length.to_le_bytes());
         }
         self.write(bytes);
         self.memoize(value);
@@ -323,23 +320,19 @@ impl<'py> Pickler<'_, 'py> {
         self.save(class)?;
         self.save(&arguments)?;
         self.write(b"R");
-        self.memoize_made(made)?;
+        self.memoize_made(made);
         Ok(())
     }
 
     /// Remember an object made by a call; false if writing its parts has written it already.
-    pub(super) fn memoize_made(&mut self, made: &Bound<'py, PyAny>) -> Attempt<bool> {
-        match self.workshop.memo.place(made) {
-            Some(place) => {
-                self.write(b"0");
-                self.write_get(place);
-                Ok(false)
-            }
-            None => {
-                self.memoize(made);
-                Ok(true)
-            }
-        }
+    pub(super) fn memoize_made(&mut self, made: &Bound<'py, PyAny>) -> bool {
+        let Some(place) = self.workshop.memo.place(made) else {
+            self.memoize(made);
+            return true;
+        };
+        self.write(b"0");
+        self.write_get(place);
+        false
     }
 }
 

@@ -7,6 +7,7 @@ use pyo3::types::{PyBytes, PyFunction, PyString, PyTuple, PyType};
 
 use super::failure::{Attempt, Failure};
 use super::kinds::reduced;
+use super::persistence::Persistent;
 use super::pickler::Pickler;
 
 /// How many items of a list or dictionary are written between two marks.
@@ -51,10 +52,7 @@ impl<'py> Pickler<'_, 'py> {
     fn adopt(&mut self, object: &Bound<'py, PyAny>) -> PyResult<()> {
         self.connection
             .call_method1(intern!(self.py, "_adopt"), (object,))?;
-        let adopted = self
-            .layout
-            .persistent(object)
-            .and_then(|fields| fields.jar());
+        let adopted = self.layout.persistent(object).and_then(Persistent::jar);
         if adopted.is_some_and(|jar| jar.is(self.connection)) {
             self.workshop.new.push(object.clone().unbind());
         }
@@ -112,7 +110,7 @@ impl<'py> Pickler<'_, 'py> {
             return Err(Failure::Unsupported);
         }
         self.save_making(object, &callable, arguments.cast_exact::<PyTuple>()?)?;
-        if !self.memoize_made(object)? {
+        if !self.memoize_made(object) {
             return Ok(());
         }
         if let Some(items) = items {
@@ -153,7 +151,7 @@ impl<'py> Pickler<'_, 'py> {
 
     /// Write the items of something like a list.
     fn save_items_of(&mut self, items: &Bound<'py, PyAny>) -> Attempt<()> {
-        self.save_batches(items, b"a", b"e", |this, item| this.save(item))
+        self.save_batches(items, b"a", b"e", Self::save)
     }
 
     /// Write the keys and values of something like a dictionary.
