@@ -134,6 +134,20 @@ impl Transactions {
         Ok(None)
     }
 
+    /// The transaction before the ones that were met going back; first the last one.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn retreat(&mut self) -> Result<Option<TransactionRecord>> {
+        while let Some(transaction) = self.ending_at(self.end)? {
+            self.end = transaction.position;
+            if transaction.header.status != Status::Skipped {
+                return Ok(Some(transaction));
+            }
+        }
+        Ok(None)
+    }
+
     /// The records of one of the transactions.
     #[must_use]
     pub fn records_of(&self, transaction: &TransactionRecord) -> Records {
@@ -258,12 +272,10 @@ impl Records {
 }
 
 impl Generation {
-    /// The data of the record at `position`, and the transaction that wrote them if an earlier one.
-    pub(crate) fn data_at(
-        &self,
-        position: u64,
-        buffer: &mut Vec<u8>,
-    ) -> Result<(Option<Vec<u8>>, Option<Tid>)> {
+    /// The record that holds the data of the record at `position`: itself, or an earlier one.
+    ///
+    /// None where the record says that the object does not exist.
+    fn holder(&self, position: u64) -> Result<Option<(u64, RecordHeader)>> {
         let (mut at, mut header) = (position, self.header_at(position)?);
         let oid: Oid = header.oid;
         while header.data_len == 0 {
@@ -273,7 +285,7 @@ impl Generation {
                 .map_err(|source| Error::io("reading", &self.path, source))?;
             let target = u64::from_be_bytes(pointer);
             if target == 0 {
-                return Ok((None, None));
+                return Ok(None);
             }
             if target >= at {
                 let problem = format!("expected its data before it, not at {target}");
@@ -285,6 +297,23 @@ impl Generation {
                 return Err(self.corrupted(at, format!("expected data of {oid}")));
             }
         }
+        Ok(Some((at, header)))
+    }
+
+    /// The position of the record that holds the data of the record at `position`.
+    pub(crate) fn data_position(&self, position: u64) -> Result<Option<u64>> {
+        Ok(self.holder(position)?.map(|(at, _)| at))
+    }
+
+    /// The data of the record at `position`, and the transaction that wrote them if an earlier one.
+    pub(crate) fn data_at(
+        &self,
+        position: u64,
+        buffer: &mut Vec<u8>,
+    ) -> Result<(Option<Vec<u8>>, Option<Tid>)> {
+        let Some((at, header)) = self.holder(position)? else {
+            return Ok((None, None));
+        };
         let len = usize::try_from(header.data_len).unwrap_or(usize::MAX);
         let room = self
             .file

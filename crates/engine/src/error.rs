@@ -131,6 +131,14 @@ pub enum Error {
         /// The last transaction.
         last: Tid,
     },
+    /// The transaction cannot be undone.
+    #[error("transaction {tid} can't be undone: {reason}")]
+    NotUndoable {
+        /// The transaction.
+        tid: Tid,
+        /// Why.
+        reason: &'static str,
+    },
     /// A user name, description or extension is longer than the format can hold.
     #[error("the transaction's {field} has {len} bytes; at most 65535 can be stored")]
     MetadataTooLong {

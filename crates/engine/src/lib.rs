@@ -18,6 +18,7 @@ mod rebuild;
 mod saved_index;
 mod scan;
 mod store;
+mod undo;
 
 pub use commit::{Conflict, Finished, Locked, Voted};
 pub use cursor::{DataRecord, Records, TransactionRecord, Transactions};
@@ -28,3 +29,4 @@ pub use history::HistoryEntry;
 pub use open::{Cut, Options};
 pub use publication::Published;
 pub use store::Store;
+pub use undo::{UndoAction, UndoStep};

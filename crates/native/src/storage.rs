@@ -282,7 +282,27 @@ impl PyStorage {
         let start = start.map_or(Tid::ZERO, |tid| tid.0);
         let stop = stop.map_or(Tid::MAX, |tid| tid.0);
         let found = py.detach(|| self.store.transactions()?.between(start, stop));
-        found.into_python(py).map(TransactionIterator::new)
+        let found = found.into_python(py)?;
+        Ok(TransactionIterator::new(found, false))
+    }
+
+    /// All transactions, the last one first.
+    fn transactions_backwards(&self, py: Python<'_>) -> PyResult<TransactionIterator> {
+        let found = self.store.transactions().into_python(py)?;
+        Ok(TransactionIterator::new(found, true))
+    }
+
+    /// The transactions that changed an object after `tid`, oldest first.
+    fn revisions_after<'py>(
+        &self,
+        py: Python<'py>,
+        oid: PyOid,
+        tid: PyTid,
+    ) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+        let later = py
+            .detach(|| self.store.revisions_after(oid.0, tid.0))
+            .into_python(py)?;
+        Ok(later.into_iter().map(|tid| tid_bytes(py, tid)).collect())
     }
 
     /// (oid, tid, data, next oid) of the first existing object at or after `oid`; None behind the

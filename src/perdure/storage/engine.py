@@ -1,7 +1,7 @@
 """What the file storage and the storage in memory have in common: the engine."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from zope.interface import implementer
@@ -21,9 +21,11 @@ from perdure.interfaces import (
     IStorageCurrentRecordIteration,
     IStorageIteration,
     IStorageRestoreable,
+    IStorageUndoable,
 )
 from perdure.storage.base import copy
 from perdure.storage.records import StorageIterator, extension_of
+from perdure.storage.undo import UndoLog, undo_into
 from perdure.timestamp import TimeStamp
 
 __all__ = ["EngineStorage"]
@@ -62,6 +64,7 @@ class _Running:
     IStorageRestoreable,
     IStorageCurrentRecordIteration,
     IExternalGC,
+    IStorageUndoable,
 )
 class EngineStorage(ConflictResolvingStorage):
     """A storage that keeps its records with perdure's engine.
@@ -106,9 +109,41 @@ class EngineStorage(ConflictResolvingStorage):
         """Return the newest transaction that others see; zeros if there is none."""
         return self._native.last_transaction()
 
+    # Undoing.
+
     def supportsUndo(self) -> bool:
         """Tell whether transactions can be undone."""
-        return False
+        return True
+
+    def undoLog(
+        self,
+        first: int = 0,
+        last: int = -20,
+        filter: Callable[[dict[str, Any]], object] | None = None,  # noqa: A002 - ZODB's name
+    ) -> list[dict[str, Any]]:
+        """Describe transactions that can be undone, newest first.
+
+        The descriptions *first* to *last* of those that *filter* lets through; a
+        negative *last* is the number wanted.  Each has `id` (for `undo`), `time`
+        (seconds since the epoch), `user_name`, `description` (bytes), `size` (bytes)
+        and what the transaction was annotated with.
+        """
+        return UndoLog(self._native).slice(first, last, filter)
+
+    def undoInfo(
+        self, first: int = 0, last: int = -20, specification: Mapping[str, Any] | None = None
+    ) -> list[dict[str, Any]]:
+        """As `undoLog`, of the transactions whose description has all of *specification*."""
+        return UndoLog(self._native).info(first, last, specification)
+
+    def undo(self, transaction_id: bytes, transaction: Any) -> tuple[Tid | None, list[Oid]]:
+        """Undo a transaction as part of *transaction*; return (None, changed oids).
+
+        The tid is chosen at the vote.  UndoError is raised where later changes are
+        in the way that can't be merged.
+        """
+        draft = self._running_for(transaction).draft
+        return None, undo_into(self._native, draft, self, transaction_id)
 
     # Reading.
 

@@ -10,6 +10,7 @@ from perdure.errors import ReadOnlyError, StorageTransactionError
 from perdure.ids import Oid, Tid
 from perdure.interfaces import IMVCCStorage
 from perdure.storage.engine import EngineStorage
+from perdure.storage.undo import undo_into
 from perdure.utils import before2at
 
 __all__ = ["EngineAdapter", "EngineView"]
@@ -61,6 +62,14 @@ class _EngineFace:
     def supportsUndo(self) -> bool:
         """Tell whether transactions can be undone."""
         return self._storage.supportsUndo()
+
+    def undoLog(self, *args: Any, **kwargs: Any) -> list[dict[str, Any]]:
+        """Return descriptions of transactions that can be undone."""
+        return self._storage.undoLog(*args, **kwargs)
+
+    def undoInfo(self, *args: Any, **kwargs: Any) -> list[dict[str, Any]]:
+        """Return descriptions of transactions that can be undone."""
+        return self._storage.undoInfo(*args, **kwargs)
 
     def pack(self, pack_time: float, referencesf: Callable[..., Any]) -> Any:
         """Pack the storage."""
@@ -149,6 +158,12 @@ class EngineView(_native.StorageView, _EngineFace):
     def deleteObject(self, oid: Oid, serial: Tid, transaction: Any) -> None:
         """Write a revision in which the object doesn't exist."""
         self._draft(transaction).delete(oid, serial)
+
+    def undo(self, transaction_id: bytes, transaction: Any) -> tuple[Tid | None, list[Oid]]:
+        """Undo a transaction, or raise UndoError; return (None, changed oids)."""
+        draft = self._draft(transaction)
+        native = self._storage._native
+        return None, undo_into(native, draft, self._storage, transaction_id)
 
     def tpc_vote(self, transaction: Any) -> Iterable[Oid]:
         """Get ready to finish; return the oids whose conflicts were resolved."""

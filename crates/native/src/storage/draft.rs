@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use perdure_engine::{Basis, Draft, Locked, Store, Voted};
+use perdure_engine::{Basis, Draft, Locked, Store, UndoAction, UndoStep, Voted};
 use perdure_format::Tid;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -76,6 +76,29 @@ impl PyDraft {
     }
 }
 
+/// (oid, current tid, action, position, data before, data now) of an object to be undone.
+type UndoFields<'py> = (
+    Bound<'py, PyBytes>,
+    Bound<'py, PyBytes>,
+    &'static str,
+    u64,
+    Option<Bound<'py, PyBytes>>,
+    Option<Bound<'py, PyBytes>>,
+);
+
+fn undo_fields(py: Python<'_>, step: UndoStep) -> UndoFields<'_> {
+    let (action, position, before, now) = match step.action {
+        UndoAction::Point(position) => ("point", position, None, None),
+        UndoAction::Remove => ("remove", 0, None, None),
+        UndoAction::Merge { before, now } => ("merge", 0, Some(before), Some(now)),
+        UndoAction::Blocked => ("blocked", 0, None, None),
+        UndoAction::Gone => ("gone", 0, None, None),
+    };
+    let data = |bytes: Option<Vec<u8>>| bytes.map(|bytes| PyBytes::new(py, &bytes));
+    let (oid, current) = (oid_bytes(py, step.oid), tid_bytes(py, step.current));
+    (oid, current, action, position, data(before), data(now))
+}
+
 fn out_of_order(needed: &str) -> PyErr {
     PyRuntimeError::new_err(format!("the transaction has to be {needed} first"))
 }
@@ -120,6 +143,27 @@ impl PyDraft {
     /// Note that the transaction relies on the revision `serial` of an object being current.
     fn check_current(&self, oid: PyOid, serial: PyTid) -> PyResult<()> {
         self.note_read(oid, serial)
+    }
+
+    /// Say how to undo the transaction `tid`, object by object, on top of what was added so far.
+    ///
+    /// A list of (oid, current tid, action, position, before, now); the action is "point" (to the
+    /// data at the position), "remove", "merge" (the data before and now), "blocked" (later
+    /// transactions changed an object that it created) or "gone" (no data to merge).
+    fn plan_undo<'py>(&self, py: Python<'py>, tid: PyTid) -> PyResult<Vec<UndoFields<'py>>> {
+        let store = &self.store;
+        let steps = self
+            .with_open(|draft| store.plan_undo(draft, tid.0))?
+            .into_python(py)?;
+        Ok(steps
+            .into_iter()
+            .map(|step| undo_fields(py, step))
+            .collect())
+    }
+
+    /// Add a record whose data stand at a position that `plan_undo` gave.
+    fn undo_to(&self, oid: PyOid, current: PyTid, position: u64) -> PyResult<()> {
+        self.with_open(|draft| draft.undo_to(oid.0, current.0, position))
     }
 
     /// How many records were added.

@@ -113,6 +113,7 @@ fn build(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
                 &[("tid", tid), ("path", path)],
             )
         }
+        Error::NotUndoable { .. } => raised(py, "UndoError", vec![text(py, &message)], &[]),
         Error::TidNotLater { .. } | Error::MetadataTooLong { .. } => {
             Ok(PyValueError::new_err(message))
         }

@@ -37,6 +37,7 @@ type RecordFields<'py> = (
 pub(crate) struct TransactionIterator {
     /// Guards the place. A leaf.
     transactions: Mutex<Transactions>,
+    backwards: bool,
 }
 
 /// Yields each record as (oid, tid, data, data tid, position, previous position).
@@ -47,9 +48,10 @@ pub(crate) struct RecordIterator {
 }
 
 impl TransactionIterator {
-    pub(crate) fn new(transactions: Transactions) -> Self {
+    pub(crate) fn new(transactions: Transactions, backwards: bool) -> Self {
         Self {
             transactions: Mutex::new(transactions),
+            backwards,
         }
     }
 }
@@ -89,7 +91,12 @@ impl TransactionIterator {
                 .transactions
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            let Some(transaction) = transactions.advance()? else {
+            let next = if self.backwards {
+                transactions.retreat()
+            } else {
+                transactions.advance()
+            };
+            let Some(transaction) = next? else {
                 return Ok(None);
             };
             let records = transactions.records_of(&transaction);
