@@ -95,6 +95,15 @@ def test_a_module_that_the_alias_does_not_have_is_an_import_error() -> None:
     assert run_code(code, alias=True) == "ZODB.no_such_module"
 
 
+def test_stocks_test_helpers_run_on_perdure() -> None:
+    code = """
+        import ZODB.tests.MinPO, ZODB.tests.hexstorage
+        print('perdure' in ZODB.tests.MinPO.__file__, 'perdure' in ZODB.utils.__file__)
+        print(ZODB.tests.MinPO.MinPO(3))
+    """
+    assert run_code(code, alias=True).split("\n") == ["False True", "MinPO(3)"]
+
+
 def test_a_program_runs_as_the_main_module_with_its_arguments(tmp_path: Path) -> None:
     (tmp_path / "beside.py").write_text("text = 'found'\n")
     program = tmp_path / "app.py"

@@ -2,15 +2,15 @@
 
 The modules that stand in for ZODB's are ordinary files in the directory ``zodb``
 beside this one. A finder at the front of `sys.meta_path` loads that directory as the
-package ``ZODB``; nothing else makes it importable under that name, and no file of
-stock ZODB is opened.
+package ``ZODB``; nothing else makes it importable under that name. Of stock ZODB,
+where it is installed, only the test helpers (``ZODB.tests``) are used.
 """
 
 import os
 import sys
 from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec, SourceFileLoader
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from importlib.util import spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -74,11 +74,26 @@ def find_alias(fullname: str) -> ModuleSpec | None:
     Raises CompatError where stock ZODB is imported already.
     """
     install()
-    location = _FACADE.joinpath(*fullname.split(".")[1:])
-    if location.is_dir():
-        return _spec(fullname, location / "__init__.py", [str(location)])
-    source = location.with_name(location.name + ".py")
-    return _spec(fullname, source, None) if source.is_file() else None
+    parts = fullname.split(".")[1:]
+    for root in _roots(parts):
+        location = root.joinpath(*parts)
+        if location.is_dir():
+            return _spec(fullname, location / "__init__.py", [str(location)])
+        source = location.with_name(location.name + ".py")
+        if source.is_file():
+            return _spec(fullname, source, None)
+    return None
+
+
+def _roots(parts: list[str]) -> list[Path]:
+    """The directories to look in for a module of the alias, best first."""
+    if parts[:1] != ["tests"]:
+        return [_FACADE]
+    # Test suites of other packages build on stock's test helpers, which use nothing
+    # but the modules of the alias: where stock is installed, they run on perdure.
+    stock = PathFinder.find_spec(_ALIAS)
+    found = stock.submodule_search_locations if stock is not None else None
+    return [*map(Path, found or ()), _FACADE]
 
 
 def _spec(fullname: str, source: Path, search: list[str] | None) -> ModuleSpec | None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from zope.interface import alsoProvides, directlyProvides, implementer, providedBy
 
+from perdure.blob import voted_tid
 from perdure.ids import Oid, Tid
 from perdure.interfaces import IMVCCStorage, IStorageWrapper
 
@@ -189,6 +190,10 @@ class TransformingStorage:
         return data if self._above is None else self._above.untransform_record_data(data)
 
     # Towards the layer above
+
+    def voted_tid(self, transaction: Any) -> Tid:
+        """Return the tid of a transaction between vote and finish."""
+        return voted_tid(self.base, transaction)
 
     def registerDB(self, wrapper: Any) -> None:
         """Accept the `IStorageWrapper` above, a database or another layer."""

@@ -50,12 +50,13 @@ _REPLACEABLE: Final = (
 class _Running:
     """A transaction that was begun and is neither finished nor aborted."""
 
-    __slots__ = ("draft", "transaction", "voted")
+    __slots__ = ("draft", "tid", "transaction", "voted")
 
     def __init__(self, transaction: Any, draft: _native.Draft) -> None:
         self.transaction = transaction
         self.draft = draft
         self.voted = False
+        self.tid: Tid | None = None
 
 
 @implementer(
@@ -314,18 +315,24 @@ class EngineStorage(ConflictResolvingStorage):
         one can't be, ReadConflictError where an object that was to stay is changed.
         """
         running = self._running_for(transaction)
-        resolved = self._vote_draft(running.draft)
+        resolved, running.tid = self._vote_draft(running.draft)
         running.voted = True
         return resolved
 
-    def _vote_draft(self, draft: _native.Draft) -> list[Oid]:
+    def voted_tid(self, transaction: Any) -> Tid:
+        """Return the tid of a transaction between vote and finish."""
+        tid = self._running_for(transaction).tid
+        if tid is None:
+            raise StorageTransactionError("the transaction has not voted", transaction)
+        return tid
+
+    def _vote_draft(self, draft: _native.Draft) -> tuple[list[Oid], Tid]:
         resolved: list[Oid] = []
         for record, oid, committed, seen in draft.lock():
             data = self.tryToResolveConflict(oid, committed, seen, draft.data(record) or b"")
             draft.resolve(record, data)
             resolved.append(oid)
-        draft.write(time.time())
-        return resolved
+        return resolved, draft.write(time.time())
 
     def tpc_finish(self, transaction: Any, f: Callable[[Tid], object] | None = None) -> Tid:
         """Make it permanent; return the tid when it is durable and others see it.

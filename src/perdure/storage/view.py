@@ -167,7 +167,8 @@ class EngineView(_native.StorageView, _EngineFace):
 
     def tpc_vote(self, transaction: Any) -> Iterable[Oid]:
         """Get ready to finish; return the oids whose conflicts were resolved."""
-        return self._storage._vote_draft(self._draft(transaction))
+        resolved, _tid = self._storage._vote_draft(self._draft(transaction))
+        return resolved
 
     def tpc_finish(self, transaction: Any, func: Callable[[Tid], object] | None = None) -> Tid:
         """Make it permanent; return the tid."""

@@ -1,0 +1,55 @@
+"""Blobs: data too large for a record, kept in files beside the database.
+
+A `Blob` is a persistent object whose data is read and written as a file::
+
+    blob = perdure.Blob(b"small enough to give at once")
+    with blob.open("w") as file:
+        shutil.copyfileobj(source, file)
+    connection.root.film = blob
+    transaction.commit()
+"""
+
+from perdure.blob._blob import SAVEPOINT_SUFFIX, Blob, BlobFile
+from perdure.blob._copying import copyTransactionsFromTo
+from perdure.blob._directory import BlobDirectory
+from perdure.blob._files import (
+    link_or_copy,
+    remove_committed,
+    remove_committed_dir,
+    rename_or_copy_blob,
+    set_not_writable,
+)
+from perdure.blob._layouts import (
+    BLOB_SUFFIX,
+    LAYOUT_MARKER,
+    LAYOUTS,
+    BushyLayout,
+    LawnLayout,
+    auto_layout_select,
+)
+from perdure.blob._records import is_blob_record
+from perdure.blob._storage import BlobStorage, BlobStorageError, BlobStorageMixin, voted_tid
+
+__all__ = [
+    "BLOB_SUFFIX",
+    "LAYOUTS",
+    "LAYOUT_MARKER",
+    "SAVEPOINT_SUFFIX",
+    "Blob",
+    "BlobDirectory",
+    "BlobFile",
+    "BlobStorage",
+    "BlobStorageError",
+    "BlobStorageMixin",
+    "BushyLayout",
+    "LawnLayout",
+    "auto_layout_select",
+    "copyTransactionsFromTo",
+    "is_blob_record",
+    "link_or_copy",
+    "remove_committed",
+    "remove_committed_dir",
+    "rename_or_copy_blob",
+    "set_not_writable",
+    "voted_tid",
+]

@@ -1,0 +1,112 @@
+"""The directory that a storage keeps its blobs in."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+
+from perdure.blob._files import rename_or_copy_blob, sync_directory, sync_file
+from perdure.blob._layouts import BLOB_SUFFIX, LAYOUT_MARKER, LAYOUTS, auto_layout_select
+from perdure.ids import Oid, Tid, p64, repr_to_oid, tid_repr
+
+__all__ = ["BlobDirectory"]
+
+
+class BlobDirectory:
+    """The blob directory *base_dir*, in stock ZODB's *layout_name* (``bushy`` or ``lawn``).
+
+    By default the layout is the one that the directory has. `create` makes the
+    directory; ValueError, where it turns out to have another layout.
+    """
+
+    def __init__(self, base_dir: str, layout_name: str = "automatic") -> None:
+        self.base_dir = os.path.abspath(base_dir) + os.path.sep
+        self.temp_dir = os.path.join(base_dir, "tmp")
+        self.layout_name = (
+            auto_layout_select(base_dir) if layout_name == "automatic" else layout_name
+        )
+        self.layout = LAYOUTS[self.layout_name]
+
+    def create(self) -> None:
+        """Make the directory, and what belongs into an empty one."""
+        os.makedirs(self.temp_dir, exist_ok=True)
+        marker = os.path.join(self.base_dir, LAYOUT_MARKER)
+        if os.path.exists(marker):
+            with open(marker, encoding="ascii") as file:
+                found = file.read().strip()
+            if found != self.layout_name:
+                raise ValueError(
+                    f"the blob directory {self.base_dir} has the layout {found!r}, "
+                    f"not {self.layout_name!r}"
+                )
+            return
+        with open(marker, "w", encoding="ascii") as file:
+            file.write(self.layout_name)
+
+    def getPathForOID(self, oid: Oid | int, create: bool = False) -> str:
+        """Return the directory of an object's blobs, made where *create* says so."""
+        path = os.path.join(self.base_dir, self.layout.oid_to_path(_oid(oid)))
+        if create and not os.path.isdir(path):
+            self._make(path)
+        return path
+
+    def _make(self, path: str) -> None:
+        """Make a directory and those above it, so that a crash takes none of them away."""
+        os.makedirs(path, exist_ok=True)
+        above = path
+        while len(above) > len(self.base_dir):
+            above = os.path.dirname(above)
+            sync_directory(above)
+
+    def createPathForOID(self, oid: Oid | int) -> str:
+        """Return the directory of an object's blobs, made where it isn't there."""
+        return self.getPathForOID(oid, create=True)
+
+    def getOIDForPath(self, path: str) -> Oid:
+        """Return the oid whose directory *path* is; ValueError if it isn't one's."""
+        return self.layout.path_to_oid(path[len(self.base_dir) :])
+
+    def getBlobFilename(self, oid: Oid | int, tid: Tid | int) -> str:
+        """Return the path of the file that holds one revision of a blob."""
+        return os.path.join(self.base_dir, self.layout.getBlobFilePath(_oid(oid), _tid(tid)))
+
+    def blob_mkstemp(self, oid: Oid | int, tid: Tid) -> tuple[int, str]:
+        """Return descriptor and path of a new file beside an object's blobs."""
+        return tempfile.mkstemp(suffix=".tmp", prefix=tid_repr(tid), dir=self.getPathForOID(oid))
+
+    def splitBlobFilename(self, filename: str) -> tuple[Oid, Tid] | tuple[None, None]:
+        """Return the oid and tid of a blob file; two None for another file."""
+        if not filename.endswith(BLOB_SUFFIX):
+            return None, None
+        path, name = os.path.split(filename)
+        return self.getOIDForPath(path), Tid(repr_to_oid(name.removesuffix(BLOB_SUFFIX)))
+
+    def listOIDs(self) -> Iterator[tuple[Oid, str]]:
+        """Iterate over the objects that have blobs: oid and directory of each."""
+        for path, directories, _files in os.walk(self.base_dir):
+            directories.sort()
+            try:
+                yield self.getOIDForPath(path), path
+            except ValueError:
+                continue
+
+    def getOIDsForSerial(self, search_serial: Tid) -> list[Oid]:
+        """Return the oids of the blobs that one transaction wrote."""
+        name = tid_repr(search_serial) + BLOB_SUFFIX
+        return [oid for oid, path in self.listOIDs() if os.path.exists(os.path.join(path, name))]
+
+    def place(self, filename: str, oid: Oid, tid: Tid) -> str:
+        """Move a file to where a blob's revision belongs, safe from a crash; return the path."""
+        directory = self.getPathForOID(oid, create=True)
+        target = self.getBlobFilename(oid, tid)
+        rename_or_copy_blob(filename, target)
+        sync_file(target)
+        sync_directory(directory)
+        return target
+
+
+def _oid(oid: Oid | int) -> Oid:
+    return Oid(p64(oid)) if isinstance(oid, int) else oid
+
+
+def _tid(tid: Tid | int) -> Tid:
+    return Tid(p64(tid)) if isinstance(tid, int) else tid

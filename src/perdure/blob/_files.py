@@ -1,0 +1,62 @@
+"""Moving, protecting, syncing and removing the files of blobs."""
+
+import os
+import shutil
+import stat
+from collections.abc import Callable
+
+__all__ = [
+    "link_or_copy",
+    "remove_committed",
+    "remove_committed_dir",
+    "rename_or_copy_blob",
+    "set_not_writable",
+    "sync_directory",
+    "sync_file",
+]
+
+link_or_copy: Callable[[str, str], object] = os.link
+remove_committed: Callable[[str], None] = os.remove
+remove_committed_dir: Callable[[str], None] = shutil.rmtree
+
+_WRITING = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
+_READING = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
+
+
+def rename_or_copy_blob(f1: str, f2: str, chmod: bool = True) -> None:
+    """Move the file *f1* to *f2*, by copying where the two are on different devices.
+
+    With *chmod*, it can't be written to any more afterwards.
+    """
+    try:
+        os.rename(f1, f2)
+    except OSError:
+        shutil.copyfile(f1, f2)
+        remove_committed(f1)
+    if chmod:
+        set_not_writable(f2)
+
+
+def set_not_writable(path: str) -> None:
+    """Take writing from the file's permissions, and give it its directory's reading."""
+    mode = stat.S_IMODE(os.lstat(path).st_mode) & ~_WRITING
+    mode |= stat.S_IMODE(os.lstat(os.path.dirname(path)).st_mode) & _READING
+    os.chmod(path, mode)
+
+
+def sync_file(path: str) -> None:
+    """Wait until the file's data is on the disk."""
+    _sync(path, os.O_RDONLY)
+
+
+def sync_directory(path: str) -> None:
+    """Wait until the names in the directory are on the disk."""
+    _sync(path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+
+
+def _sync(path: str, flags: int) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,76 @@
+"""How blob files are spread over directories."""
+
+import os
+import re
+from pathlib import Path
+from typing import Final
+
+from perdure.ids import Oid, Tid, oid_repr, repr_to_oid, tid_repr
+
+__all__ = [
+    "BLOB_SUFFIX",
+    "LAYOUTS",
+    "LAYOUT_MARKER",
+    "BushyLayout",
+    "LawnLayout",
+    "auto_layout_select",
+]
+
+BLOB_SUFFIX: Final = ".blob"
+LAYOUT_MARKER: Final = ".layout"
+"""The file in a blob directory that names its layout."""
+
+
+class BushyLayout:
+    """One level of directories for each byte of the oid: none of them grows large."""
+
+    _pattern = re.compile(r"(?:0x[0-9a-f]{2}/){7}0x[0-9a-f]{2}")
+
+    def oid_to_path(self, oid: Oid) -> str:
+        """Return the directory of an object's blobs, relative to the blob directory."""
+        return os.path.join(*(f"0x{byte:02x}" for byte in oid))
+
+    def path_to_oid(self, path: str) -> Oid:
+        """Return the oid whose directory *path* is; ValueError if it isn't one's."""
+        plain = path.replace(os.path.sep, "/")
+        if not self._pattern.fullmatch(plain):
+            raise ValueError(f"not the directory of an object's blobs: {path!r}")
+        return Oid(bytes.fromhex(plain.replace("0x", "").replace("/", "")))
+
+    def getBlobFilePath(self, oid: Oid, tid: Tid) -> str:
+        """Return the file of one revision of a blob, relative to the blob directory."""
+        return os.path.join(self.oid_to_path(oid), tid_repr(tid) + BLOB_SUFFIX)
+
+
+class LawnLayout(BushyLayout):
+    """One directory for each object, all beside one another: for what exists already."""
+
+    def oid_to_path(self, oid: Oid) -> str:
+        """Return the directory of an object's blobs, relative to the blob directory."""
+        return oid_repr(oid)
+
+    def path_to_oid(self, path: str) -> Oid:
+        """Return the oid whose directory *path* is; ValueError if it isn't one's."""
+        if re.fullmatch("0x[0-9a-f]{2,16}", path) and len(path) % 2 == 0:
+            return repr_to_oid(path)
+        raise ValueError(f"not the directory of an object's blobs: {path!r}")
+
+
+LAYOUTS: dict[str, BushyLayout] = {"bushy": BushyLayout(), "lawn": LawnLayout()}
+"""The layouts by name."""
+
+
+def auto_layout_select(path: str) -> str:
+    """Return the name of the layout that the blob directory at *path* has, or should get.
+
+    It is what the marker in it says. A directory without marker is as old as the lawn
+    layout, if there is something in it; else it is new.
+    """
+    directory = Path(path)
+    marker = directory / LAYOUT_MARKER
+    if marker.exists():
+        return marker.read_text().strip()
+    used = directory.is_dir() and any(
+        not entry.name.startswith(".") and entry.name != "tmp" for entry in directory.iterdir()
+    )
+    return "lawn" if used else "bushy"

@@ -1,0 +1,19 @@
+"""Merging two changes of one object."""
+
+from perdure.compat._names import known_as
+from perdure.conflict import (
+    BadClass,
+    BadClassName,
+    ConflictResolvingStorage,
+    IPersistentReference,
+    PersistentReference,
+    PersistentReferenceFactory,
+    _class_cache,
+    _unresolvable,
+    find_global,
+    logger,
+    tryToResolveConflict,
+)
+from perdure.errors import ConflictError
+
+known_as(__name__, ConflictResolvingStorage, PersistentReference)

@@ -1,0 +1,1 @@
+"""What the test suites of other packages use; more of it where stock ZODB is installed."""

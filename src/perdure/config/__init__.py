@@ -1,0 +1,106 @@
+"""Open databases and storages that a text configuration (ZConfig) describes.
+
+    >>> from perdure.config import databaseFromString
+    >>> db = databaseFromString('''
+    ... <zodb>
+    ...   cache-size-bytes 100MB
+    ...   <mappingstorage/>
+    ... </zodb>
+    ... ''')
+    >>> db.close()
+
+Several ``zodb`` sections with names make a collection: the first database is
+returned, the others are in its ``databases``. Sections of other packages come in by
+``%import``, as in ``%import ZEO``.
+
+Every function raises ``ZConfig.ConfigurationError`` with file name and line for text
+that doesn't fit, and whatever the storage raises that can't be opened.
+"""
+
+import io
+from collections.abc import Iterable, MutableMapping
+from typing import IO, TYPE_CHECKING, Any
+
+from perdure.config._schemas import getDbSchema, getStorageSchema, load_file, load_url
+from perdure.config._sections import Factory, ZODBDatabase
+
+if TYPE_CHECKING:
+    from perdure.db import DB
+
+__all__ = [
+    "Factory",
+    "ZODBDatabase",
+    "databaseFromConfig",
+    "databaseFromFile",
+    "databaseFromString",
+    "databaseFromURL",
+    "getDbSchema",
+    "getStorageSchema",
+    "storageFromConfig",
+    "storageFromFile",
+    "storageFromString",
+    "storageFromURL",
+]
+
+
+def databaseFromString(s: str) -> "DB":
+    """Return the first database that the configuration text *s* describes.
+
+    *s* holds one ``zodb`` section or more; all that it describes are opened and tied
+    into one collection, the ``databases`` of the one returned.
+    """
+    return databaseFromFile(io.StringIO(s))
+
+
+def databaseFromFile(f: IO[str]) -> "DB":
+    """Return the first database that the open text file *f* describes.
+
+    See `databaseFromString`. ``%include`` and the errors' file name go by *f*'s
+    ``name``, where it has one.
+    """
+    return databaseFromConfig(load_file(getDbSchema(), f).database)
+
+
+def databaseFromURL(url: str) -> "DB":
+    """Return the first database described at *url*, a URL or a file's path.
+
+    See `databaseFromString`.
+    """
+    return databaseFromConfig(load_url(getDbSchema(), url).database)
+
+
+def databaseFromConfig(database_factories: Iterable[ZODBDatabase]) -> "DB":
+    """Open all of *database_factories* as one collection and return the first.
+
+    The factories are what a loaded configuration has for its ``zodb`` sections. When
+    one fails to open, those before it are closed again.
+    """
+    databases: MutableMapping[str, Any] = {}
+    opened: list[DB] = []
+    try:
+        opened.extend(factory.open(databases) for factory in database_factories)
+    except BaseException:
+        for db in opened:
+            db.close()
+        raise
+    return opened[0]
+
+
+def storageFromString(s: str) -> Any:
+    """Return the storage that the one section in the configuration text *s* describes."""
+    return storageFromFile(io.StringIO(s))
+
+
+def storageFromFile(f: IO[str]) -> Any:
+    """Return the storage that the open text file *f* describes."""
+    return storageFromConfig(load_file(getStorageSchema(), f).storage)
+
+
+def storageFromURL(url: str) -> Any:
+    """Return the storage described at *url*, a URL or a file's path."""
+    return storageFromConfig(load_url(getStorageSchema(), url).storage)
+
+
+def storageFromConfig(section: Factory) -> Any:
+    """Open the storage of *section*, what a loaded configuration has for a storage."""
+    return section.open()

@@ -1,0 +1,327 @@
+"""Two storages read as one: changes over a base that is never written."""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from zope.interface import alsoProvides, implementer
+
+from perdure.blob import voted_tid
+from perdure.conflict import ConflictResolvingStorage
+from perdure.errors import ConflictError, POSKeyError, ReadConflictError, StorageTransactionError
+from perdure.ids import MAX_TID, NO_TID, Oid, Tid
+from perdure.interfaces import (
+    IBlobStorage,
+    IExternalGC,
+    IStorage,
+    IStorageIteration,
+    IStorageRestoreable,
+)
+from perdure.timestamp import tid_after
+from perdure.utils import load_current
+
+__all__ = ["Overlay"]
+
+_ALL = 1 << 31
+"""More revisions than any object has."""
+
+
+@implementer(IStorage, IStorageIteration)
+class Overlay(ConflictResolvingStorage):
+    """The storage *changes* over the storage *base*.
+
+    An object is read from the changes, if they have a revision of it at the time
+    asked for; a revision in which it doesn't exist counts. Otherwise it is read from
+    the base. Everything is written to the changes; the base must not change.
+    """
+
+    def __init__(self, base: Any, changes: Any) -> None:
+        self.base = base
+        self.changes = changes
+        # Held from tpc_begin to tpc_finish or tpc_abort: what is current does not
+        # change between the check for conflicts and the commit.
+        self._commit_lock = threading.Lock()
+        # Guards the attributes below; taken after the commit lock, never before.
+        self._lock = threading.RLock()
+        self._transaction: Any = None
+        self._tid: Tid | None = None
+        self._resolved: list[Oid] = []
+        if IBlobStorage.providedBy(changes):
+            alsoProvides(self, IBlobStorage)
+        if IExternalGC.providedBy(changes) and IStorageRestoreable.providedBy(changes):
+            alsoProvides(self, IExternalGC)
+
+    def __len__(self) -> int:
+        return len(self.changes)
+
+    def __bool__(self) -> bool:
+        return True
+
+    # Facts
+
+    def getName(self) -> str:
+        """Return the name of the changes over that of the base."""
+        return f"{self.changes.getName()} over {self.base.getName()}"
+
+    def getSize(self) -> int:
+        """Return the size of the changes in bytes."""
+        return int(self.changes.getSize())
+
+    def sortKey(self) -> str:
+        """Return the sort key of the changes."""
+        return str(self.changes.sortKey())
+
+    def isReadOnly(self) -> bool:
+        """Tell whether the changes can't be changed."""
+        return bool(self.changes.isReadOnly())
+
+    def lastTransaction(self) -> Tid:
+        """Return the last tid of the changes, or of the base where they have none."""
+        last: Tid = self.changes.lastTransaction()
+        return self.base.lastTransaction() if last == NO_TID else last
+
+    def registerDB(self, wrapper: Any) -> None:
+        """Accept the layer above; the changes know it too."""
+        super().registerDB(wrapper)
+        self.changes.registerDB(wrapper)
+
+    # Reading
+
+    def load(self, oid: Oid, version: str = "") -> tuple[bytes, Tid]:
+        """Return the current record and its serial, or raise POSKeyError."""
+        return load_current(self, oid, version)
+
+    def getTid(self, oid: Oid) -> Tid:
+        """Return the serial of the current record, or raise POSKeyError."""
+        return self.load(oid)[1]
+
+    def loadBefore(self, oid: Oid, tid: Tid) -> tuple[bytes, Tid, Tid | None] | None:
+        """Return data, serial and next serial of the last record before *tid*.
+
+        None where the object did not exist yet; POSKeyError where it is unknown, or
+        was deleted by then.
+        """
+        try:
+            found = self.changes.loadBefore(oid, tid)
+        except POSKeyError:
+            found = None
+        if found is not None:
+            data, serial, end = found
+            return data, serial, end
+        changed = self._tids_of_changes(oid)
+        if changed and changed[0] < tid:
+            raise POSKeyError(oid, tid=changed[0])
+        return self._load_from_base(oid, tid, changed[0] if changed else None)
+
+    def _load_from_base(
+        self, oid: Oid, tid: Tid, changed: Tid | None
+    ) -> tuple[bytes, Tid, Tid | None] | None:
+        try:
+            found = self.base.loadBefore(oid, tid)
+        except POSKeyError:
+            if changed is None:
+                raise
+            return None
+        if found is None:
+            return None
+        data, serial, end = found
+        return data, serial, changed if end is None else end
+
+    def _tids_of_changes(self, oid: Oid) -> list[Tid]:
+        """The tids of the object's revisions in the changes, the first one first."""
+        try:
+            known = self.changes.history(oid, size=_ALL)
+        except POSKeyError:
+            return []
+        return [Tid(entry["tid"]) for entry in reversed(known)]
+
+    def loadSerial(self, oid: Oid, serial: Tid) -> bytes:
+        """Return what one transaction wrote, or raise POSKeyError."""
+        try:
+            data: bytes = self.changes.loadSerial(oid, serial)
+        except POSKeyError:
+            data = self.base.loadSerial(oid, serial)
+        return data
+
+    def history(self, oid: Oid, size: int = 1) -> list[Mapping[str, Any]]:
+        """Return descriptions of the newest *size* revisions, newest first."""
+        try:
+            known = list(self.changes.history(oid, size=size))
+        except POSKeyError:
+            return list(self.base.history(oid, size=size))
+        if len(known) < size:
+            try:
+                known += self.base.history(oid, size=size - len(known))
+            except POSKeyError:
+                return known
+        return known
+
+    def iterator(self, start: Tid | None = None, stop: Tid | None = None) -> Iterator[Any]:
+        """Iterate over the transactions of the base, then those of the changes."""
+        yield from self.base.iterator(start, stop)
+        yield from self.changes.iterator(start, stop)
+
+    def loadBlob(self, oid: Oid, serial: Tid) -> str:
+        """Return the path of a blob's file, or raise POSKeyError."""
+        return str(self._layer_of_blob(oid, serial).loadBlob(oid, serial))
+
+    def openCommittedBlobFile(self, oid: Oid, serial: Tid, blob: Any = None) -> Any:
+        """Return a blob's data as a file opened for reading, or raise POSKeyError."""
+        return self._layer_of_blob(oid, serial).openCommittedBlobFile(oid, serial, blob)
+
+    def _layer_of_blob(self, oid: Oid, serial: Tid) -> Any:
+        changes = self._blob_changes()
+        try:
+            changes.loadSerial(oid, serial)
+        except POSKeyError:
+            if IBlobStorage.providedBy(self.base):
+                return self.base
+        return changes
+
+    def temporaryDirectory(self) -> str:
+        """Return the directory of the changes for blobs that aren't committed."""
+        return str(self._blob_changes().temporaryDirectory())
+
+    def _blob_changes(self) -> Any:
+        """Return the changes, able to keep blobs."""
+        return self.changes
+
+    # Committing
+
+    def tpc_begin(self, transaction: Any, tid: Tid | None = None, status: str = " ") -> None:
+        """Begin to commit, as soon as no other transaction is being committed."""
+        with self._lock:
+            if transaction is self._transaction:
+                raise StorageTransactionError("Duplicate tpc_begin calls for same transaction")
+        self._commit_lock.acquire()
+        try:
+            self._begin(transaction, tid, status)
+        except BaseException:
+            self._end()
+            raise
+
+    def _begin(self, transaction: Any, tid: Tid | None, status: str) -> None:
+        if tid is None and IStorageRestoreable.providedBy(self.changes):
+            # Tids increase over both layers, even if the base's clock was ahead.
+            tid = tid_after(max(self.base.lastTransaction(), self.changes.lastTransaction()))
+        if tid is None:
+            self.changes.tpc_begin(transaction)
+        else:
+            self.changes.tpc_begin(transaction, tid, status)
+        with self._lock:
+            self._transaction = transaction
+            self._tid = tid
+            self._resolved = []
+
+    def _end(self) -> None:
+        with self._lock:
+            self._transaction = None
+            self._tid = None
+        self._commit_lock.release()
+
+    def _check_running(self, transaction: Any) -> None:
+        if transaction is not self._transaction:
+            raise StorageTransactionError(self, transaction)
+
+    def store(self, oid: Oid, serial: Tid, data: bytes, version: str, transaction: Any) -> None:
+        """Store a record in the changes; *serial* is the revision it was made from.
+
+        Raises ConflictError where there is a newer one and the two can't be merged.
+        """
+        self._check_running(transaction)
+        data, serial = self._merged(oid, serial, data)
+        self.changes.store(oid, serial, data, version, transaction)
+
+    def storeBlob(
+        self,
+        oid: Oid,
+        oldserial: Tid,
+        data: bytes,
+        blobfilename: str,
+        version: str,
+        transaction: Any,
+    ) -> None:
+        """Store a blob in the changes, as `store` does a record."""
+        changes = self._blob_changes()
+        self._check_running(transaction)
+        data, oldserial = self._merged(oid, oldserial, data)
+        changes.storeBlob(oid, oldserial, data, blobfilename, version, transaction)
+
+    def _merged(self, oid: Oid, serial: Tid, data: bytes) -> tuple[bytes, Tid]:
+        """Return the data to store and the revision to replace."""
+        current = self._current_tid(oid)
+        if current is None or current == serial:
+            return data, serial
+        merged: bytes = self.tryToResolveConflict(oid, current, serial, data)
+        self._resolved.append(oid)
+        return merged, current
+
+    def _current_tid(self, oid: Oid) -> Tid | None:
+        try:
+            return self.getTid(oid)
+        except POSKeyError:
+            return None
+
+    def deleteObject(self, oid: Oid, oldserial: Tid, transaction: Any) -> None:
+        """Write a revision in which the object doesn't exist to the changes.
+
+        Raises ConflictError unless *oldserial* is current, POSKeyError where there is
+        no such object.
+        """
+        self._check_running(transaction)
+        current = self.getTid(oid)
+        if current != oldserial:
+            raise ConflictError(oid=oid, serials=(current, oldserial))
+        if self._tids_of_changes(oid):
+            self.changes.deleteObject(oid, oldserial, transaction)
+        else:
+            self.changes.restore(oid, self._tid, None, "", None, transaction)
+
+    def checkCurrentSerialInTransaction(self, oid: Oid, serial: Tid, transaction: Any) -> None:
+        """Raise ReadConflictError unless *serial* is current."""
+        self._check_running(transaction)
+        current = self.getTid(oid)
+        if current != serial:
+            raise ReadConflictError(oid=oid, serials=(current, serial))
+
+    def tpc_vote(self, transaction: Any) -> list[Oid]:
+        """Last chance to fail; return the oids whose conflicts were resolved."""
+        self._check_running(transaction)
+        return [*self._resolved, *(self.changes.tpc_vote(transaction) or ())]
+
+    def tpc_finish(self, transaction: Any, func: Callable[[Tid], object] = lambda tid: None) -> Tid:
+        """Make the transaction permanent in the changes and return its tid."""
+        self._check_running(transaction)
+        try:
+            tid: Tid = self.changes.tpc_finish(transaction, func)
+        finally:
+            self._end()
+        return tid
+
+    def tpc_abort(self, transaction: Any) -> None:
+        """Drop what was stored; ignored if it isn't this storage's transaction."""
+        if transaction is not self._transaction:
+            return
+        try:
+            self.changes.tpc_abort(transaction)
+        finally:
+            self._end()
+
+    def tpc_transaction(self) -> Any:
+        """Return the transaction that is being committed, or None."""
+        return self._transaction
+
+    def voted_tid(self, transaction: Any) -> Tid:
+        """Return the tid of a transaction between vote and finish."""
+        return voted_tid(self.changes, transaction)
+
+    # Giving out oids
+
+    def _is_used(self, oid: Oid) -> bool:
+        """Tell whether either layer has, or ever had, an object with this oid."""
+        if self._tids_of_changes(oid):
+            return True
+        try:
+            return self.base.loadBefore(oid, MAX_TID) is not None
+        except POSKeyError:
+            return False

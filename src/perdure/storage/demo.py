@@ -1,0 +1,238 @@
+"""Changes laid over a base storage that stays as it is."""
+
+import random
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from zope.interface import alsoProvides
+
+from perdure.ids import Oid, Tid, p64, u64
+from perdure.interfaces import IBlobStorage, IStorageUndoable
+from perdure.storage._overlay import Overlay
+from perdure.storage._overlay_undo import undo
+from perdure.storage.mapping import MappingStorage
+
+__all__ = ["DemoStorage", "DemoStorage2"]
+
+_OIDS = 1 << 62
+_FIRST_NEW_OID = 1 << 63
+
+
+class _UndoableOverlay(Overlay):
+    """An overlay whose changes can be undone, where the changes can undo."""
+
+    def __init__(self, base: Any, changes: Any) -> None:
+        super().__init__(base, changes)
+        if IStorageUndoable.providedBy(changes) and changes.supportsUndo():
+            alsoProvides(self, IStorageUndoable)
+
+    def supportsUndo(self) -> bool:
+        """Tell whether the transactions in the changes can be undone."""
+        return bool(IStorageUndoable.providedBy(self))
+
+    def undoLog(
+        self,
+        first: int = 0,
+        last: int = -20,
+        filter: Callable[[Mapping[str, Any]], object] | None = None,  # noqa: A002
+    ) -> Sequence[Mapping[str, Any]]:
+        """Return descriptions of the transactions in the changes, newest first."""
+        log: Sequence[Mapping[str, Any]] = self.changes.undoLog(first, last, filter)
+        return log
+
+    def undoInfo(
+        self, first: int = 0, last: int = -20, specification: Mapping[str, Any] | None = None
+    ) -> Sequence[Mapping[str, Any]]:
+        """Return those descriptions that have all of *specification*."""
+        log: Sequence[Mapping[str, Any]] = self.changes.undoInfo(first, last, specification)
+        return log
+
+    def undo(self, transaction_id: bytes, transaction: Any) -> tuple[Tid | None, list[Oid]]:
+        """Undo a transaction of the changes; what the base holds comes back."""
+        self._check_running(transaction)
+        return undo(self, transaction_id, transaction)
+
+
+class DemoStorage(_UndoableOverlay):
+    """A storage that keeps what changes in *changes* and never writes to *base*.
+
+    Either is a `MappingStorage` of its own where it isn't given; changes made that way
+    keep blobs in a temporary directory. A layer that was given is closed with this
+    storage, unless *close_base_on_close* or *close_changes_on_close* says otherwise.
+    """
+
+    def __init__(
+        self,
+        name: str | None = None,
+        base: Any = None,
+        changes: Any = None,
+        close_base_on_close: bool | None = None,
+        close_changes_on_close: bool | None = None,
+    ) -> None:
+        self._base_is_ours = base is None
+        self._changes_are_ours = changes is None
+        super().__init__(
+            MappingStorage() if base is None else base,
+            MappingStorage() if changes is None else changes,
+        )
+        self.close_base_on_close = _given(close_base_on_close, otherwise=base is not None)
+        self.close_changes_on_close = _given(close_changes_on_close, otherwise=changes is not None)
+        if self._changes_are_ours:
+            alsoProvides(self, IBlobStorage)
+        layers = f"{self.base.getName()!r}, {self.changes.getName()!r}"
+        self.__name__ = f"DemoStorage({layers})" if name is None else name
+        self._opened = True
+        # Oids given out whose objects aren't committed.
+        self._issued_oids: set[Oid] = set()
+        self._stored_oids: set[Oid] = set()
+        self._next_oid = random.randint(1, _OIDS)  # noqa: S311 - only to be unlikely
+
+    def __repr__(self) -> str:
+        return self.__name__
+
+    def getName(self) -> str:
+        """Return the storage's name."""
+        return self.__name__
+
+    def opened(self) -> bool:
+        """Tell whether the storage is open."""
+        return self._opened
+
+    def close(self) -> None:
+        """Close the storage, and those of its layers that it is to close."""
+        self._opened = False
+        if self.close_base_on_close:
+            self.base.close()
+        if self.close_changes_on_close:
+            self.changes.close()
+
+    def cleanup(self) -> None:
+        """Remove the files of both layers (a service for tests)."""
+        self.base.cleanup()
+        self.changes.cleanup()
+
+    def push(self, changes: Any = None) -> "DemoStorage":
+        """Return a storage of *changes* over this one, which it doesn't close."""
+        return type(self)(base=self, changes=changes, close_base_on_close=False)
+
+    def pop(self) -> Any:
+        """Close the changes and return the base."""
+        self.changes.close()
+        return self.base
+
+    def new_oid(self) -> Oid:
+        """Return an oid that neither layer has."""
+        with self._lock:
+            while True:
+                oid = Oid(p64(self._next_oid))
+                if oid not in self._issued_oids and not self._is_used(oid):
+                    self._next_oid += 1
+                    self._issued_oids.add(oid)
+                    return oid
+                self._next_oid = random.randint(1, _OIDS)  # noqa: S311
+
+    def store(self, oid: Oid, serial: Tid, data: bytes, version: str, transaction: Any) -> None:
+        """Store a record in the changes, as `Overlay.store` does."""
+        super().store(oid, serial, data, version, transaction)
+        self._stored_oids.add(oid)
+
+    def storeBlob(
+        self,
+        oid: Oid,
+        oldserial: Tid,
+        data: bytes,
+        blobfilename: str,
+        version: str,
+        transaction: Any,
+    ) -> None:
+        """Store a blob in the changes, as `Overlay.storeBlob` does."""
+        super().storeBlob(oid, oldserial, data, blobfilename, version, transaction)
+        self._stored_oids.add(oid)
+
+    def tpc_finish(self, transaction: Any, func: Callable[[Tid], object] = lambda tid: None) -> Tid:
+        """Make the transaction permanent in the changes and return its tid."""
+        stored = self._stored_oids
+        tid = super().tpc_finish(transaction, func)
+        with self._lock:
+            self._issued_oids -= stored
+        return tid
+
+    def _end(self) -> None:
+        # After an abort the oids stay given out: their objects may be stored again.
+        self._stored_oids = set()
+        super()._end()
+
+    def pack(self, t: float, referencesf: Callable[..., Any], gc: bool | None = None) -> None:
+        """Pack the changes to the time *t* (seconds since the epoch).
+
+        Objects that nothing refers to are only dropped where there is no base to
+        refer to them; to ask for it otherwise (*gc* True) is a TypeError.
+        """
+        pack_changes(self, t, referencesf, gc, has_base=not self._base_is_ours)
+
+    def _blob_changes(self) -> Any:
+        if self._changes_are_ours and not IBlobStorage.providedBy(self.changes):
+            from perdure.blob import BlobStorage  # made where the first blob is met
+
+            directory = tempfile.mkdtemp(".demoblobs")
+            weakref.finalize(self, shutil.rmtree, directory, ignore_errors=True)
+            self.changes = BlobStorage(directory, self.changes)
+        return self.changes
+
+
+class DemoStorage2(_UndoableOverlay):
+    """A storage of *changes* over *base* that gives out new oids in sequence.
+
+    The oids of the base are below 2**63, new ones begin there: a new oid can't meet
+    one of the base. Over another `DemoStorage2` they go on where its own end.
+    """
+
+    def __init__(self, base: Any, changes: Any) -> None:
+        super().__init__(base, changes)
+        above = base._next_oid if isinstance(base, DemoStorage2) else _FIRST_NEW_OID
+        self._next_oid: int = max(above, u64(changes.new_oid()))
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.getName()}>"
+
+    def getName(self) -> str:
+        """Return the names of both layers."""
+        return f"DemoStorage2({self.base.getName()}, {self.changes.getName()})"
+
+    def close(self) -> None:
+        """Close both layers."""
+        self.base.close()
+        self.changes.close()
+
+    def new_oid(self) -> Oid:
+        """Return the next oid."""
+        with self._lock:
+            oid = Oid(p64(self._next_oid))
+            self._next_oid += 1
+        return oid
+
+    def pack(self, t: float, referencesf: Callable[..., Any], gc: bool | None = None) -> None:
+        """Pack the changes; objects that nothing refers to stay (*gc* True: TypeError)."""
+        pack_changes(self, t, referencesf, gc, has_base=True)
+
+
+def pack_changes(
+    overlay: Overlay, t: float, referencesf: Callable[..., Any], gc: bool | None, *, has_base: bool
+) -> None:
+    """Pack the changes of *overlay*, keeping what only the base may refer to."""
+    if not has_base:
+        overlay.changes.pack(t, referencesf, *(() if gc is None else (gc,)))
+    elif gc:
+        raise TypeError(
+            f"{overlay.getName()}: objects in the changes may be referred to by the base alone, "
+            "so there is no collecting garbage; pack with gc=False"
+        )
+    else:
+        overlay.changes.pack(t, referencesf, gc=False)
+
+
+def _given(choice: bool | None, *, otherwise: bool) -> bool:
+    return otherwise if choice is None else choice
