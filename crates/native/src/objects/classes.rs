@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
+use super::kinds::Kinds;
+use super::persistence::Layout;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -70,6 +72,8 @@ struct Name {
 pub struct Memory {
     classes: ShortMap<Box<[u8]>, Known>,
     names: Vec<Option<Name>>,
+    /// What is known about classes of the connection's objects.
+    pub kinds: Kinds,
 }
 
 impl Memory {
@@ -78,6 +82,7 @@ impl Memory {
     /// `find` is asked for what is not known yet, or has changed its place since.
     pub fn class<'py>(
         &mut self,
+        layout: &Layout,
         py: Python<'py>,
         names: &[u8],
         find: impl FnOnce() -> PyResult<Bound<'py, PyAny>>,
@@ -91,7 +96,11 @@ impl Memory {
             return Ok(known.value.bind(py).clone());
         }
         let value = find()?;
-        if is_broken(&value)? {
+        let is_broken = match value.cast::<PyType>() {
+            Ok(class) => self.kinds.of(layout, class)?.is_broken,
+            Err(_) => false,
+        };
+        if is_broken {
             // Its class may turn up any time.
             self.classes.remove(names);
         } else {
@@ -137,7 +146,7 @@ impl Memory {
         for known in self.classes.values() {
             visit.call(&known.value)?;
         }
-        Ok(())
+        self.kinds.traverse(visit)
     }
 }
 
@@ -206,14 +215,4 @@ pub fn item<'py>(
     key: &Bound<'py, PyString>,
 ) -> Option<Bound<'py, PyAny>> {
     dict.get_item(key).ok().flatten()
-}
-
-/// Whether `value` is a placeholder class.
-pub fn is_broken(value: &Bound<'_, PyAny>) -> PyResult<bool> {
-    static BROKEN: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    let py = value.py();
-    let Ok(cls) = value.cast::<PyType>() else {
-        return Ok(false);
-    };
-    cls.is_subclass(BROKEN.import(py, "perdure.broken", "Broken")?)
 }

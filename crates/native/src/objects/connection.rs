@@ -1,5 +1,6 @@
 //! The base class of connections: finds, makes and fills their objects.
 
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -9,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 
-use super::classes::{Memory, is_broken};
+use super::classes::Memory;
 use super::environment::Environment;
 use super::failure::{Attempt, Failure};
 use super::loading::{raised, read_by_standard_pickle, set_state, unloadable};
@@ -31,7 +32,7 @@ pub struct ConnectionBase {
     /// Guards the attributes; held only while one is read or replaced.
     parts: Mutex<Parts>,
     /// What was learnt from records; taken out while a record is read.
-    memory: Mutex<Option<Box<Memory>>>,
+    memory: Mutex<Option<Memory>>,
     /// Objects that aren't in the cache yet while they load themselves (persistent classes).
     making: Mutex<Vec<(Py<PyBytes>, Py<PyAny>)>>,
     loads: AtomicU64,
@@ -40,6 +41,33 @@ pub struct ConnectionBase {
 /// The value that a lock guards; a panic elsewhere doesn't make it unusable.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A connection's memory while it is used; it goes back when this is dropped.
+struct BorrowedMemory<'a> {
+    home: &'a Mutex<Option<Memory>>,
+    memory: Memory,
+}
+
+impl Deref for BorrowedMemory<'_> {
+    type Target = Memory;
+
+    fn deref(&self) -> &Memory {
+        &self.memory
+    }
+}
+
+impl DerefMut for BorrowedMemory<'_> {
+    fn deref_mut(&mut self) -> &mut Memory {
+        &mut self.memory
+    }
+}
+
+impl Drop for BorrowedMemory<'_> {
+    fn drop(&mut self) {
+        let replaced = locked(self.home).replace(std::mem::take(&mut self.memory));
+        drop(replaced);
+    }
 }
 
 #[pymethods]
@@ -121,18 +149,16 @@ impl ConnectionBase {
         let record = Source::of(&storage)?.load(py, &oid)?;
         this.count_load();
         let data = record.as_slice();
-        let state = this.with_memory(|memory| Unpickler::state(&environment, memory, data));
-        let state = state.or_else(|error| match error {
-            Failure::Raised(error) => Err(unloadable(&error, obj, data)?),
-            Failure::Unsupported => read_by_standard_pickle(slf, &record.to_python(py)),
-        })?;
-        set_state(&environment, obj, state)?;
+        let mut memory = this.borrow_memory();
+        let state =
+            Unpickler::state(&environment, &mut memory, data).or_else(|error| match error {
+                Failure::Raised(error) => Err(unloadable(&error, obj, data)?),
+                Failure::Unsupported => read_by_standard_pickle(slf, &record.to_python(py)),
+            })?;
+        let kind = memory.kinds.of(environment.layout, &obj.get_type())?;
+        set_state(kind, obj, state)?;
         ghost.set_serial_and_size(record.serial, data.len());
-        if obj
-            .get_type()
-            .getattr_opt(intern!(py, "_p_blob_committed"))?
-            .is_some()
-        {
+        if kind.is_blob {
             let serial = PyBytes::new(py, &record.serial);
             slf.call_method1(intern!(py, "_blob_loaded"), (obj, oid, serial))?;
         }
@@ -250,13 +276,13 @@ impl ConnectionBase {
         self.loads.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Use what was learnt from records so far, and keep what `read` adds.
-    fn with_memory<T>(&self, read: impl FnOnce(&mut Memory) -> T) -> T {
-        let mut memory = locked(&self.memory).take().unwrap_or_default();
-        let result = read(&mut memory);
-        let replaced = locked(&self.memory).replace(memory);
-        drop(replaced);
-        result
+    /// What was learnt from records so far; what is learnt until it is dropped is kept.
+    fn borrow_memory(&self) -> BorrowedMemory<'_> {
+        let memory = locked(&self.memory).take().unwrap_or_default();
+        BorrowedMemory {
+            home: &self.memory,
+            memory,
+        }
     }
 
     /// A new object of the class that a record describes.
@@ -266,14 +292,14 @@ impl ConnectionBase {
         data: &[u8],
     ) -> Attempt<Bound<'py, PyAny>> {
         let py = environment.connection.py();
-        let described =
-            self.with_memory(|memory| Unpickler::description(environment, memory, data))?;
+        let mut memory = self.borrow_memory();
+        let described = Unpickler::description(environment, &mut memory, data)?;
         let (class, arguments) = match described.cast_exact::<PyTuple>() {
             Ok(pair) if pair.len() == 2 => (pair.get_item(0)?, pair.get_item(1)?),
             _ => (described, py.None().into_bound(py)),
         };
         let class = class.cast::<PyType>()?;
-        if is_broken(class)? {
+        if memory.kinds.of(environment.layout, class)?.is_broken {
             return Err(Failure::Unsupported);
         }
         if arguments.is_none() {

@@ -5,7 +5,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple, PyType};
 
-use super::classes::{Memory, is_broken};
+use super::classes::Memory;
 use super::failure::Attempt;
 use super::persistence::{Cache, Layout, new_object};
 use super::values;
@@ -28,19 +28,23 @@ impl<'py> Environment<'py> {
     /// The global that a record names as `names` (module and name, a line feed between them).
     pub fn global(&self, memory: &mut Memory, names: &[u8]) -> Attempt<Bound<'py, PyAny>> {
         let (module, name) = values::names(names)?;
-        Ok(memory.class(self.py(), names, || {
+        Ok(memory.class(self.layout, self.py(), names, || {
             self.connection
                 .call_method1(intern!(self.py(), "_find_class"), (module, name))
         })?)
     }
 
     /// The object that a reference stands for.
-    pub fn persistent(&self, reference: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    pub fn persistent(
+        &self,
+        memory: &mut Memory,
+        reference: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         if let Ok(pair) = reference.cast_exact::<PyTuple>() {
             if pair.len() == 2 {
                 let (oid, cls) = (pair.get_borrowed_item(0)?, pair.get_borrowed_item(1)?);
                 if let (Ok(oid), Ok(cls)) = (oid.cast_exact::<PyBytes>(), cls.cast::<PyType>()) {
-                    return self.with_class(&oid, &cls, reference);
+                    return self.with_class(memory, &oid, &cls, reference);
                 }
             }
         } else if let Ok(oid) = reference.cast_exact::<PyBytes>() {
@@ -55,6 +59,7 @@ impl<'py> Environment<'py> {
     /// The object with this oid, or a new ghost of this class.
     fn with_class(
         &self,
+        memory: &mut Memory,
         oid: &Bound<'py, PyBytes>,
         cls: &Bound<'py, PyType>,
         reference: &Bound<'py, PyAny>,
@@ -62,7 +67,7 @@ impl<'py> Environment<'py> {
         if let Some(found) = self.cache.get(oid)? {
             return Ok(found);
         }
-        if is_broken(cls)? {
+        if memory.kinds.of(self.layout, cls)?.is_broken {
             return self.other(reference);
         }
         let ghost = match new_object(cls, &PyTuple::empty(self.py())) {

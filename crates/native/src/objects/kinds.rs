@@ -24,6 +24,12 @@ pub struct Kind {
     pub has_new_arguments: bool,
     /// Its state is its attribute dictionary, without the volatile ones.
     pub has_plain_state: bool,
+    /// Its state is set by replacing its attribute dictionary.
+    pub takes_plain_state: bool,
+    /// Its instances have committed data beside the record.
+    pub is_blob: bool,
+    /// It stands for a class that is missing.
+    pub is_broken: bool,
     /// Its instances may claim to be of another class (they are to be asked).
     pub may_be_disguised: bool,
 }
@@ -47,21 +53,30 @@ impl Kinds {
             .get(&address)
             .ok_or_else(|| pyo3::exceptions::PyRuntimeError::new_err("class lost"))
     }
+
+    /// Show the collector what is kept alive.
+    pub fn traverse(&self, visit: &pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
+        self.0.values().try_for_each(|kind| visit.call(&kind.class))
+    }
 }
 
 impl Kind {
     fn examine(layout: &Layout, class: &Bound<'_, PyType>) -> PyResult<Self> {
         static SLOT_NAMES: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        static BROKEN: PyOnceLock<Py<PyType>> = PyOnceLock::new();
         let py = class.py();
         let persistent = layout.persistent_class(py);
-        let name = intern!(py, "__getstate__");
+        let inherits = |name| -> PyResult<bool> {
+            Ok(class.is_subclass(persistent)?
+                && has_attribute_dictionary(class)
+                && class.getattr(name)?.is(&persistent.getattr(name)?))
+        };
         let mut has_plain_state = false;
-        if class.is_subclass(persistent)? && class.getattr(name)?.is(&persistent.getattr(name)?) {
+        if inherits(intern!(py, "__getstate__"))? {
             let slots = SLOT_NAMES
                 .import(py, "copyreg", "_slotnames")?
                 .call1((class,))?;
             has_plain_state = slots.cast::<PyList>().is_ok_and(PyListMethods::is_empty)
-                && has_attribute_dictionary(class)
                 && uses_plain_attributes(class, persistent);
         }
         Ok(Self {
@@ -69,6 +84,11 @@ impl Kind {
             is_ordinary: class.get_type().is(py.get_type::<PyType>()),
             has_new_arguments: class.getattr_opt(intern!(py, "__getnewargs__"))?.is_some(),
             has_plain_state,
+            takes_plain_state: inherits(intern!(py, "__setstate__"))?,
+            is_blob: class
+                .getattr_opt(intern!(py, "_p_blob_committed"))?
+                .is_some(),
+            is_broken: class.is_subclass(BROKEN.import(py, "perdure.broken", "Broken")?)?,
             may_be_disguised: may_be_disguised(class)?,
             version: version(class),
         })

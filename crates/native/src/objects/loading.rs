@@ -3,35 +3,24 @@
 use pyo3::exceptions::PyException;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyString};
 
-use super::environment::Environment;
+use super::kinds::Kind;
 use super::persistence;
 
 /// Give a ghost its state: the way `Persistent.__setstate__` does, or by its own `__setstate__`.
 pub fn set_state<'py>(
-    environment: &Environment<'py>,
+    kind: &Kind,
     obj: &Bound<'py, PyAny>,
     state: Bound<'py, PyAny>,
 ) -> PyResult<()> {
-    static PLAIN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let py = obj.py();
-    let name = intern!(py, "__setstate__");
-    let plain = PLAIN.get_or_try_init(py, || {
-        environment
-            .layout
-            .persistent_class(py)
-            .getattr(name)
-            .map(Bound::unbind)
-    })?;
-    if state.is_exact_instance_of::<PyDict>()
-        && persistence::is_held_once(&state)
-        && obj.get_type().getattr(name)?.is(plain)
-        && persistence::set_attributes(obj, state.cast::<PyDict>()?)?
+    if kind.takes_plain_state
+        && let Ok(attributes) = state.cast_exact::<PyDict>()
+        && persistence::is_held_once(attributes)
     {
-        return Ok(());
+        return persistence::set_attributes(obj, attributes);
     }
+    let name = intern!(obj.py(), "__setstate__");
     match obj.call_method1(name, (state,)) {
         Ok(_) => Ok(()),
         Err(error) => Err(unloadable(&error, obj, b"")?),

@@ -319,18 +319,16 @@ pub fn new_object<'py>(
     }
 }
 
-/// Make `dict` the attribute dictionary of `object`; false if its class has none.
-pub fn set_attributes(object: &Bound<'_, PyAny>, dict: &Bound<'_, PyDict>) -> PyResult<bool> {
-    // SAFETY: a live object of a class with an attribute dictionary, and a dictionary.
-    unsafe {
-        if (*object.get_type_ptr()).tp_dictoffset == 0 {
-            return Ok(false);
-        }
-        if ffi::PyObject_GenericSetDict(object.as_ptr(), dict.as_ptr(), ptr::null_mut()) < 0 {
-            return Err(PyErr::fetch(object.py()));
-        }
+/// Make `dict` the attribute dictionary of `object`, whose class has one.
+pub fn set_attributes(object: &Bound<'_, PyAny>, dict: &Bound<'_, PyDict>) -> PyResult<()> {
+    // SAFETY: a live object and a dictionary.
+    let result =
+        unsafe { ffi::PyObject_GenericSetDict(object.as_ptr(), dict.as_ptr(), ptr::null_mut()) };
+    if result < 0 {
+        Err(PyErr::fetch(object.py()))
+    } else {
+        Ok(())
     }
-    Ok(true)
 }
 
 /// Whether nobody else holds `object`.

@@ -107,7 +107,8 @@ impl<'a, 'py> Unpickler<'a, 'py> {
                 }
                 b'Q' => {
                     let reference = self.pop()?;
-                    self.stack.push(self.environment.persistent(&reference)?);
+                    self.stack
+                        .push(self.environment.persistent(self.memory, &reference)?);
                 }
                 opcode @ (b'R' | 0x81 | b'b' | 0x93) => self.make(opcode)?,
                 _ => return Err(Failure::Unsupported),
