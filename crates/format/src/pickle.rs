@@ -1,0 +1,68 @@
+//! Pickles as opcode streams: what a record refers to, found without executing anything.
+//!
+//! A record's data is two pickles, the class description and the state. Other objects stand in
+//! the state as persistent ids, in one of the forms that [`Reference`] tells apart.
+
+mod opcode;
+mod scan;
+mod value;
+
+use crate::ids::Oid;
+
+pub use scan::{ScanError, Scanner};
+
+/// What a persistent id in a record stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reference<'a> {
+    /// An object of the same database: `oid` or `(oid, class)`.
+    Same(Oid),
+    /// A weak reference, within the database or to a named one: `['w', (oid,)]`,
+    /// `['w', (oid, database)]`, and the old `[oid]`.
+    Weak {
+        /// The object.
+        oid: Oid,
+        /// Its database, as the bytes of its name; none: the same.
+        database: Option<&'a [u8]>,
+    },
+    /// An object of another database: `['n', (database, oid)]`, `['m', (database, oid, class)]`.
+    Other {
+        /// The object.
+        oid: Oid,
+        /// Its database, as the bytes of its name.
+        database: &'a [u8],
+    },
+}
+
+/// The module and name of a record's class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClassName<'a> {
+    /// The bytes of the module's name.
+    pub module: &'a [u8],
+    /// The bytes of the class's name.
+    pub name: &'a [u8],
+}
+
+/// Call `found` with every reference in a record's data, in order, repeated ones too.
+///
+/// # Errors
+/// Where the data are not whole pickles, or have a persistent id of no known form.
+pub fn references<'a>(
+    data: &'a [u8],
+    mut found: impl FnMut(Reference<'a>),
+) -> Result<(), ScanError> {
+    let mut scanner = Scanner::new(data);
+    while !scanner.is_at_end() {
+        scanner.pickle(&mut found)?;
+    }
+    Ok(())
+}
+
+/// The class of a record; none where its class description names none.
+///
+/// # Errors
+/// Where the data do not begin with a whole pickle.
+pub fn class_name(data: &[u8]) -> Result<Option<ClassName<'_>>, ScanError> {
+    let mut scanner = Scanner::new(data);
+    scanner.pickle(&mut |_| ())?;
+    Ok(scanner.class_name())
+}
