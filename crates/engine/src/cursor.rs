@@ -3,13 +3,17 @@
 use std::sync::Arc;
 
 use perdure_format::file::{
-    FIRST_TRANSACTION, RecordHeader, Status, TRAILER_LEN, TRANSACTION_HEADER_LEN, TransactionHeader,
+    FIRST_TRANSACTION, RECORD_HEADER_LEN, RecordHeader, Status, TRAILER_LEN,
+    TRANSACTION_HEADER_LEN, TransactionHeader,
 };
 use perdure_format::{Oid, Tid};
 
 use crate::disk::read_exact_at;
 use crate::error::{Error, Result};
 use crate::generation::Generation;
+
+/// How much is read at once while walking over records; larger ones are read by themselves.
+const WINDOW_LEN: usize = 64 * 1024;
 
 /// A transaction as the file has it.
 #[derive(Clone, Debug)]
@@ -157,6 +161,8 @@ impl Transactions {
             position: transaction.position + transaction.header.len(),
             end: transaction.position + transaction.header.length,
             buffer: Vec::new(),
+            window: Vec::new(),
+            window_start: 0,
         }
     }
 
@@ -230,6 +236,9 @@ pub struct Records {
     position: u64,
     end: u64,
     buffer: Vec<u8>,
+    /// What was read ahead, and where it begins in the file.
+    window: Vec<u8>,
+    window_start: u64,
 }
 
 impl Records {
@@ -242,7 +251,11 @@ impl Records {
         let Some(header) = self.advance_header()? else {
             return Ok(None);
         };
-        let (data, data_tid) = self.generation.data_at(position, &mut self.buffer)?;
+        let data_start = position + RECORD_HEADER_LEN as u64;
+        let (data, data_tid) = match self.ahead(data_start, header.data_len)? {
+            Some(data) if !data.is_empty() => (Some(data.to_vec()), None),
+            _ => self.generation.data_at(position, &mut self.buffer)?,
+        };
         Ok(Some(DataRecord {
             position,
             header,
@@ -260,7 +273,13 @@ impl Records {
             return Ok(None);
         }
         let position = self.position;
-        let header = self.generation.header_at(position)?;
+        let header = match self
+            .ahead(position, RECORD_HEADER_LEN as u64)?
+            .map(RecordHeader::parse)
+        {
+            Some(Ok(header)) => header,
+            _ => self.generation.header_at(position)?,
+        };
         let room = self.end - position;
         if header.transaction != self.transaction || header.record_len() > room {
             let problem = "expected a record of the transaction before it";
@@ -268,6 +287,24 @@ impl Records {
         }
         self.position += header.record_len();
         Ok(Some(header))
+    }
+
+    /// Bytes of the transaction, none where they are too many to read ahead or not there.
+    fn ahead(&mut self, start: u64, len: u64) -> Result<Option<&[u8]>> {
+        let Some(len) = usize::try_from(len).ok().filter(|len| *len <= WINDOW_LEN) else {
+            return Ok(None);
+        };
+        let window_end = self.window_start + self.window.len() as u64;
+        if start < self.window_start || start + len as u64 > window_end {
+            let room = usize::try_from(self.end.saturating_sub(start)).unwrap_or(WINDOW_LEN);
+            self.window.resize(room.min(WINDOW_LEN), 0);
+            self.window_start = start;
+            let read = self.generation.file.read_at(&mut self.window, start);
+            self.window.truncate(*read.as_ref().unwrap_or(&0));
+            read.map_err(|source| Error::io("reading", &self.generation.path, source))?;
+        }
+        let offset = usize::try_from(start - self.window_start).unwrap_or(usize::MAX);
+        Ok(self.window.get(offset..).and_then(|bytes| bytes.get(..len)))
     }
 }
 
@@ -280,7 +317,7 @@ impl Generation {
         let oid: Oid = header.oid;
         while header.data_len == 0 {
             let mut pointer = [0; 8];
-            let place = at + perdure_format::file::RECORD_HEADER_LEN as u64;
+            let place = at + RECORD_HEADER_LEN as u64;
             read_exact_at(self.file.as_ref(), &mut pointer, place)
                 .map_err(|source| Error::io("reading", &self.path, source))?;
             let target = u64::from_be_bytes(pointer);
@@ -323,7 +360,7 @@ impl Generation {
             return Err(self.corrupted(at, format!("a record of {len} bytes ends beyond the file")));
         }
         buffer.resize(len, 0);
-        let place = at + perdure_format::file::RECORD_HEADER_LEN as u64;
+        let place = at + RECORD_HEADER_LEN as u64;
         read_exact_at(self.file.as_ref(), buffer, place)
             .map_err(|_| self.corrupted(at, "the record is cut off"))?;
         Ok((
