@@ -38,7 +38,11 @@ class UnflaggedChanges:
         found: list[tuple[Oid, str, str]] = []
         for oid, obj in connection._cache.lru_items():
             if obj._p_changed is False and _can_hide_changes(obj):
-                found += _differences(connection, oid, obj)
+                differences = _differences(connection, oid, obj)
+                if differences:
+                    found += differences
+                    # So that an abort takes this change back like any other.
+                    connection._registered_objects.append(obj)
         if not found:
             return
         error = UnflaggedChangeError(found, connection._db.database_name)
