@@ -9,14 +9,18 @@ Storages get this by deriving from `ConflictResolvingStorage`.
 """
 
 import logging
-from pickle import PicklingError
 from typing import Any, Final
-
-import zope.interface
 
 from perdure.broken import _MISSING, _candidates, _imported
 from perdure.errors import ConflictError
 from perdure.ids import Oid, Tid, oid_repr
+from perdure.persistentreference import (
+    BadClass,
+    BadClassName,
+    IPersistentReference,
+    PersistentReference,
+    PersistentReferenceFactory,
+)
 from perdure.serialize.pickling import dump_both, load_both, load_first
 
 __all__ = [
@@ -30,20 +34,6 @@ __all__ = [
 ]
 
 logger = logging.getLogger("perdure.conflict")
-
-
-class BadClassName(Exception):  # noqa: N818 - ZODB's name, or a state and no mistake
-    """A state that can't be merged has an object of a class that can't be imported."""
-
-
-class BadClass:
-    """Stands for a class that can't be imported; a state that holds it can't be stored."""
-
-    def __init__(self, *args: Any) -> None:
-        self.args = args
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        raise BadClassName(*self.args)
 
 
 _class_cache: dict[tuple[str, ...], Any] = {}
@@ -68,121 +58,6 @@ def find_global(module: str, name: str) -> Any:
         )
         _class_cache[key] = found
     return found
-
-
-class IPersistentReference(zope.interface.Interface):
-    """What stands for a reference to another object in the states to be merged."""
-
-    __module__ = "ZODB.ConflictResolution"
-
-    oid = zope.interface.Attribute("The object's oid.")
-    database_name = zope.interface.Attribute("Its database, if it is another one; else None.")
-    klass = zope.interface.Attribute("Its class, where the reference tells.")
-    weak = zope.interface.Attribute("Whether the reference is a weak one.")
-
-
-@zope.interface.implementer(IPersistentReference)
-class PersistentReference:
-    """Stands for a reference to another object in the states to be merged.
-
-    Two are equal if they refer to the same object.  There is no telling how two
-    objects compare without loading them, so comparing references to different
-    ones raises ValueError, and so does comparing weak references.
-    """
-
-    def __init__(self, data: Any) -> None:
-        """Make a stand-in for the persistent id *data*, as it is in the record."""
-        self.data = data
-        self.weak = False
-        self.database_name: str | None = None
-        self.klass: Any = None
-        oid: Any = None
-        if isinstance(data, tuple):
-            oid, self.klass = data
-            self.data = oid, _nameable(self.klass)
-        elif isinstance(data, (bytes, str)):
-            oid = data
-        elif len(data) == 1:
-            self.weak = True
-            oid = data[0]
-        else:
-            oid = self._read_list(*data)
-        self.oid = Oid(oid.encode("ascii") if isinstance(oid, str) else oid)
-
-    def _read_list(self, kind: str, arguments: tuple[Any, ...]) -> Any:
-        if kind == "w":
-            self.weak = True
-            self.database_name = arguments[1] if len(arguments) > 1 else None
-            return arguments[0]
-        if kind == "m":
-            self.database_name, oid, self.klass = arguments
-            self.data = ["m", (self.database_name, oid, _nameable(self.klass))]
-            return oid
-        if kind == "n":
-            self.database_name, oid = arguments
-            return oid
-        raise ValueError(f"a reference of unknown kind: {kind!r}")
-
-    def _compare(self, other: object) -> int:
-        if self is other:
-            return 0
-        if (
-            isinstance(other, PersistentReference)
-            and not (self.weak or other.weak)
-            and (self.oid, self.database_name) == (other.oid, other.database_name)
-        ):
-            return 0
-        raise ValueError("can't reliably compare against different PersistentReferences")
-
-    def __eq__(self, other: object) -> bool:
-        return self._compare(other) == 0
-
-    def __ne__(self, other: object) -> bool:
-        return self._compare(other) != 0
-
-    def __lt__(self, other: object) -> bool:
-        return self._compare(other) < 0
-
-    def __le__(self, other: object) -> bool:
-        return self._compare(other) <= 0
-
-    def __gt__(self, other: object) -> bool:
-        return self._compare(other) > 0
-
-    def __ge__(self, other: object) -> bool:
-        return self._compare(other) >= 0
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __repr__(self) -> str:
-        return f"PR({id(self)} {self.data})"
-
-    def __getstate__(self) -> Any:
-        raise PicklingError("Can't pickle PersistentReference")
-
-
-def _nameable(cls: Any) -> Any:
-    """Return what a reference can be stored with: a missing class by its names."""
-    return cls.args if isinstance(cls, BadClass) else cls
-
-
-class PersistentReferenceFactory:
-    """Makes one stand-in for each persistent id, however often it is met."""
-
-    def __init__(self) -> None:
-        self.data: dict[tuple[Any, ...], PersistentReference] = {}
-
-    def persistent_load(self, ref: Any) -> PersistentReference:
-        """Return the stand-in for the persistent id *ref*."""
-        key = (type(ref), *_hashable(ref))
-        found = self.data.get(key)
-        if found is None:
-            found = self.data[key] = PersistentReference(ref)
-        return found
-
-
-def _hashable(ref: Any) -> tuple[Any, ...]:
-    return (ref,) if isinstance(ref, (bytes, str)) else tuple(ref)
 
 
 def _persistent_id(value: Any) -> Any:
@@ -235,6 +110,9 @@ def _resolved(
     _, new = load_both(new_data, find_global, load)
     _, old = load_both(old_data, find_global, load)
     _, committed = load_both(committed_data, find_global, load)
+    cls = type(resolve.__self__)
+    if any(_has_reference_as_key(cls, state) for state in (old, committed, new)):
+        raise ValueError("the keys are persistent objects, whose order isn't known here")
     merged = resolve(old, committed, new)
     record: bytes = storage._crs_transform_record_data(dump_both(described, merged, _persistent_id))
     return record
@@ -255,6 +133,30 @@ def _resolver(described: Any) -> Any:
         _unresolvable[cls] = True
         raise _NoResolver
     return resolve
+
+
+def _has_reference_as_key(cls: type, state: Any) -> bool:
+    """Tell whether a BTree (or a part of one) is sorted by stand-ins for objects.
+
+    The order that it was built with is that of the objects themselves, so merging
+    would destroy it.
+    """
+    name = cls.__name__
+    if not cls.__module__.startswith("BTrees.") or not name.startswith("O") or not state:
+        return False
+    return any(isinstance(key, PersistentReference) for key in _keys(name, state))
+
+
+def _keys(name: str, state: Any) -> Any:
+    items = state[0]
+    if "Bucket" in name:
+        return items[::2]
+    if "BTree" not in name and "TreeSet" not in name:
+        return items
+    if len(items) == 1:
+        # A tree that is still one bucket has its state in its own.
+        return _keys("OOBucket" if "BTree" in name else "OOSet", items[0])
+    return items[1::2]
 
 
 class ConflictResolvingStorage:

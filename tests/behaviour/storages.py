@@ -24,8 +24,8 @@ class StorageKind:
     """Gives an empty storage of the given name in a directory; called again: the same one."""
     reopens: bool
     """Whether what was stored is there when it is opened again."""
-    history: bool = True
-    """Whether past states can be looked at."""
+    resolves: bool = True
+    """Whether it resolves conflicts."""
 
 
 @contextlib.contextmanager
@@ -86,7 +86,7 @@ STORAGES = [
     StorageKind("perdure-file", _own_file, reopens=True),
     StorageKind("perdure-mapping", _own_mapping, reopens=False),
     StorageKind("zodb-file", _stock_file, reopens=True),
-    StorageKind("zodb-mapping", _stock_mapping, reopens=False),
+    StorageKind("zodb-mapping", _stock_mapping, reopens=False, resolves=False),
     StorageKind("zodb-demo", _stock_demo, reopens=False),
     StorageKind("relstorage-sqlite", _relstorage, reopens=True),
     StorageKind("zeo", _zeo, reopens=True),

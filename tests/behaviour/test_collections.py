@@ -362,8 +362,8 @@ def test_objects_that_need_arguments_are_referred_to_by_oid(pair: Pair, conns: C
 class WithArguments(Node):
     """An object whose `__new__` needs an argument."""
 
-    def __new__(cls, tag: str) -> "WithArguments":
-        made: WithArguments = super().__new__(cls)
+    def __new__(cls, tag: str) -> Any:
+        made = super().__new__(cls)
         made.__dict__["tag"] = tag
         return made
 
