@@ -66,8 +66,10 @@ def twin(cls: Any) -> Any:
     key = cls, tuple(found)
     made = _twins.get(key)
     if made is None:
-        names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "_twin_of": cls}
-        made = _twins.setdefault(key, type(cls.__name__, (cls, *found), names))
+        # Servers send an error by the name that it has at the other end, too.
+        module, name = outward_name(cls) or (cls.__module__, cls.__qualname__)
+        names = {"__module__": module, "__qualname__": name, "_twin_of": cls}
+        made = _twins.setdefault(key, type(name, (cls, *found), names))
     return made
 
 

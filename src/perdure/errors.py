@@ -167,28 +167,28 @@ def _with_details(message: str, parts: Sequence[str], advice: str = "") -> str:
 
 
 class POSKeyError(POSError, KeyError):
-    """There is no record of this object, or none at the time asked for."""
+    """There is no record of `oid`, or none at the time asked for, `tid`, in `database`."""
 
-    oid: Oid | None = None
-    database: str | None = None
-    tid: Tid | None = None
+    def __init__(self, oid: Oid | None = None, *details: Any, **known: Any) -> None:
+        # Everything is in `args`: a server sends an error's attributes, if it has any, in place of
+        # its arguments, and clients make the error of that.
+        if not known.keys() <= {"database", "tid"}:
+            raise TypeError(f"POSKeyError() got an unexpected keyword argument: {known}")
+        known = {name: value for name, value in known.items() if value is not None}
+        oids = () if oid is None else (oid,)
+        super().__init__(*oids, *details, *((known,) if known else ()))
 
-    def __init__(
-        self,
-        oid: Oid | None = None,
-        *details: Any,
-        database: str | None = None,
-        tid: Tid | None = None,
-    ) -> None:
-        super().__init__(*(() if oid is None else (oid,)), *details)
-        self.oid = oid
-        self.database = database
-        self.tid = tid
+    oid = property(lambda self: self.args[0] if self.args else None)
+    database = property(lambda self: self._known().get("database"))
+    tid = property(lambda self: self._known().get("tid"))
+
+    def _known(self) -> dict[str, Any]:
+        return self.args[-1] if self.args and isinstance(self.args[-1], dict) else {}
 
     def __str__(self) -> str:
         key = oid_repr(self.args[0]) if self.args else "unknown object"
         parts = _about(database=self.database, tid=self.tid)
-        parts += [str(detail) for detail in self.args[1:]]
+        parts += [str(detail) for detail in self.args[1:] if not isinstance(detail, dict)]
         return _with_details(key, parts)
 
 
