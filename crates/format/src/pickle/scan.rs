@@ -405,7 +405,7 @@ impl<'a> Scanner<'a> {
                 [kind, arguments] => Self::kind_of_reference(text(kind)?, self.tuple(arguments)?),
                 _ => None,
             },
-            _ => None,
+            Value::Other => None,
         }
     }
 
