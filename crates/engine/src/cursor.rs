@@ -308,13 +308,22 @@ impl Records {
     }
 }
 
+/// Where the data of a record are.
+struct Holder {
+    at: u64,
+    header: RecordHeader,
+    /// The transaction that the record itself names: one that took the data over in its turn, maybe.
+    named: Option<Tid>,
+}
+
 impl Generation {
     /// The record that holds the data of the record at `position`: itself, or an earlier one.
     ///
     /// None where the record says that the object does not exist.
-    fn holder(&self, position: u64) -> Result<Option<(u64, RecordHeader)>> {
+    fn holder(&self, position: u64) -> Result<Option<Holder>> {
         let (mut at, mut header) = (position, self.header_at(position)?);
         let oid: Oid = header.oid;
+        let mut named = None;
         while header.data_len == 0 {
             let mut pointer = [0; 8];
             let place = at + RECORD_HEADER_LEN as u64;
@@ -333,22 +342,23 @@ impl Generation {
             if header.oid != oid {
                 return Err(self.corrupted(at, format!("expected data of {oid}")));
             }
+            named = named.or(Some(header.tid));
         }
-        Ok(Some((at, header)))
+        Ok(Some(Holder { at, header, named }))
     }
 
     /// The position of the record that holds the data of the record at `position`.
     pub(crate) fn data_position(&self, position: u64) -> Result<Option<u64>> {
-        Ok(self.holder(position)?.map(|(at, _)| at))
+        Ok(self.holder(position)?.map(|holder| holder.at))
     }
 
-    /// The data of the record at `position`, and the transaction that wrote them if an earlier one.
+    /// The data of the record at `position`, and the transaction that it names for them.
     pub(crate) fn data_at(
         &self,
         position: u64,
         buffer: &mut Vec<u8>,
     ) -> Result<(Option<Vec<u8>>, Option<Tid>)> {
-        let Some((at, header)) = self.holder(position)? else {
+        let Some(Holder { at, header, named }) = self.holder(position)? else {
             return Ok((None, None));
         };
         let len = usize::try_from(header.data_len).unwrap_or(usize::MAX);
@@ -363,9 +373,6 @@ impl Generation {
         let place = at + RECORD_HEADER_LEN as u64;
         read_exact_at(self.file.as_ref(), buffer, place)
             .map_err(|_| self.corrupted(at, "the record is cut off"))?;
-        Ok((
-            Some(std::mem::take(buffer)),
-            (at != position).then_some(header.tid),
-        ))
+        Ok((Some(std::mem::take(buffer)), named))
     }
 }
