@@ -35,7 +35,8 @@ class Transaction:
 def _reading(file: Path) -> Iterator[Any]:
     """Open the data file read-only (a writer may have it open, too); report errors as a command."""
     if not file.is_file():
-        raise click.ClickException(f"{file}: no such file")
+        problem = "a folder, not a data file" if file.is_dir() else "no such file"
+        raise click.ClickException(f"{file}: {problem}")
     try:
         storage = perdure.FileStorage(str(file), read_only=True)
         try:
