@@ -11,7 +11,8 @@ stock's errors, they come out of a view as perdure's.
 """
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from zope.interface import alsoProvides, implementer
@@ -93,7 +94,8 @@ class _StorageFace:
     @adopting
     def history(self, oid: Oid, size: int = 1) -> Any:
         """Return descriptions of the newest revisions of an object."""
-        return self._storage.history(oid, size)
+        # By keyword: there are storages with a version in between.
+        return self._storage.history(oid, size=size)
 
     @adopting
     def loadBefore(self, oid: Oid, tid: Tid) -> tuple[bytes, Tid, Tid | None] | None:
@@ -435,19 +437,28 @@ class InstanceAdapter(_StorageFace):
 
     def __init__(self, storage: Any) -> None:
         super().__init__(storage)
-        # Guards the storage's own snapshot, which serves to look at the newest tid.
+        # Guards the storage's own snapshot, which serves for looking at what is newest.
         self._lock = threading.Lock()
 
-    @adopting
-    def lastTransaction(self) -> Tid:
-        """Return the newest tid in the storage."""
+    @contextmanager
+    def _newest(self) -> Iterator[None]:
+        """Have the storage itself, which no connection uses, look at the newest state."""
         with self._lock:
             self._storage.sync(True)
             self._storage.poll_invalidations()
-            tid: Tid = self._storage.lastTransaction()
+            yield
             if IMVCCAfterCompletionStorage.providedBy(self._storage):
                 self._storage.afterCompletion()
-            return tid
+
+    def lastTransaction(self) -> Tid:
+        """Return the newest tid in the storage."""
+        with self._newest():
+            return super().lastTransaction()
+
+    def history(self, oid: Oid, size: int = 1) -> Any:
+        """Return descriptions of the newest revisions of an object."""
+        with self._newest():
+            return super().history(oid, size)
 
     def new_instance(self) -> "InstanceView":
         """Return a view for a connection."""

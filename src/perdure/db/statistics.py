@@ -71,10 +71,6 @@ class CacheStatistics:
         ]
         return sorted(details, key=lambda d: (d["connection"], d["ngsize"], d["size"]))
 
-    def cacheLastGCTime(self) -> int:
-        """Return when a cache was last shrunk, in seconds since the epoch; 0: never."""
-        return max((c._cache.cache_last_gc_time for c in self._all_connections()), default=0)
-
     def cacheMinimize(self) -> None:
         """Make all unchanged objects in the caches ghosts."""
         for connection in self._all_connections():
