@@ -157,6 +157,11 @@ class BlobStorage:
         directlyProvides(self, providedBy(storage))
         alsoProvides(self, IBlobStorageRestoreable if restoreable else IBlobStorage)
 
+    @property
+    def __storage(self) -> Any:
+        # Tools take the storage out of its wrapper by its private name.
+        return self.base
+
     def __getattr__(self, name: str) -> Any:
         if name == "base":
             raise AttributeError(name)

@@ -11,6 +11,7 @@ from typing import Any, Final
 from perdure import _native
 from perdure.errors import Unsupported
 from perdure.ids import Tid
+from perdure.storage._index import ObjectIndex
 from perdure.storage.engine import EngineStorage
 
 __all__ = ["FileStorage"]
@@ -114,6 +115,10 @@ class FileStorage(EngineStorage):
     @property
     def _file(self) -> _OpenFile:
         return _OpenFile(self._file_name)
+
+    @property
+    def _index(self) -> ObjectIndex:
+        return ObjectIndex(self._native)
 
     @property
     def _pos(self) -> int:

@@ -27,6 +27,16 @@ def _key(number: int) -> bytes:
     return number.to_bytes(8, "big")
 
 
+def num2str(n: int) -> bytes:
+    """Return a position as 6 bytes."""
+    return n.to_bytes(6, "big")
+
+
+def str2num(s: bytes) -> int:
+    """Return the position in 6 bytes."""
+    return int.from_bytes(s, "big")
+
+
 def _as_bytes(value: bytes | str) -> bytes:
     return value.encode("latin-1") if isinstance(value, str) else value
 

@@ -2,10 +2,17 @@
 
 from typing import Any
 
+from persistent import Persistent
+from persistent.wref import WeakRef, WeakRefMarker
+
+from perdure import broken
 from perdure import serialize as _own
+from perdure.errors import InvalidObjectReference, POSError, StateLoadError
 from perdure.serialize import ObjectReader, get_refs, referencesf
 
-from ._compat import _protocol
+from ._compat import PersistentPickler, PersistentUnpickler, _protocol
+
+binary = bytes
 
 _oidtypes = bytes, type(None)
 

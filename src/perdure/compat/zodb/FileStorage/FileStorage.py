@@ -22,6 +22,10 @@ from perdure.errors import (
 from perdure.storage import DataRecord as Record
 from perdure.storage import FileStorage, TransactionRecord
 
+from ..BaseStorage import BaseStorage
+from ..ConflictResolution import ConflictResolvingStorage
+from ..fsIndex import fsIndex
+from ..utils import as_bytes, as_text, cp, load_current, mktemp, p64, u64, z64
 from ._iterator import FileIterator
 from .format import (
     DATA_HDR,

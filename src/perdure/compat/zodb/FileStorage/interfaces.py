@@ -6,9 +6,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from zope.interface import Interface
+from zope.interface import Attribute, Interface
 
-__all__ = ["IFileStoragePacker"]
+__all__ = ["IFileStorage", "IFileStoragePacker"]
 
 
 class IFileStoragePacker(Interface):
@@ -25,3 +25,11 @@ class IFileStoragePacker(Interface):
         None, where there is nothing to pack. *referencesf* gives the references in a
         record; *gc* tells whether objects that nothing refers to are dropped.
         """
+
+
+class IFileStorage(Interface):
+    """A file storage, as far as a packer sees it."""
+
+    __module__ = "ZODB.FileStorage.interfaces"
+
+    packer = Attribute("What packs the storage, an `IFileStoragePacker`.")
