@@ -1,21 +1,22 @@
 """Both file storages, and what each reads in a file, in a form that can be compared."""
 
 import hashlib
-import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ZODB.Connection
 import ZODB.FileStorage
+from tests import storing
+from tests.storing import oid
 from ZODB.utils import load_current
 
 import perdure
 from perdure.connection.metadata import TransactionMetaData
-from perdure.ids import Oid, Tid
+from perdure.ids import Tid
 
-NEW = b"\0" * 8
+__all__ = ["OURS", "PEERS", "THEIRS", "Peer", "commit", "oid", "undo"]
 
 
 @dataclass(frozen=True)
@@ -35,52 +36,14 @@ THEIRS = Peer("stock", ZODB.FileStorage.FileStorage, ZODB.Connection.Transaction
 PEERS = (OURS, THEIRS)
 
 
-def oid(number: int) -> Oid:
-    """Return a number as an oid."""
-    return Oid(struct.pack(">Q", number))
-
-
-def serial_of(storage: Any, key: Oid) -> Tid:
-    """Return the serial of the current record, zeros for a new object."""
-    try:
-        serial: Tid = load_current(storage, key)[1]
-    except KeyError:
-        return Tid(NEW)
-    return serial
-
-
-def commit(
-    storage: Any,
-    records: Mapping[int, bytes],
-    *,
-    peer: Peer = OURS,
-    user: str = "",
-    description: str = "",
-    extension: Any = None,
-    delete: Iterable[int] = (),
-) -> Tid:
-    """Store records, by the numbers of their oids, in one transaction; return its tid."""
-    txn = peer.metadata(user, description, extension)
-    storage.tpc_begin(txn)
-    for number, data in records.items():
-        storage.store(oid(number), serial_of(storage, oid(number)), data, "", txn)
-    for number in delete:
-        storage.deleteObject(oid(number), serial_of(storage, oid(number)), txn)
-    storage.tpc_vote(txn)
-    tid: Tid = storage.tpc_finish(txn)
-    return tid
+def commit(storage: Any, records: Mapping[int, bytes], *, peer: Peer = OURS, **more: Any) -> Tid:
+    """Store records as `storing.commit` does, with the transaction in the peer's form."""
+    return storing.commit(storage, records, metadata=peer.metadata, **more)
 
 
 def undo(storage: Any, tid: Tid, *, peer: Peer = OURS) -> Tid:
     """Undo a transaction; return the tid of the one that does it."""
-    import base64
-
-    txn = peer.metadata("", "undo", None)
-    storage.tpc_begin(txn)
-    storage.undo(base64.b64encode(tid), txn)
-    storage.tpc_vote(txn)
-    undone: Tid = storage.tpc_finish(txn)
-    return undone
+    return storing.undo(storage, tid, metadata=peer.metadata)
 
 
 def text(value: bytes) -> str:

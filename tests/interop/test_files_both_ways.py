@@ -14,7 +14,7 @@ from tests.interop.filepeers import OURS, PEERS, THEIRS, Peer
 
 import perdure
 from perdure.connection.metadata import TransactionMetaData
-from perdure.ids import Tid
+from perdure.ids import NO_TID
 
 EXTENSION = {"kind": "import", "count": 3, "tags": ["a", "b"], "nested": {"x": (1, None)}}
 
@@ -178,7 +178,7 @@ def test_perdure_cuts_what_stock_had_voted_when_it_died(path: Path) -> None:
     committed = filepeers.commit(storage, {0: b"root"}, peer=THEIRS)
     txn = THEIRS.metadata("", "voted", None)
     storage.tpc_begin(txn)
-    storage.store(filepeers.oid(1), filepeers.NEW, b"lost", "", txn)
+    storage.store(filepeers.oid(1), NO_TID, b"lost", "", txn)
     storage.tpc_vote(txn)
     left_behind = path.read_bytes()
     storage.tpc_abort(txn)
@@ -195,7 +195,7 @@ def test_stock_cuts_what_perdure_had_voted_when_it_died(path: Path) -> None:
     committed = filepeers.commit(storage, {0: b"root"})
     txn = TransactionMetaData("", "voted", None)
     storage.tpc_begin(txn)
-    storage.store(filepeers.oid(1), Tid(filepeers.NEW), b"lost", "", txn)
+    storage.store(filepeers.oid(1), NO_TID, b"lost", "", txn)
     storage.tpc_vote(txn)
     left_behind = path.read_bytes()
     storage.tpc_abort(txn)
