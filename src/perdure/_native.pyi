@@ -80,6 +80,15 @@ class Storage:
         tid: bytes | None = None,
         status: str = " ",
     ) -> Draft: ...
+    def pack(
+        self,
+        until: bytes,
+        *,
+        collect_garbage: bool = True,
+        keep_old: bool = True,
+        references: Callable[[bytes, list[bytes]], object] | None = None,
+        progress: Callable[[str, int, int], object] | None = None,
+    ) -> tuple[int, int, int, int] | None: ...
     def save_index(self) -> None: ...
     def close(self) -> None: ...
 

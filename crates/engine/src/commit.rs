@@ -81,6 +81,12 @@ impl Store {
             return Ok(Err(draft));
         };
         self.check_writable()?;
+        if draft
+            .positions_of
+            .is_some_and(|packs| packs != self.pack_count())
+        {
+            return Err(Error::PackedMeanwhile);
+        }
         for &(oid, seen) in &draft.reads {
             let committed = self.newest_tid(oid)?.ok_or(Error::NoObject { oid })?;
             if committed != seen {

@@ -166,6 +166,11 @@ impl Transactions {
         }
     }
 
+    /// The file that is walked over.
+    pub(crate) fn generation(&self) -> &Arc<Generation> {
+        &self.generation
+    }
+
     /// Where the next transaction begins.
     pub(crate) fn position(&self) -> u64 {
         self.position

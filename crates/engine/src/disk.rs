@@ -94,6 +94,12 @@ pub trait Disk: Debug + Send + Sync {
     /// What the operating system reports.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
+    /// Give a file a second name, which must be free.
+    ///
+    /// # Errors
+    /// What the operating system reports.
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
+
     /// Remove a file.
     ///
     /// # Errors

@@ -87,6 +87,8 @@ pub struct Draft {
     pub(crate) body: Vec<u8>,
     pub(crate) records: Vec<DraftRecord>,
     pub(crate) reads: Vec<(Oid, Tid)>,
+    /// The pack count that the positions in it belong to, where it has any.
+    pub(crate) positions_of: Option<u64>,
 }
 
 impl Draft {
@@ -103,6 +105,7 @@ impl Draft {
             body: Vec::new(),
             records: Vec::new(),
             reads: Vec::new(),
+            positions_of: None,
         })
     }
 
@@ -150,6 +153,18 @@ impl Draft {
             content,
             start,
         });
+    }
+
+    /// Note that the draft has positions of the file after so many packs.
+    ///
+    /// # Errors
+    /// [`Error::PackedMeanwhile`] where it has positions of the file before.
+    pub fn rely_on_positions(&mut self, packs: u64) -> Result<()> {
+        if *self.positions_of.get_or_insert(packs) == packs {
+            Ok(())
+        } else {
+            Err(Error::PackedMeanwhile)
+        }
     }
 
     /// Note that the transaction relies on an object's revision without changing the object.

@@ -131,6 +131,29 @@ pub enum Error {
         /// The last transaction.
         last: Tid,
     },
+    /// The storage cannot be packed now.
+    #[error("the storage can't be packed: {reason}")]
+    Pack {
+        /// Why.
+        reason: String,
+    },
+    /// Somebody asked the pack to stop.
+    #[error("the pack was stopped; the database is as it was")]
+    PackStopped,
+    /// The file was packed since the draft took a position in it.
+    #[error("the storage was packed while the transaction was put together; do it again")]
+    PackedMeanwhile,
+    /// The references of a record cannot be found.
+    #[error(
+        "the record of object {oid} can't be searched for references: {problem}; pack through the \
+         storage layer that wrote it, or without garbage collection"
+    )]
+    References {
+        /// The object.
+        oid: Oid,
+        /// What is wrong with its record.
+        problem: String,
+    },
     /// The transaction cannot be undone.
     #[error("transaction {tid} can't be undone: {reason}")]
     NotUndoable {

@@ -307,6 +307,29 @@ impl Generation {
         }
     }
 
+    /// The data of the record at `position`, read into `buffer`; none where the object does not
+    /// exist in that revision.
+    pub(crate) fn data_in<'a>(
+        &self,
+        position: u64,
+        buffer: &'a mut Vec<u8>,
+    ) -> Result<Option<&'a [u8]>> {
+        let patience = Patience::Wait;
+        let Some((header, filled)) = self.record_at(buffer, position, patience)? else {
+            return Ok(None);
+        };
+        let revision = Revision {
+            header,
+            position,
+            next: None,
+            filled,
+        };
+        match self.data_of(&revision, buffer, patience)? {
+            Found::Record(located) => Ok(buffer.get(located.start..located.end)),
+            Found::Nothing | Found::Deleted(_) | Found::WouldWait => Ok(None),
+        }
+    }
+
     /// See to it that the whole record is in the buffer; where it ends there.
     fn complete(
         &self,

@@ -23,7 +23,7 @@ impl Store {
     pub fn history(&self, oid: Oid, size: usize) -> Result<Vec<HistoryEntry>> {
         let transactions = self.transactions()?;
         let visible: Tid = self.last_transaction();
-        let generation = self.generation();
+        let generation = transactions.generation();
         let mut entries = Vec::new();
         let mut next = generation.position(oid)?;
         if next.is_none() {

@@ -15,7 +15,7 @@ use perdure_format::Oid;
 use perdure_format::index::Entry;
 
 pub(crate) use base::{Base, Damaged, write_index};
-use delta::Delta;
+pub(crate) use delta::Delta;
 
 /// The positions of all current records of one data file.
 #[derive(Debug, Default)]

@@ -93,6 +93,12 @@ impl Publication {
         (self.visible(), self.visible_end.load(Ordering::Acquire))
     }
 
+    /// The same transactions are visible in another file, which ends at `end`.
+    pub(crate) fn rebase(&self, end: u64) {
+        let _queue = self.queue();
+        self.visible_end.store(end, Ordering::Release);
+    }
+
     /// Enter a finished transaction; in the order of the tids, so under the commit lock.
     pub(crate) fn enter(&self, published: Published, end: u64, held: bool) -> Ticket {
         let mut queue = self.queue();

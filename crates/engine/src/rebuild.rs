@@ -40,6 +40,13 @@ impl Visitor for Entries {
 }
 
 impl Entries {
+    /// Add entries that no scan found.
+    pub(crate) fn extend(&mut self, entries: impl IntoIterator<Item = (Oid, u64)>) {
+        let entries = entries.into_iter();
+        self.found
+            .extend(entries.map(|(oid, position)| Entry { oid, position }));
+    }
+
     /// One entry an object, its newest, in the order of the oids.
     pub(crate) fn current(&mut self) -> &[Entry] {
         // Stable: of an object's entries the last one found stays last.

@@ -73,16 +73,26 @@ pub(crate) enum Stop {
 }
 
 /// A window that moves over the file.
-struct Window<'a> {
+pub(crate) struct Window<'a> {
     file: &'a Arc<dyn File>,
     path: &'a Path,
     bytes: Vec<u8>,
     start: u64,
 }
 
-impl Window<'_> {
+impl<'a> Window<'a> {
+    /// A window that holds nothing yet.
+    pub(crate) fn new(file: &'a Arc<dyn File>, path: &'a Path) -> Self {
+        Self {
+            file,
+            path,
+            bytes: Vec::new(),
+            start: 0,
+        }
+    }
+
     /// The `len` bytes at `position`; fewer where the file ends.
-    fn at(&mut self, position: u64, len: usize) -> Result<&[u8]> {
+    pub(crate) fn at(&mut self, position: u64, len: usize) -> Result<&[u8]> {
         let within = position
             .checked_sub(self.start)
             .and_then(|n| usize::try_from(n).ok());
@@ -117,12 +127,7 @@ pub(crate) fn scan(
         .len()
         .map_err(|source| Error::io("reading", path, source))?;
     let limit = range.end.min(len);
-    let mut window = Window {
-        file,
-        path,
-        bytes: Vec::new(),
-        start: 0,
-    };
+    let mut window = Window::new(file, path);
     let mut done = Scanned {
         end: range.start,
         last_start: None,
@@ -244,12 +249,7 @@ pub(crate) fn whole_transaction_after(
     let len = file
         .len()
         .map_err(|source| Error::io("reading", path, source))?;
-    let mut window = Window {
-        file,
-        path,
-        bytes: Vec::new(),
-        start: 0,
-    };
+    let mut window = Window::new(file, path);
     let mut at = start;
     while at + TRANSACTION_HEADER_LEN as u64 + TRAILER_LEN <= len {
         let header = TransactionHeader::parse(window.at(at, TRANSACTION_HEADER_LEN)?);
@@ -284,12 +284,7 @@ fn has_record(
     position: u64,
     header: &TransactionHeader,
 ) -> Result<bool> {
-    let mut window = Window {
-        file,
-        path,
-        bytes: Vec::new(),
-        start: 0,
-    };
+    let mut window = Window::new(file, path);
     let first = window.at(position + header.len(), RECORD_HEADER_LEN)?;
     Ok(header.length > header.len()
         && RecordHeader::parse(first).is_ok_and(|record| record.transaction == position))

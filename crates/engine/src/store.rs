@@ -10,6 +10,7 @@ use perdure_format::{Oid, Tid};
 use crate::commit_lock::CommitLock;
 use crate::cursor::Transactions;
 use crate::disk::{Disk, File, MemoryDisk, OsDisk};
+use crate::draft::Draft;
 use crate::error::{Error, Result};
 use crate::generation::{Found, Generation, Located, Patience, Search};
 use crate::open::{self, Cut, Options};
@@ -23,6 +24,10 @@ pub struct Store {
     path: PathBuf,
     options: Options,
     generation: ArcSwap<Generation>,
+    /// Counts packs, twice each: odd while file and end are being replaced.
+    packs: AtomicU64,
+    /// Is a pack running?
+    pub(crate) packing: AtomicBool,
     pub(crate) commit_lock: Arc<CommitLock>,
     pub(crate) publication: Publication,
     /// Where the next transaction goes. Changed only under the commit lock.
@@ -76,6 +81,8 @@ impl Store {
             path: path.to_owned(),
             options,
             generation: ArcSwap::new(generation),
+            packs: AtomicU64::new(0),
+            packing: AtomicBool::new(false),
             commit_lock: Arc::default(),
             publication: Publication::starting_at(last_tid, end),
             end: AtomicU64::new(end),
@@ -108,6 +115,38 @@ impl Store {
 
     pub(crate) fn generation(&self) -> Arc<Generation> {
         self.generation.load_full()
+    }
+
+    pub(crate) fn disk(&self) -> &Arc<dyn Disk> {
+        &self.disk
+    }
+
+    /// The file, and where its visible part ends.
+    pub(crate) fn generation_and_end(&self) -> (Arc<Generation>, u64) {
+        loop {
+            let packs = self.packs.load(Ordering::Acquire);
+            let generation = self.generation();
+            let (_, end) = self.publication.visible_end();
+            if packs.is_multiple_of(2) && packs == self.packs.load(Ordering::Acquire) {
+                return (generation, end);
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    /// Which file positions belong to: another one after each pack.
+    pub(crate) fn pack_count(&self) -> u64 {
+        self.packs.load(Ordering::Acquire)
+    }
+
+    /// Read from another file from now on. Under the commit lock, with nothing on its way.
+    pub(crate) fn replace_generation(&self, generation: Generation, end: u64) {
+        self.packs.fetch_add(1, Ordering::AcqRel);
+        self.generation.store(Arc::new(generation));
+        self.end.store(end, Ordering::Release);
+        self.publication.rebase(end);
+        self.index_saved_end.store(0, Ordering::Release);
+        self.packs.fetch_add(1, Ordering::AcqRel);
     }
 
     pub(crate) fn quota_bytes(&self) -> Option<u64> {
@@ -211,12 +250,20 @@ impl Store {
         self.generation.load().position(oid)
     }
 
-    /// The position of the record that `tid` wrote of an object, where it has the same data.
+    /// The position of the record that `tid` wrote of an object, where it has the same data; for
+    /// the draft to refer to.
     ///
     /// # Errors
     /// Where the file cannot be read or is damaged.
-    pub fn same_data(&self, oid: Oid, tid: Tid, data: Option<&[u8]>) -> Result<Option<u64>> {
+    pub fn same_data(
+        &self,
+        draft: &mut Draft,
+        oid: Oid,
+        tid: Tid,
+        data: Option<&[u8]>,
+    ) -> Result<Option<u64>> {
         self.check_open()?;
+        draft.rely_on_positions(self.pack_count())?;
         let generation = self.generation.load();
         let mut buffer = Vec::new();
         let search = generation.revision(oid, tid, &mut buffer, Patience::Wait)?;
@@ -289,14 +336,14 @@ impl Store {
     /// # Errors
     /// Where the file cannot be read or is damaged.
     pub fn last_changes(&self, count: usize) -> Result<Vec<Published>> {
-        let transactions = self.transactions()?;
-        let (last, mut end) = self.publication.visible_end();
+        let mut transactions = self.transactions()?;
+        let last = self.last_transaction();
         let mut first = last;
         for _ in 0..count {
-            let Some(transaction) = transactions.ending_at(end)? else {
+            let Some(transaction) = transactions.retreat()? else {
                 break;
             };
-            (first, end) = (transaction.header.tid, transaction.position);
+            first = transaction.header.tid;
         }
         if count == 0 || last == Tid::ZERO {
             return Ok(Vec::new());
@@ -310,8 +357,7 @@ impl Store {
     /// Where the storage is closed.
     pub fn transactions(&self) -> Result<Transactions> {
         self.check_open()?;
-        let generation = self.generation();
-        let (_, end) = self.publication.visible_end();
+        let (generation, end) = self.generation_and_end();
         Ok(Transactions::new(generation, end))
     }
 

@@ -54,17 +54,18 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::NotUndoable`] where there is no such transaction, or it was packed.
-    pub fn plan_undo(&self, draft: &Draft, tid: Tid) -> Result<Vec<UndoStep>> {
+    pub fn plan_undo(&self, draft: &mut Draft, tid: Tid) -> Result<Vec<UndoStep>> {
+        draft.rely_on_positions(self.pack_count())?;
         let transactions = self.transactions()?.between(tid, tid)?;
         let found = transactions.clone().advance()?;
         let transaction = undoable(found, tid)?;
-        let generation = self.generation();
+        let generation = transactions.generation();
         let mut records = transactions.records_of(&transaction);
         let mut steps: Vec<UndoStep> = Vec::new();
         while let Some(record) = records.advance()? {
             // A later record of the same object in the transaction has the last word.
             steps.retain(|step| step.oid != record.header.oid);
-            steps.push(step(&generation, draft, &record)?);
+            steps.push(step(generation, draft, &record)?);
         }
         Ok(steps)
     }

@@ -3,12 +3,15 @@
 mod draft;
 mod errors;
 mod iterate;
+mod pack;
 mod view;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use perdure_engine::{Draft, Error, Found, Metadata, Options, Patience, Store};
+use perdure_engine::{
+    Draft, Error, Found, Metadata, Options, PackOptions, Packed, Patience, Store,
+};
 use perdure_format::file::Status;
 use perdure_format::{Oid, Tid, timestamp};
 use pyo3::exceptions::PyValueError;
@@ -18,6 +21,7 @@ use pyo3::types::PyBytes;
 use draft::PyDraft;
 use errors::{IntoPython, to_python};
 use iterate::{RecordIterator, TransactionIterator};
+use pack::Watch;
 pub(crate) use view::{RecordBytes, StorageView};
 
 use crate::ids::{PyOid, PyTid, oid_bytes, tid_bytes};
@@ -401,6 +405,43 @@ impl PyStorage {
             Arc::clone(&self.store),
             draft.into_python(py)?,
         ))
+    }
+
+    /// Drop revisions not current at `until`, and with `collect_garbage` unreachable objects.
+    ///
+    /// `references(data, oids)` adds a record's references to a list; None: the records are plain
+    /// pickles. `progress(phase, done, total)` is called now and then; what it raises stops the
+    /// pack. Returns (bytes before, bytes after, objects before, objects after), or None where
+    /// there was nothing to do.
+    #[pyo3(signature = (until, *, collect_garbage=true, keep_old=true, references=None, progress=None))]
+    fn pack(
+        &self,
+        py: Python<'_>,
+        until: PyTid,
+        collect_garbage: bool,
+        keep_old: bool,
+        references: Option<Py<PyAny>>,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<Option<(u64, u64, u64, u64)>> {
+        let options = PackOptions {
+            until: until.0,
+            collect_garbage,
+            keep_old,
+        };
+        let mut watch = Watch::new(references, progress);
+        let packed = py.detach(|| self.store.pack(options, &mut watch));
+        if let (Err(_), Some(raised)) = (&packed, watch.raised) {
+            return Err(raised);
+        }
+        let sizes = |packed: Packed| {
+            (
+                packed.bytes_before,
+                packed.bytes_after,
+                packed.objects_before,
+                packed.objects_after,
+            )
+        };
+        Ok(packed.into_python(py)?.map(sizes))
     }
 
     /// Save the index now.

@@ -12,7 +12,6 @@ from perdure.errors import (
     POSKeyError,
     ReadOnlyError,
     StorageTransactionError,
-    Unsupported,
 )
 from perdure.ids import NO_TID, Oid, Tid
 from perdure.interfaces import (
@@ -24,6 +23,7 @@ from perdure.interfaces import (
     IStorageUndoable,
 )
 from perdure.storage.base import copy
+from perdure.storage.packing import PackResult, is_plain_referencesf
 from perdure.storage.records import StorageIterator, extension_of
 from perdure.storage.undo import UndoLog, undo_into
 from perdure.timestamp import TimeStamp
@@ -73,6 +73,9 @@ class EngineStorage(ConflictResolvingStorage):
     Any number of transactions may be begun; they take turns from their vote
     to their finish.  Reading never waits for them.
     """
+
+    _pack_gc = True
+    pack_keep_old = False
 
     def __init__(self, native: _native.Storage, name: str) -> None:
         self.__name__ = name
@@ -353,11 +356,45 @@ class EngineStorage(ConflictResolvingStorage):
         """Copy all transactions of another storage into this one."""
         copy(other, self)
 
-    # What is to come.
+    # Packing.
 
-    def pack(self, t: float, referencesf: Any, gc: bool | None = None) -> None:
-        """Raise Unsupported: packing is not there yet."""
-        raise Unsupported(f"{self.__name__} can't be packed yet; stock ZODB can pack the file")
+    def pack(
+        self,
+        t: float,
+        referencesf: Any = None,
+        gc: bool | None = None,
+        progress: Callable[[str, int, int], object] | None = None,
+    ) -> PackResult | None:
+        """Drop what is not needed any more: revisions, and with *gc* unreachable objects.
+
+        Commits go on meanwhile.  Killed at any point, the next open finds the
+        database as it was or packed, never anything between.
+
+        Args:
+            t: revisions that were not current then are dropped (seconds since the epoch).
+            referencesf: `referencesf(data, oids)` adds a record's references to a list;
+                None, or perdure's or stock ZODB's own: records are searched natively.
+            gc: drop objects that nothing reachable refers to; None: as the storage says.
+            progress: called now and then with the phase ("scan", "mark", "copy"), and how
+                much of how much is done; what it raises stops the pack.
+
+        Returns:
+            What was gained; None where nothing was committed up to *t* since the last pack.
+
+        Raises:
+            PackError: another pack is running, or a record can't be searched.
+            ReadOnlyError: the storage is read-only.
+        """
+        if self.isReadOnly():
+            raise ReadOnlyError(f"{self.__name__} is read-only and can't be packed")
+        result = self._native.pack(
+            _native.tid_of_time(t),
+            collect_garbage=self._pack_gc if gc is None else gc,
+            keep_old=self.pack_keep_old,
+            references=None if is_plain_referencesf(referencesf) else referencesf,
+            progress=progress,
+        )
+        return None if result is None else PackResult(*result)
 
     # The rest of a storage's life.
 

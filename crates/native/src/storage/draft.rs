@@ -129,7 +129,10 @@ impl PyDraft {
     ) -> PyResult<()> {
         let oid = oid.0;
         let known = match previous {
-            Some(tid) => self.store.same_data(oid, tid.0, data).into_python(py)?,
+            Some(tid) => {
+                let draft = |draft: &mut Draft| self.store.same_data(draft, oid, tid.0, data);
+                self.with_open(draft)?.into_python(py)?
+            }
             None => None,
         };
         self.store.raise_max_oid(oid);

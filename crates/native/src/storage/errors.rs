@@ -113,6 +113,10 @@ fn build(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
                 &[("tid", tid), ("path", path)],
             )
         }
+        Error::Pack { .. } | Error::References { .. } | Error::PackStopped => {
+            raised(py, "PackError", vec![text(py, &message)], &[])
+        }
+        Error::PackedMeanwhile => raised(py, "ConflictError", vec![text(py, &message)], &[]),
         Error::NotUndoable { .. } => raised(py, "UndoError", vec![text(py, &message)], &[]),
         Error::TidNotLater { .. } | Error::MetadataTooLong { .. } => {
             Ok(PyValueError::new_err(message))

@@ -1,0 +1,360 @@
+//! Writing the packed file.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use perdure_format::file::{
+    FIRST_TRANSACTION, MAGIC, RECORD_HEADER_LEN, RecordHeader, Status, TRAILER_LEN,
+    TRANSACTION_HEADER_LEN, TransactionHeader,
+};
+use perdure_format::{Oid, Tid};
+
+use super::mark::{Marks, PackTime, find};
+use super::{PackPhase, PackWatch, report};
+use crate::disk::{Access, Disk};
+use crate::error::{Error, Result};
+use crate::generation::Generation;
+use crate::index::Index;
+use crate::rebuild::Entries;
+use crate::saved_index::with_suffix;
+use crate::scan::Window;
+use crate::store::Store;
+
+/// How much is collected before it is written.
+const BUFFER_BYTES_MAX: usize = 1 << 21;
+
+/// Copies transactions from one data file into a new one.
+pub(super) struct Copier {
+    disk: Arc<dyn Disk>,
+    source: Arc<Generation>,
+    target: Generation,
+    /// What is not written yet; it begins at `written`.
+    buffer: Vec<u8>,
+    written: u64,
+    /// How far the source was copied.
+    copied: u64,
+    /// What was copied of the part up to the pack time.
+    packed: Entries,
+    /// What was committed from here on was not there when reachable objects were marked.
+    marked_end: u64,
+    last_tid: Tid,
+}
+
+/// A transaction that is being put together for the target.
+struct Outgoing {
+    header: TransactionHeader,
+    start: usize,
+    records: Vec<(Oid, u64)>,
+}
+
+impl Copier {
+    pub(super) fn create(store: &Store, source: &Arc<Generation>, marked_end: u64) -> Result<Self> {
+        let disk = Arc::clone(store.disk());
+        let path = with_suffix(store.path(), ".pack");
+        let error = |source| Error::io("creating", &path, source);
+        if disk.exists(&path).map_err(error)? {
+            disk.remove(&path).map_err(error)?;
+        }
+        let file = disk.open(&path, Access::Create).map_err(error)?;
+        Ok(Self {
+            disk,
+            source: Arc::clone(source),
+            target: Generation::new(file, &path, Index::default()),
+            buffer: MAGIC.to_vec(),
+            written: 0,
+            copied: FIRST_TRANSACTION,
+            packed: Entries::default(),
+            marked_end,
+            last_tid: Tid::ZERO,
+        })
+    }
+
+    /// Forget the new file.
+    pub(super) fn discard(&self) {
+        // What cannot be removed now is removed before the next pack.
+        let _ = self.disk.remove(&self.target.path);
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.target.path
+    }
+
+    pub(super) fn end(&self) -> u64 {
+        self.written + self.buffer.len() as u64
+    }
+
+    pub(super) fn last_tid(&self) -> Tid {
+        self.last_tid
+    }
+
+    /// The new file under its final name, and its index.
+    pub(super) fn take_target(&mut self, path: &Path) -> Generation {
+        let file = Arc::clone(&self.target.file);
+        let index = std::mem::take(&mut self.target.index);
+        Generation::new(file, path, index)
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        let result = self.target.file.write_at(&self.buffer, self.written);
+        result.map_err(|source| Error::io("writing", &self.target.path, source))?;
+        self.written += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+
+    /// Wait until the new file is on the device.
+    pub(super) fn sync(&mut self) -> Result<()> {
+        self.flush()?;
+        let result = self.target.file.sync();
+        result.map_err(|source| Error::io("syncing", &self.target.path, source))
+    }
+
+    /// Copy what is still needed of the part up to the pack time.
+    pub(super) fn copy_packed(
+        &mut self,
+        current: &PackTime,
+        marks: Option<&Marks>,
+        time: u64,
+        watch: &mut dyn PackWatch,
+    ) -> Result<()> {
+        let source = Arc::clone(&self.source);
+        let mut window = Window::new(&source.file, &source.path);
+        while self.copied < time {
+            let (header, strings) = self.transaction(&mut window)?;
+            let mut outgoing = None;
+            let mut at = self.copied + header.len();
+            let end = self.copied + header.length;
+            while at < end && header.status != Status::Skipped {
+                let record = self.record(&mut window, at)?;
+                let kept = current.position(record.oid) == Some(at)
+                    && marks.is_none_or(|marks| marks.contains(record.oid));
+                if kept {
+                    let outgoing = outgoing.get_or_insert_with(|| self.begin(header, &strings));
+                    self.copy_data(outgoing, &mut window, &record, at)?;
+                }
+                at += record.record_len();
+            }
+            if let Some(mut outgoing) = outgoing {
+                outgoing.header.status = Status::Packed;
+                let records = self.complete(outgoing)?;
+                self.packed.extend(records);
+            }
+            self.copied = end + TRAILER_LEN;
+            report(watch, PackPhase::Copy, self.copied, time)?;
+        }
+        let base = std::mem::take(&mut self.packed).into_memory_base()?;
+        self.target.index = Index::over(base);
+        Ok(())
+    }
+
+    /// Copy everything up to `end`; false where that refers to something that was left out.
+    pub(super) fn copy_later(
+        &mut self,
+        end: u64,
+        left_out: bool,
+        watch: &mut dyn PackWatch,
+    ) -> Result<bool> {
+        let source = Arc::clone(&self.source);
+        let mut window = Window::new(&source.file, &source.path);
+        while self.copied < end {
+            let (header, strings) = self.transaction(&mut window)?;
+            let transaction_end = self.copied + header.length;
+            if header.status != Status::Skipped {
+                let mut outgoing = self.begin(header, &strings);
+                let mut at = self.copied + header.len();
+                let mut referred = Vec::new();
+                while at < transaction_end {
+                    let record = self.record(&mut window, at)?;
+                    if left_out && self.copied >= self.marked_end && record.data_len > 0 {
+                        let data = self.data(&mut window, &record, at)?;
+                        find(watch, data, &mut referred, record.oid)?;
+                    }
+                    self.copy_revision(&mut outgoing, &mut window, &record, at)?;
+                    at += record.record_len();
+                }
+                for (oid, position) in self.complete(outgoing)? {
+                    let is_new = self.target.position(oid)?.is_none();
+                    self.target.index.insert(oid, position, is_new);
+                }
+                if self.is_left_out(&referred)? {
+                    return Ok(false);
+                }
+            }
+            self.copied = transaction_end + TRAILER_LEN;
+            report(watch, PackPhase::Copy, self.copied, end)?;
+        }
+        Ok(true)
+    }
+
+    /// Is one of the objects in the old file, and not in the new one?
+    fn is_left_out(&self, oids: &[Oid]) -> Result<bool> {
+        for oid in oids {
+            let there = self.target.position(*oid)?.is_some();
+            if !there && self.source.position(*oid)?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The transaction to be copied next: its header, and the header's bytes with the strings.
+    fn transaction(&self, window: &mut Window<'_>) -> Result<(TransactionHeader, Vec<u8>)> {
+        let at = self.copied;
+        let header =
+            TransactionHeader::parse(window.at(at, TRANSACTION_HEADER_LEN)?).map_err(|error| {
+                self.source
+                    .corrupted(at, format!("expected a transaction: {error}"))
+            })?;
+        let len = usize::try_from(header.len()).unwrap_or(usize::MAX);
+        Ok((header, window.at(at, len)?.to_vec()))
+    }
+
+    fn record(&self, window: &mut Window<'_>, at: u64) -> Result<RecordHeader> {
+        RecordHeader::parse(window.at(at, RECORD_HEADER_LEN)?).map_err(|error| {
+            self.source
+                .corrupted(at, format!("expected a record: {error}"))
+        })
+    }
+
+    fn data<'a>(
+        &self,
+        window: &'a mut Window<'_>,
+        record: &RecordHeader,
+        at: u64,
+    ) -> Result<&'a [u8]> {
+        let len = usize::try_from(record.data_len).unwrap_or(usize::MAX);
+        let data = window.at(at + RECORD_HEADER_LEN as u64, len)?;
+        if data.len() < len {
+            return Err(self.source.corrupted(at, "the record is cut off"));
+        }
+        Ok(data)
+    }
+
+    // Writing a transaction.
+
+    fn begin(&mut self, header: TransactionHeader, header_bytes: &[u8]) -> Outgoing {
+        let start = self.buffer.len();
+        self.buffer.extend_from_slice(header_bytes);
+        Outgoing {
+            header,
+            start,
+            records: Vec::new(),
+        }
+    }
+
+    /// Fill in the transaction's header and end it; its oids and positions.
+    fn complete(&mut self, mut outgoing: Outgoing) -> Result<Vec<(Oid, u64)>> {
+        let length = self.buffer.len() - outgoing.start;
+        outgoing.header.length = length as u64;
+        let header = outgoing.header.to_bytes();
+        let place = outgoing.start..outgoing.start + header.len();
+        if let Some(slot) = self.buffer.get_mut(place) {
+            slot.copy_from_slice(&header);
+        }
+        self.buffer
+            .extend_from_slice(&outgoing.header.length.to_be_bytes());
+        self.last_tid = outgoing.header.tid;
+        if self.buffer.len() >= BUFFER_BYTES_MAX {
+            self.flush()?;
+        }
+        Ok(outgoing.records)
+    }
+
+    /// Write a record's header for the new file, with the data's length or 0 for a position.
+    fn put_header(
+        &mut self,
+        outgoing: &mut Outgoing,
+        record: &RecordHeader,
+        data_len: u64,
+    ) -> Result<()> {
+        let position = self.end();
+        let header = RecordHeader {
+            oid: record.oid,
+            tid: record.tid,
+            previous: self.target.position(record.oid)?.unwrap_or(0),
+            transaction: self.written + outgoing.start as u64,
+            data_len,
+        };
+        self.buffer.extend_from_slice(&header.to_bytes());
+        outgoing.records.push((record.oid, position));
+        Ok(())
+    }
+
+    /// Copy a record with its data, wherever they stand; nothing where the object does not exist.
+    fn copy_data(
+        &mut self,
+        outgoing: &mut Outgoing,
+        window: &mut Window<'_>,
+        record: &RecordHeader,
+        at: u64,
+    ) -> Result<()> {
+        if record.data_len > 0 {
+            self.put_header(outgoing, record, record.data_len)?;
+            let len = usize::try_from(record.data_len).unwrap_or(usize::MAX);
+            let data = window.at(at + RECORD_HEADER_LEN as u64, len)?;
+            self.buffer.extend_from_slice(data);
+            return Ok(());
+        }
+        if let (Some(data), _) = self.source.data_at(at, &mut Vec::new())? {
+            self.put_header(outgoing, record, data.len() as u64)?;
+            self.buffer.extend_from_slice(&data);
+        }
+        Ok(())
+    }
+
+    /// Copy a record as it is; a position becomes that of the same revision in the new file.
+    fn copy_revision(
+        &mut self,
+        outgoing: &mut Outgoing,
+        window: &mut Window<'_>,
+        record: &RecordHeader,
+        at: u64,
+    ) -> Result<()> {
+        if record.data_len > 0 {
+            return self.copy_data(outgoing, window, record, at);
+        }
+        let holder = self.source.data_position(at)?;
+        let position = match holder {
+            None => Some(0),
+            Some(holder) => {
+                let tid = self.source.header_at(holder)?.tid;
+                self.position_of(record.oid, tid)?
+            }
+        };
+        match position {
+            Some(position) => {
+                self.put_header(outgoing, record, 0)?;
+                self.buffer.extend_from_slice(&position.to_be_bytes());
+                Ok(())
+            }
+            // The revision that held the data is gone: they stand here from now on.
+            None => self.copy_data(outgoing, window, record, at),
+        }
+    }
+
+    /// Where an object's revision stands in the new file, if it was copied.
+    fn position_of(&mut self, oid: Oid, tid: Tid) -> Result<Option<u64>> {
+        let mut next = self.target.position(oid)?;
+        while let Some(position) = next {
+            let header = self.target_header(position)?;
+            if header.tid <= tid {
+                return Ok((header.tid == tid).then_some(position));
+            }
+            next = (header.previous != 0).then_some(header.previous);
+        }
+        Ok(None)
+    }
+
+    fn target_header(&self, position: u64) -> Result<RecordHeader> {
+        let Some(within) = position.checked_sub(self.written) else {
+            return self.target.header_at(position);
+        };
+        let within = usize::try_from(within).unwrap_or(usize::MAX);
+        let bytes = self.buffer.get(within..).unwrap_or_default();
+        RecordHeader::parse(bytes).map_err(|_| {
+            let source = io::Error::from(io::ErrorKind::InvalidData);
+            Error::io("writing", &self.target.path, source)
+        })
+    }
+}

@@ -1,0 +1,146 @@
+//! Numbers and bits by oid, for one thread, in little memory.
+
+use std::collections::HashMap;
+
+use perdure_format::Oid;
+
+/// Numbers by oid. 0 stands for none.
+///
+/// Oids are mostly consecutive from zero: those stand in one array, the others in a map.
+#[derive(Debug, Default)]
+pub(super) struct OidMap {
+    dense: Vec<u64>,
+    sparse: HashMap<u64, u64>,
+    filled: usize,
+}
+
+/// How far the array may reach beyond what would fill it.
+const SLACK: usize = 1 << 16;
+
+impl OidMap {
+    /// Where the oid stands in the array, if it may.
+    fn place(&self, oid: Oid) -> Option<usize> {
+        let limit = self.filled.saturating_mul(4).saturating_add(SLACK);
+        usize::try_from(oid.0)
+            .ok()
+            .filter(|place| *place < limit.max(self.dense.len()))
+    }
+
+    pub(super) fn get(&self, oid: Oid) -> Option<u64> {
+        let dense = usize::try_from(oid.0)
+            .ok()
+            .and_then(|place| self.dense.get(place))
+            .copied();
+        match dense {
+            Some(number) if number != 0 => Some(number),
+            _ if self.sparse.is_empty() => None,
+            _ => self.sparse.get(&oid.0).copied(),
+        }
+    }
+
+    /// Set the number of an oid; whether it had none.
+    pub(super) fn insert(&mut self, oid: Oid, number: u64) -> bool {
+        if let Some(known) = self.sparse.get_mut(&oid.0) {
+            *known = number;
+            return false;
+        }
+        let Some(place) = self.place(oid) else {
+            self.filled += 1;
+            return self.sparse.insert(oid.0, number).is_none();
+        };
+        if self.dense.len() <= place {
+            self.dense.resize(place + 1, 0);
+        }
+        let Some(slot) = self.dense.get_mut(place) else {
+            return false;
+        };
+        let is_new = *slot == 0;
+        *slot = number;
+        self.filled += usize::from(is_new);
+        is_new
+    }
+
+    /// How many oids have a number.
+    pub(super) fn len(&self) -> u64 {
+        self.filled as u64
+    }
+}
+
+/// A bit for each oid.
+#[derive(Debug, Default)]
+pub(super) struct OidSet {
+    words: OidMap,
+    count: u64,
+}
+
+impl OidSet {
+    const fn split(oid: Oid) -> (Oid, u64) {
+        (Oid(oid.0 / 64), 1 << (oid.0 % 64))
+    }
+
+    /// Add an oid; whether it was not there.
+    pub(super) fn insert(&mut self, oid: Oid) -> bool {
+        let (word, bit) = Self::split(oid);
+        let bits = self.words.get(word).unwrap_or(0);
+        if bits & bit != 0 {
+            return false;
+        }
+        self.words.insert(word, bits | bit);
+        self.count += 1;
+        true
+    }
+
+    pub(super) fn contains(&self, oid: Oid) -> bool {
+        let (word, bit) = Self::split(oid);
+        self.words.get(word).is_some_and(|bits| bits & bit != 0)
+    }
+
+    /// How many oids are there.
+    pub(super) fn len(&self) -> u64 {
+        self.count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn oids_keep_their_numbers_wherever_they_lie() {
+        let mut map = OidMap::default();
+        let oids: Vec<u64> = (0..5000).chain([1 << 20, 1 << 40, u64::MAX]).collect();
+        for &oid in &oids {
+            assert!(map.insert(Oid(oid), oid ^ 1 << 63));
+            assert!(!map.insert(Oid(oid), oid ^ 1 << 62));
+        }
+        for &oid in &oids {
+            assert_eq!(map.get(Oid(oid)), Some(oid ^ 1 << 62));
+        }
+        assert_eq!(map.get(Oid(5000)), None);
+        assert_eq!(map.len(), oids.len() as u64);
+    }
+
+    #[test]
+    fn an_oid_that_came_early_is_found_when_the_array_has_grown_past_it() {
+        let mut map = OidMap::default();
+        let late = (SLACK + 10) as u64;
+        map.insert(Oid(late), 7);
+        for oid in 0..late * 2 {
+            if oid != late {
+                map.insert(Oid(oid), 1);
+            }
+        }
+        assert_eq!(map.get(Oid(late)), Some(7));
+        map.insert(Oid(late), 8);
+        assert_eq!(map.get(Oid(late)), Some(8));
+    }
+
+    #[test]
+    fn a_set_has_what_was_added() {
+        let mut set = OidSet::default();
+        for oid in [0, 63, 64, u64::MAX] {
+            assert!(set.insert(Oid(oid)) && !set.insert(Oid(oid)) && set.contains(Oid(oid)));
+        }
+        assert!(!set.contains(Oid(1)) && set.len() == 4);
+    }
+}

@@ -1,0 +1,92 @@
+//! Packing from Python: references, progress and interrupts.
+
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use perdure_engine::{PackPhase, PackWatch};
+use perdure_format::Oid;
+use perdure_format::pickle::{Reference, references};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList};
+
+use crate::ids::PyOid;
+
+/// How often the GIL is taken to report and to look for an interrupt.
+const REPORT_PATIENCE: Duration = Duration::from_millis(100);
+
+/// Watches a pack that runs without the GIL.
+pub(crate) struct Watch {
+    references: Option<Py<PyAny>>,
+    progress: Option<Py<PyAny>>,
+    reported: Instant,
+    /// What a callable or a signal handler raised.
+    pub(crate) raised: Option<PyErr>,
+}
+
+impl Watch {
+    pub(crate) fn new(references: Option<Py<PyAny>>, progress: Option<Py<PyAny>>) -> Self {
+        Self {
+            references,
+            progress,
+            reported: Instant::now(),
+            raised: None,
+        }
+    }
+}
+
+const fn name_of(phase: PackPhase) -> &'static str {
+    match phase {
+        PackPhase::Scan => "scan",
+        PackPhase::Mark => "mark",
+        PackPhase::Copy => "copy",
+    }
+}
+
+/// Ask a Python callable, as `referencesf(data, oids)`, for the references of a record.
+fn asked(py: Python<'_>, ask: &Py<PyAny>, data: &[u8], found: &mut Vec<Oid>) -> PyResult<()> {
+    let oids = PyList::empty(py);
+    ask.call1(py, (PyBytes::new(py, data), &oids))?;
+    for oid in oids.iter() {
+        found.push(oid.extract::<PyOid>()?.0);
+    }
+    Ok(())
+}
+
+impl PackWatch for Watch {
+    fn references(&mut self, data: &[u8], found: &mut Vec<Oid>) -> Result<(), String> {
+        let Some(ask) = &self.references else {
+            let same = |reference| {
+                if let Reference::Same(oid) = reference {
+                    found.push(oid);
+                }
+            };
+            return references(data, same).map_err(|error| error.to_string());
+        };
+        Python::attach(|py| asked(py, ask, data, found)).map_err(|error| {
+            let message = error.to_string();
+            self.raised = Some(error);
+            message
+        })
+    }
+
+    fn progress(&mut self, phase: PackPhase, done: u64, total: u64) -> ControlFlow<()> {
+        if self.reported.elapsed() < REPORT_PATIENCE {
+            return ControlFlow::Continue(());
+        }
+        self.reported = Instant::now();
+        let outcome = Python::attach(|py| {
+            py.check_signals()?;
+            match &self.progress {
+                Some(progress) => progress.call1(py, (name_of(phase), done, total)).map(drop),
+                None => Ok(()),
+            }
+        });
+        match outcome {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                self.raised = Some(error);
+                ControlFlow::Break(())
+            }
+        }
+    }
+}
