@@ -65,6 +65,17 @@ pub enum Error {
         /// The object.
         oid: Oid,
     },
+    /// The object exists, but its revision of the snapshot was packed away or is yet to come.
+    #[error(
+        "object {oid} isn't there at {snapshot}: it was created later, or that revision was packed \
+         away; begin a new transaction"
+    )]
+    NotAtSnapshot {
+        /// The object.
+        oid: Oid,
+        /// The snapshot.
+        snapshot: Tid,
+    },
     /// There is no such revision.
     #[error("no revision {tid} of object {oid}")]
     NoRevision {

@@ -72,6 +72,15 @@ fn build(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
         Error::NoObject { oid } => {
             raised(py, "POSKeyError", vec![oid_bytes(py, *oid).into_any()], &[])
         }
+        Error::NotAtSnapshot { oid, .. } => {
+            let oid = oid_bytes(py, *oid).into_any();
+            raised(
+                py,
+                "ReadConflictError",
+                vec![text(py, &message)],
+                &[("oid", oid)],
+            )
+        }
         Error::NoRevision { oid, tid } => raised(
             py,
             "POSKeyError",

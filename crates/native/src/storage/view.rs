@@ -84,6 +84,24 @@ impl StorageView {
         Ok((found, buffer))
     }
 
+    /// Why there is no revision at the snapshot.
+    fn missing(&self, oid: Oid, found: Found) -> Error {
+        let exists = found == Found::Nothing
+            && !self.fixed
+            && self
+                .store
+                .position(oid)
+                .is_ok_and(|position| position.is_some());
+        if exists {
+            Error::NotAtSnapshot {
+                oid,
+                snapshot: self.snapshot_tid(),
+            }
+        } else {
+            Error::NoObject { oid }
+        }
+    }
+
     /// The data of an object's revision at the snapshot, and its tid.
     ///
     /// Raises `POSKeyError` where the object does not exist there.
@@ -97,9 +115,9 @@ impl StorageView {
                 },
                 located.tid,
             )),
-            (_, buffer) => {
+            (found, buffer) => {
                 self.give_back(buffer);
-                Err(to_python(py, &Error::NoObject { oid }))
+                Err(to_python(py, &self.missing(oid, found)))
             }
         }
     }

@@ -1,0 +1,337 @@
+"""Packing: what goes, what stays, and that nothing is lost while it runs."""
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import transaction
+from persistent.mapping import PersistentMapping
+
+import perdure
+from perdure.connection import TransactionMetaData
+from perdure.errors import PackError, POSKeyError, ReadOnlyError
+from perdure.storage import FileStorage, MappingStorage
+from perdure.timestamp import TimeStamp
+
+
+@pytest.fixture(params=["file", "memory"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[perdure.DB]:
+    storage = FileStorage(tmp_path / "data.fs") if request.param == "file" else MappingStorage()
+    db = perdure.DB(storage)
+    yield db
+    db.close()
+
+
+@pytest.fixture
+def connection(database: perdure.DB) -> Iterator[Any]:
+    manager = transaction.TransactionManager()
+    connection = database.open(manager)
+    yield connection
+    manager.abort()
+    connection.close()
+
+
+def commit(connection: Any) -> bytes:
+    connection.transaction_manager.commit()
+    tid: bytes = connection.db().lastTransaction()
+    return tid
+
+
+def time_between(earlier: bytes, later: bytes) -> float:
+    """A time, as exact as floats of seconds are, that lies between two transactions."""
+    middle = (int.from_bytes(earlier, "big") + int.from_bytes(later, "big")) // 2
+    return float(TimeStamp(middle.to_bytes(8, "big")).timeTime())
+
+
+def revisions(database: perdure.DB, oid: Any) -> int:
+    return len(database.history(oid, 1000))
+
+
+def test_old_revisions_go_and_current_ones_stay(database: perdure.DB, connection: Any) -> None:
+    root = connection.root()
+    for number in range(10):
+        root["x"] = number
+        commit(connection)
+    size = database.getSize()
+    database.pack()
+    assert database.getSize() < size
+    assert revisions(database, root._p_oid) == 1
+    connection.cacheMinimize()
+    assert root["x"] == 9
+
+
+def test_revisions_after_the_pack_time_stay(database: perdure.DB, connection: Any) -> None:
+    root = connection.root()
+    tids = []
+    for number in range(6):
+        root["x"] = number
+        tids.append(commit(connection))
+    database.pack(time_between(tids[2], tids[3]))
+    assert [entry["tid"] for entry in database.history(root._p_oid, 100)] == tids[:1:-1]
+    past = database.open(at=tids[3])
+    assert past.root()["x"] == 3
+    past.close()
+
+
+def test_what_nothing_refers_to_goes(database: perdure.DB, connection: Any) -> None:
+    root = connection.root()
+    root["a"] = a = PersistentMapping()
+    a["b"] = b = PersistentMapping()
+    b["back"] = a
+    commit(connection)
+    oids = [a._p_oid, b._p_oid]
+    del root["a"]
+    commit(connection)
+    database.pack()
+    for oid in oids:
+        with pytest.raises(POSKeyError):
+            database.storage.load(oid)
+    assert len(database.storage) == 1
+
+
+def test_without_garbage_collection_objects_stay(tmp_path: Path) -> None:
+    database = perdure.DB(FileStorage(tmp_path / "data.fs", pack_gc=False))
+    connection = database.open(transaction.TransactionManager())
+    connection.root()["a"] = a = PersistentMapping()
+    commit(connection)
+    del connection.root()["a"]
+    commit(connection)
+    database.pack()
+    assert database.storage.load(a._p_oid)
+    database.close()
+
+
+def test_what_is_referred_to_after_the_pack_time_stays(
+    database: perdure.DB, connection: Any
+) -> None:
+    root = connection.root()
+    root["a"] = a = PersistentMapping(x=1)
+    commit(connection)
+    del root["a"]
+    removed = commit(connection)
+    root["again"] = a
+    database.pack(time_between(removed, commit(connection)))
+    connection.cacheMinimize()
+    assert root["again"]["x"] == 1
+
+
+def test_undo_works_for_what_was_not_packed(database: perdure.DB, connection: Any) -> None:
+    root = connection.root()
+    tids = []
+    for number in range(4):
+        root["x"] = number
+        tids.append(commit(connection))
+    manager = connection.transaction_manager
+    database.undo(database.undoLog(0, 1)[0]["id"], manager.get())
+    commit(connection)
+    assert root["x"] == 2
+    database.pack(time_between(tids[1], tids[2]))
+    assert root["x"] == 2
+    connection.cacheMinimize()
+    assert root["x"] == 2
+    database.undo(database.undoLog(0, 1)[0]["id"], manager.get())
+    commit(connection)
+    assert root["x"] == 3
+    assert len(database.undoLog(0, 100)) == 4
+
+
+def test_an_undo_started_before_a_pack_is_told_to_start_again(
+    database: perdure.DB, connection: Any
+) -> None:
+    root = connection.root()
+    before = b""
+    for number in range(3):
+        root["x"] = number
+        before = commit(connection)
+    root["x"] = 3
+    last = commit(connection)
+    storage, meta = database.storage, TransactionMetaData()
+    storage.tpc_begin(meta)
+    storage.undo(storage.undoLog(0, 1)[0]["id"], meta)
+    database.pack(time_between(before, last))
+    with pytest.raises(perdure.errors.ConflictError, match="packed"):
+        storage.tpc_vote(meta)
+    storage.tpc_abort(meta)
+
+
+def test_packing_twice_changes_nothing(database: perdure.DB, connection: Any) -> None:
+    connection.root()["x"] = 1
+    commit(connection)
+    now = time.time()
+    database.storage.pack(now)
+    size = database.getSize()
+    assert database.storage.pack(now) is None
+    assert database.storage.pack(now - 1000) is None
+    assert database.getSize() == size
+
+
+def test_the_gain_is_reported(database: perdure.DB, connection: Any) -> None:
+    connection.root()["x"] = 1
+    commit(connection)
+    before = database.getSize()
+    result = database.storage.pack(time.time())
+    assert result.bytes_before == before
+    assert result.bytes_after == database.getSize() < before
+
+
+def store(storage: Any, oid: bytes, serial: bytes, data: bytes) -> None:
+    meta = TransactionMetaData()
+    storage.tpc_begin(meta)
+    storage.store(oid, serial, data, "", meta)
+    storage.tpc_vote(meta)
+    storage.tpc_finish(meta)
+
+
+def test_a_pack_that_is_stopped_changes_nothing(tmp_path: Path) -> None:
+    storage = FileStorage(tmp_path / "data.fs")
+    store(storage, bytes(8), bytes(8), b"\x80\x03N.\x80\x03N.")
+    before = (tmp_path / "data.fs").read_bytes()
+
+    def interrupted(data: bytes, oids: list[bytes]) -> list[bytes]:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        storage.pack(time.time(), interrupted)
+    assert (tmp_path / "data.fs").read_bytes() == before
+    assert not (tmp_path / "data.fs.pack").exists()
+    storage.close()
+
+
+def test_a_record_that_cannot_be_searched_is_named(database: perdure.DB) -> None:
+    storage = database.storage
+    store(storage, bytes(8), storage.load(bytes(8))[1], b".e" + b"\xff" * 30)
+    size = storage.getSize()
+    with pytest.raises(PackError, match="0x0000000000000000"):
+        storage.pack(time.time())
+    assert storage.getSize() == size
+
+
+def test_the_old_file_is_kept_or_not(tmp_path: Path) -> None:
+    for keep in (True, False):
+        path = tmp_path / f"{keep}.fs"
+        database = perdure.DB(FileStorage(path, pack_keep_old=keep))
+        connection = database.open(transaction.TransactionManager())
+        for number in range(3):
+            connection.root()["x"] = number
+            commit(connection)
+        before = path.read_bytes()
+        database.pack()
+        old = path.with_suffix(".fs.old")
+        assert old.exists() is keep
+        if keep:
+            assert old.read_bytes() == before
+        database.close()
+
+
+def test_a_read_only_storage_is_not_packed(tmp_path: Path) -> None:
+    path = tmp_path / "data.fs"
+    perdure.DB(FileStorage(path)).close()
+    storage = FileStorage(path, read_only=True)
+    with pytest.raises(ReadOnlyError):
+        storage.pack(time.time())
+    storage.close()
+
+
+ROUNDS = 60
+
+
+def write_rounds(database: perdure.DB) -> None:
+    connection = database.open(transaction.TransactionManager())
+    root = connection.root()
+    for number in range(ROUNDS):
+        root["x"] = number
+        root["box"] = PersistentMapping(number=number)
+        connection.transaction_manager.commit()
+    connection.close()
+
+
+def read_until(database: perdure.DB, done: threading.Event) -> None:
+    connection = database.open(transaction.TransactionManager())
+    while not done.is_set():
+        connection.transaction_manager.begin()
+        root = connection.root()
+        try:
+            assert "box" not in root or root["box"]["number"] == root["x"]
+        except perdure.errors.ReadConflictError:
+            continue  # the snapshot was packed away: a new transaction sees a later one
+    connection.close()
+
+
+def test_commits_and_readers_go_on_while_packs_run(tmp_path: Path) -> None:
+    path = tmp_path / "data.fs"
+    database = perdure.DB(FileStorage(path))
+    done = threading.Event()
+    with ThreadPoolExecutor(3) as pool:
+        readers = [pool.submit(read_until, database, done) for _ in range(2)]
+        writer = pool.submit(write_rounds, database)
+        writer.add_done_callback(lambda _: done.set())
+        while not done.is_set():
+            database.pack()
+        for task in (writer, *readers):
+            task.result()
+    database.close()
+    again = perdure.DB(FileStorage(path))
+    root = again.open(transaction.TransactionManager()).root()
+    assert root["x"] == root["box"]["number"] == ROUNDS - 1
+    again.close()
+
+
+def test_a_snapshot_that_was_packed_away_asks_for_a_new_transaction(
+    database: perdure.DB, connection: Any
+) -> None:
+    root = connection.root()
+    root["box"] = PersistentMapping(x=1)
+    commit(connection)
+    manager = transaction.TransactionManager()
+    late = database.open(manager)
+    box = late.root()["box"]
+    root["box"]["x"] = 2
+    commit(connection)
+    database.pack()
+    with pytest.raises(perdure.errors.ReadConflictError, match="packed"):
+        box["x"]
+    manager.begin()
+    assert box["x"] == 2
+    late.close()
+
+
+def test_only_one_pack_runs(tmp_path: Path) -> None:
+    database = perdure.DB(FileStorage(tmp_path / "data.fs"))
+    connection = database.open(transaction.TransactionManager())
+    connection.root()["x"] = 1
+    commit(connection)
+    refused: list[BaseException] = []
+
+    def meanwhile(data: bytes, oids: list[bytes]) -> list[bytes]:
+        try:
+            database.storage.pack(time.time())
+        except PackError as error:
+            refused.append(error)
+        return oids
+
+    database.storage.pack(time.time(), meanwhile)
+    assert "another pack" in str(refused[0])
+    database.close()
+
+
+def test_a_packed_file_opens_again_without_its_index(tmp_path: Path) -> None:
+    path = tmp_path / "data.fs"
+    database = perdure.DB(FileStorage(path))
+    connection = database.open(transaction.TransactionManager())
+    for number in range(20):
+        connection.root()[f"k{number}"] = PersistentMapping(n=number)
+        commit(connection)
+    database.pack()
+    connection.root()["last"] = True
+    commit(connection)
+    database.close()
+    (tmp_path / "data.fs.pindex").unlink()
+    again = perdure.DB(FileStorage(path))
+    root = again.open(transaction.TransactionManager()).root()
+    assert [root[f"k{number}"]["n"] for number in range(20)] == list(range(20))
+    assert root["last"]
+    again.close()
