@@ -133,6 +133,25 @@ def test_a_status_file_that_is_none_is_refused(tmp_path: Path) -> None:
     assert "line 1" in done.stderr
 
 
+def test_a_status_file_without_packages_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "status").write_text("")
+    done = run("demo", tmp_path / "new", "--status", tmp_path / "status")
+    assert done.returncode == 1
+    assert "no package is installed" in done.stderr
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_demonstration_that_was_interrupted_can_be_made_again(
+    tmp_path: Path, status: Path
+) -> None:
+    assert run("demo", tmp_path, "--status", status).returncode == 0
+    (tmp_path / "maintainers.fs").unlink()
+    with pytest.raises(DemoError), open_demo(tmp_path):
+        pass
+    assert not (tmp_path / "maintainers.fs").exists()
+    assert run("demo", tmp_path, "--status", status).returncode == 0
+
+
 def test_python_distributions_are_the_source_where_dpkg_is_not(tmp_path: Path) -> None:
     done = run("demo", tmp_path / "new", "--status", tmp_path / "none", "--json")
     assert (done.returncode, done.stderr) == (0, "")

@@ -45,8 +45,9 @@ def demo(directory: Path, source: str, status: Path, *, as_json: bool) -> None:
     afterwards can be used from a Python prompt; the report says how.
     """
     try:
+        found = _read(source, status)
         prepare(directory)
-        stored = store(_read(source, status), directory)
+        stored = store(found, directory)
     except (DemoError, SourceError, POSError, OSError) as error:
         raise click.ClickException(str(error)) from error
     steps = _tour(directory)
@@ -58,9 +59,11 @@ def demo(directory: Path, source: str, status: Path, *, as_json: bool) -> None:
 
 
 def _read(source: str, status: Path) -> Source:
-    if source == "dpkg" or (source == "auto" and status.exists()):
-        return read_status(status)
-    return read_distributions()
+    dpkg = source == "dpkg" or (source == "auto" and status.exists())
+    found = read_status(status) if dpkg else read_distributions()
+    if not found.facts:
+        raise SourceError(f"{found.title}: no package is installed")
+    return found
 
 
 def _tour(directory: Path) -> list[Step]:

@@ -37,7 +37,8 @@ def open_demo(directory: str | Path, *, create: bool = False) -> Iterator[Demo]:
     demonstration database, `perdure.errors.StorageError` where another process has it open.
     """
     directory = Path(directory)
-    if not (directory / MARKER).exists():
+    files = [] if create else [data_file(directory, member) for member in MEMBERS]
+    if not all(file.exists() for file in (directory / MARKER, *files)):
         raise DemoError(f"{directory} holds no demonstration: run `perdure demo {directory}` first")
     databases: dict[str, Any] = {}
     opened: list[Any] = []
