@@ -23,8 +23,10 @@ PersistentLoad = Callable[[Any], Any]
 class RecordPickler(pickle.Pickler):
     """A pickler that asks *persistent_id* for the reference to write for an object, or None."""
 
-    def __init__(self, file: io.BytesIO, persistent_id: PersistentId) -> None:
-        super().__init__(file, PROTOCOL)
+    def __init__(
+        self, file: io.BytesIO, persistent_id: PersistentId, protocol: int = PROTOCOL
+    ) -> None:
+        super().__init__(file, protocol)
         self._reference_of = persistent_id
 
     def persistent_id(self, obj: Any) -> Any:
@@ -103,6 +105,24 @@ def dump_both(description: Any, state: Any, persistent_id: PersistentId) -> byte
     if b"cperdure." not in data:
         return data
     return b"".join(map(with_stored_names, (data[:start_of_state], data[start_of_state:])))
+
+
+def dump_by_name(
+    cls: type, arguments: tuple[Any, ...], state: Any, persistent_id: PersistentId
+) -> bytes:
+    """Return a record of a class that can't be imported, as `dump_both` would if it could."""
+    module, name = stored_name(cls.__module__, cls.__name__)
+    described = f"c{module}\n{name}\n".encode()
+    if arguments:
+        # Without its beginning and end, a pickle is what puts the value on the stack.
+        described += _pickled(arguments, persistent_id)[2:-1] + pickle.TUPLE2
+    return b"\x80\x03" + described + b"q\0." + _pickled(state, persistent_id)
+
+
+def _pickled(value: Any, persistent_id: PersistentId) -> bytes:
+    file = io.BytesIO()
+    RecordPickler(file, persistent_id).dump(value)
+    return with_stored_names(file.getvalue())
 
 
 def with_stored_names(data: bytes) -> bytes:

@@ -150,8 +150,13 @@ class ObjectReader:
         return self._factory(self._conn, module, name)
 
     def _description(self, data: bytes) -> tuple[Any, tuple[Any, ...]]:
-        """Return a record's class and the arguments of its `__new__`."""
-        described = load_first(data, self._get_class, self._persistent_load)
+        """Return a record's class and the arguments of its `__new__`; or raise StateLoadError."""
+        try:
+            described = load_first(data, self._get_class, self._persistent_load)
+        except (POSError, TransientError):
+            raise
+        except Exception as error:
+            raise unloadable(error, None, data) from error
         arguments: Any = ()
         if isinstance(described, tuple):
             described, arguments = described

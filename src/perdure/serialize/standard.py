@@ -57,6 +57,10 @@ class StandardConnectionBase(ConnectionHooks):
             del self._being_made[oid]
         return ghost
 
+    def __getitem__(self, oid: Oid) -> Any:
+        """Return the object at *oid*, as `get` does (what weak references call)."""
+        return self.get(oid)
+
     @property
     def _being_made(self) -> dict[Oid, Any]:
         found: dict[Oid, Any] = self.__dict__.setdefault("_ghosts_being_made", {})

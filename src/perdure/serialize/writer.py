@@ -7,8 +7,9 @@ from persistent import Persistent
 from persistent.wref import WeakRef, WeakRefMarker
 
 from perdure._native import ObjectWriter
+from perdure.broken import PersistentBroken
 from perdure.ids import Oid
-from perdure.serialize.pickling import dump_both
+from perdure.serialize.pickling import dump_both, dump_by_name
 from perdure.serialize.unpicklable import WHAT_PICKLE_RAISES, explanation
 
 _REFERABLE: tuple[Any, ...] = (Persistent, type, WeakRef)
@@ -53,6 +54,9 @@ class StandardObjectWriter:
     def dump(self, obj: Any, state: Any) -> bytes:
         """Return the record of *obj* with this state; raises what `serialize` does."""
         try:
+            if isinstance(obj, PersistentBroken):
+                arguments = obj.__getnewargs__()
+                return dump_by_name(type(obj), arguments, state, self.persistent_id)
             return dump_both(describe(obj), state, self.persistent_id)
         except WHAT_PICKLE_RAISES as error:
             explained = explanation(error, obj, state)
@@ -117,6 +121,8 @@ def describe(obj: Any) -> Any:
     # `__class__` may be a proxy's answer; the type is what has to be made again.
     cls: Any = type(obj)
     arguments = getattr(obj, "__getnewargs__", None)
+    if isinstance(obj, PersistentBroken) and not obj.__getnewargs__():
+        return cls
     if isinstance(getattr(cls, "_p_oid", 0), (bytes, type(None))) and cls.__module__:
         # Instances of persistent classes name theirs, so that copies don't share it.
         named = cls.__module__, cls.__name__

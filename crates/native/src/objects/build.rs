@@ -37,7 +37,7 @@ pub fn set_items<'py>(
     mut items: impl ExactSizeIterator<Item = Bound<'py, PyAny>>,
 ) -> Attempt<()> {
     if !items.len().is_multiple_of(2) {
-        return Err(Failure::Unsupported);
+        return Err(Failure::Damaged("a key without a value"));
     }
     let dict = container.cast_exact::<PyDict>();
     while let (Some(key), Some(value)) = (items.next(), items.next()) {

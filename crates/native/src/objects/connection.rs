@@ -1,6 +1,5 @@
 //! The base class of connections: finds, makes and fills their objects.
 
-use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -13,7 +12,7 @@ use pyo3::{PyTraverseError, PyVisit};
 use super::classes::Memory;
 use super::environment::Environment;
 use super::failure::{Attempt, Failure};
-use super::loading::{raised, read_by_standard_pickle, set_state, unloadable};
+use super::loading::{damaged, raised, read_by_standard_pickle, set_state, unloadable};
 use super::persistence::{self, new_object};
 use super::source::Source;
 use super::unpickler::Unpickler;
@@ -27,12 +26,13 @@ struct Parts {
 }
 
 /// The base class of connections.
-#[pyclass(subclass, dict, weakref, frozen, module = "perdure._native")]
+#[pyclass(subclass, frozen, module = "perdure._native")]
 pub struct ConnectionBase {
     /// Guards the attributes; held only while one is read or replaced.
     parts: Mutex<Parts>,
-    /// What was learnt from records; taken out while a record is read.
-    memory: Mutex<Option<Memory>>,
+    /// What was learnt from records; taken out while a record is read. In a box, so that an
+    /// object whose memory is still all zeros can be shown to the collector.
+    memory: Mutex<Option<Box<Memory>>>,
     /// Objects that aren't in the cache yet while they load themselves (persistent classes).
     making: Mutex<Vec<(Py<PyBytes>, Py<PyAny>)>>,
     loads: AtomicU64,
@@ -41,33 +41,6 @@ pub struct ConnectionBase {
 /// The value that a lock guards; a panic elsewhere doesn't make it unusable.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A connection's memory while it is used; it goes back when this is dropped.
-struct BorrowedMemory<'a> {
-    home: &'a Mutex<Option<Memory>>,
-    memory: Memory,
-}
-
-impl Deref for BorrowedMemory<'_> {
-    type Target = Memory;
-
-    fn deref(&self) -> &Memory {
-        &self.memory
-    }
-}
-
-impl DerefMut for BorrowedMemory<'_> {
-    fn deref_mut(&mut self) -> &mut Memory {
-        &mut self.memory
-    }
-}
-
-impl Drop for BorrowedMemory<'_> {
-    fn drop(&mut self) {
-        let replaced = locked(self.home).replace(std::mem::take(&mut self.memory));
-        drop(replaced);
-    }
 }
 
 #[pymethods]
@@ -149,20 +122,22 @@ impl ConnectionBase {
         let record = Source::of(&storage)?.load(py, &oid)?;
         this.count_load();
         let data = record.as_slice();
-        let mut memory = this.borrow_memory();
-        let state =
-            Unpickler::state(&environment, &mut memory, data).or_else(|error| match error {
-                Failure::Raised(error) => Err(unloadable(&error, obj, data)?),
+        this.with_memory(|memory| {
+            let state = Unpickler::state(&environment, memory, data);
+            let state = state.or_else(|error| match error {
+                Failure::Raised(error) => Err(unloadable(py, &error, Some(obj), data)?),
+                Failure::Damaged(how) => Err(damaged(py, how, Some(obj), data)?),
                 Failure::Unsupported => read_by_standard_pickle(slf, &record.to_python(py)),
             })?;
-        let kind = memory.kinds.of(environment.layout, &obj.get_type())?;
-        set_state(kind, obj, state)?;
-        ghost.set_serial_and_size(record.serial, data.len());
-        if kind.is_blob {
-            let serial = PyBytes::new(py, &record.serial);
-            slf.call_method1(intern!(py, "_blob_loaded"), (obj, oid, serial))?;
-        }
-        Ok(())
+            let kind = memory.kinds.of(environment.layout, &obj.get_type())?;
+            set_state(kind, obj, state)?;
+            ghost.set_serial_and_size(record.serial, data.len());
+            if kind.is_blob {
+                let serial = PyBytes::new(py, &record.serial);
+                slf.call_method1(intern!(py, "_blob_loaded"), (obj, oid, serial))?;
+            }
+            Ok(())
+        })
     }
 
     /// The object at `oid`: from the cache, just added, or a new ghost.
@@ -188,6 +163,7 @@ impl ConnectionBase {
         let ghost = this.ghost(&environment, record.as_slice());
         let ghost = ghost.or_else(|error| match error {
             Failure::Raised(error) => Err(error),
+            Failure::Damaged(how) => Err(damaged(py, how, None, record.as_slice())?),
             Failure::Unsupported => slf
                 .getattr(intern!(py, "_reader"))?
                 .call_method1(intern!(py, "getGhost"), (record.to_python(py),)),
@@ -276,13 +252,13 @@ impl ConnectionBase {
         self.loads.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// What was learnt from records so far; what is learnt until it is dropped is kept.
-    fn borrow_memory(&self) -> BorrowedMemory<'_> {
-        let memory = locked(&self.memory).take().unwrap_or_default();
-        BorrowedMemory {
-            home: &self.memory,
-            memory,
-        }
+    /// Use what was learnt from records so far, and keep what `read` adds.
+    fn with_memory<T>(&self, read: impl FnOnce(&mut Memory) -> T) -> T {
+        let mut memory = locked(&self.memory).take().unwrap_or_default();
+        let result = read(&mut memory);
+        let replaced = locked(&self.memory).replace(memory);
+        drop(replaced);
+        result
     }
 
     /// A new object of the class that a record describes.
@@ -292,20 +268,21 @@ impl ConnectionBase {
         data: &[u8],
     ) -> Attempt<Bound<'py, PyAny>> {
         let py = environment.connection.py();
-        let mut memory = self.borrow_memory();
-        let described = Unpickler::description(environment, &mut memory, data)?;
-        let (class, arguments) = match described.cast_exact::<PyTuple>() {
-            Ok(pair) if pair.len() == 2 => (pair.get_item(0)?, pair.get_item(1)?),
-            _ => (described, py.None().into_bound(py)),
-        };
-        let class = class.cast::<PyType>()?;
-        if memory.kinds.of(environment.layout, class)?.is_broken {
-            return Err(Failure::Unsupported);
-        }
-        if arguments.is_none() {
-            return Ok(new_object(class, &PyTuple::empty(py))?);
-        }
-        Ok(new_object(class, arguments.cast_exact::<PyTuple>()?)?)
+        self.with_memory(|memory| {
+            let described = Unpickler::description(environment, memory, data)?;
+            let (class, arguments) = match described.cast_exact::<PyTuple>() {
+                Ok(pair) if pair.len() == 2 => (pair.get_item(0)?, pair.get_item(1)?),
+                _ => (described, py.None().into_bound(py)),
+            };
+            let class = class.cast::<PyType>()?;
+            if memory.kinds.of(environment.layout, class)?.is_broken {
+                return Err(Failure::Unsupported);
+            }
+            if arguments.is_none() {
+                return Ok(new_object(class, &PyTuple::empty(py))?);
+            }
+            Ok(new_object(class, arguments.cast_exact::<PyTuple>()?)?)
+        })
     }
 
     fn keep_new_ghost<'py>(

@@ -2,7 +2,9 @@
 
 use super::failure::{Attempt, Failure};
 
-/// A position in a pickle. Reading past the end is a [`Failure::Unsupported`].
+const ENDS: Failure = Failure::Damaged("it ends too early");
+
+/// A position in a pickle. Reading past the end is a [`Failure::Damaged`].
 pub struct Cursor<'a> {
     rest: &'a [u8],
 }
@@ -15,20 +17,14 @@ impl<'a> Cursor<'a> {
 
     /// The next `count` bytes.
     pub fn take(&mut self, count: usize) -> Attempt<&'a [u8]> {
-        let (taken, rest) = self
-            .rest
-            .split_at_checked(count)
-            .ok_or(Failure::Unsupported)?;
+        let (taken, rest) = self.rest.split_at_checked(count).ok_or(ENDS)?;
         self.rest = rest;
         Ok(taken)
     }
 
     /// The next `N` bytes.
     pub fn array<const N: usize>(&mut self) -> Attempt<[u8; N]> {
-        let (taken, rest) = self
-            .rest
-            .split_first_chunk::<N>()
-            .ok_or(Failure::Unsupported)?;
+        let (taken, rest) = self.rest.split_first_chunk::<N>().ok_or(ENDS)?;
         self.rest = rest;
         Ok(*taken)
     }
@@ -41,12 +37,12 @@ impl<'a> Cursor<'a> {
 
     /// A length of four bytes, little-endian.
     pub fn length4(&mut self) -> Attempt<usize> {
-        usize::try_from(u32::from_le_bytes(self.array()?)).map_err(|_| Failure::Unsupported)
+        usize::try_from(u32::from_le_bytes(self.array()?)).map_err(|_| ENDS)
     }
 
     /// A length of eight bytes, little-endian.
     pub fn length8(&mut self) -> Attempt<usize> {
-        usize::try_from(u64::from_le_bytes(self.array()?)).map_err(|_| Failure::Unsupported)
+        usize::try_from(u64::from_le_bytes(self.array()?)).map_err(|_| ENDS)
     }
 
     /// The bytes up to the next line feed, which is skipped.
@@ -55,7 +51,7 @@ impl<'a> Cursor<'a> {
             .rest
             .iter()
             .position(|&byte| byte == b'\n')
-            .ok_or(Failure::Unsupported)?;
+            .ok_or(ENDS)?;
         let line = self.take(end)?;
         self.byte()?;
         Ok(line)
@@ -65,7 +61,7 @@ impl<'a> Cursor<'a> {
     pub fn two_lines(&mut self) -> Attempt<&'a [u8]> {
         let start = self.rest;
         let length = self.line()?.len() + 1 + self.line()?.len();
-        start.get(..length).ok_or(Failure::Unsupported)
+        start.get(..length).ok_or(ENDS)
     }
 }
 

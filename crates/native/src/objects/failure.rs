@@ -4,9 +4,10 @@ use pyo3::prelude::*;
 
 /// Why a record was not read or written natively.
 pub enum Failure {
-    /// Something outside the native repertoire, or a damaged record: the standard `pickle` is to
-    /// do it, or to say what is wrong.
+    /// Something outside the native repertoire: the standard `pickle` is to do it.
     Unsupported,
+    /// The record is damaged in this way.
+    Damaged(&'static str),
     /// Code that the record or the objects called for raised this.
     Raised(PyErr),
 }

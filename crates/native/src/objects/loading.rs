@@ -23,13 +23,17 @@ pub fn set_state<'py>(
     let name = intern!(obj.py(), "__setstate__");
     match obj.call_method1(name, (state,)) {
         Ok(_) => Ok(()),
-        Err(error) => Err(unloadable(&error, obj, b"")?),
+        Err(error) => Err(unloadable(obj.py(), &error, Some(obj), b"")?),
     }
 }
 
 /// The error to raise for what reading a record has raised.
-pub fn unloadable(error: &PyErr, obj: &Bound<'_, PyAny>, data: &[u8]) -> PyResult<PyErr> {
-    let py = obj.py();
+pub fn unloadable(
+    py: Python<'_>,
+    error: &PyErr,
+    obj: Option<&Bound<'_, PyAny>>,
+    data: &[u8],
+) -> PyResult<PyErr> {
     if !error.is_instance_of::<PyException>(py) {
         return Ok(error.clone_ref(py));
     }
@@ -39,6 +43,20 @@ pub fn unloadable(error: &PyErr, obj: &Bound<'_, PyAny>, data: &[u8]) -> PyResul
         (error.value(py), obj, PyBytes::new(py, data)),
     )?;
     Ok(PyErr::from_value(made))
+}
+
+/// The error to raise for a damaged record.
+pub fn damaged(
+    py: Python<'_>,
+    how: &str,
+    obj: Option<&Bound<'_, PyAny>>,
+    data: &[u8],
+) -> PyResult<PyErr> {
+    let class = py
+        .import(intern!(py, "pickle"))?
+        .getattr(intern!(py, "UnpicklingError"))?;
+    let error = PyErr::from_value(class.call1((format!("the record is damaged: {how}"),))?);
+    unloadable(py, &error, obj, data)
 }
 
 /// The state in a record, read by Python's `pickle`.

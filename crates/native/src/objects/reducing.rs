@@ -67,7 +67,18 @@ impl<'py> Pickler<'_, 'py> {
         {
             return Err(Failure::Unsupported);
         }
+        if self.workshop.kinds.of(self.layout, class)?.is_broken {
+            return self.save_missing_class(class);
+        }
         self.save_global(class)
+    }
+
+    /// Write a class that can't be imported as what it stands for.
+    fn save_missing_class(&mut self, class: &Bound<'py, PyType>) -> Attempt<()> {
+        let (module, name) = (class.module()?, class.name()?);
+        self.write(format!("c{module}\n{name}\n").as_bytes());
+        self.memoize(class);
+        Ok(())
     }
 
     /// Write something that its module has under its name.

@@ -13,6 +13,8 @@ use super::environment::Environment;
 use super::failure::{Attempt, Failure};
 use super::values;
 
+const NOTHING: Failure = Failure::Damaged("it takes what isn't there");
+
 /// The state of reading one record.
 pub struct Unpickler<'a, 'py> {
     py: Python<'py>,
@@ -84,7 +86,7 @@ impl<'a, 'py> Unpickler<'a, 'py> {
                 }
                 0x80 => {
                     if self.cursor.byte()? > 5 {
-                        return Err(Failure::Unsupported);
+                        return Err(Failure::Damaged("its protocol is unknown"));
                     }
                 }
                 0x95 => {
@@ -159,34 +161,34 @@ impl<'a, 'py> Unpickler<'a, 'py> {
         self.stack
             .last()
             .filter(|_| self.stack.len() > self.fence())
-            .ok_or(Failure::Unsupported)
+            .ok_or(NOTHING)
     }
 
     fn pop(&mut self) -> Attempt<Bound<'py, PyAny>> {
         if self.stack.len() <= self.fence() {
-            return Err(Failure::Unsupported);
+            return Err(NOTHING);
         }
-        self.stack.pop().ok_or(Failure::Unsupported)
+        self.stack.pop().ok_or(NOTHING)
     }
 
     /// The values down to the last mark.
     fn pop_mark(&mut self) -> Attempt<std::vec::Drain<'_, Bound<'py, PyAny>>> {
-        let mark = self.marks.pop().ok_or(Failure::Unsupported)?;
+        let mark = self.marks.pop().ok_or(NOTHING)?;
         if mark > self.stack.len() {
-            return Err(Failure::Unsupported);
+            return Err(NOTHING);
         }
         Ok(self.stack.drain(mark..))
     }
 
     fn put(&mut self, index: usize) -> Attempt<()> {
         if index > self.memo_max {
-            return Err(Failure::Unsupported);
+            return Err(Failure::Damaged("its memo is too large"));
         }
         let value = self.top()?.clone();
         if index >= self.memo.len() {
             self.memo.resize(index + 1, None);
         }
-        let slot = self.memo.get_mut(index).ok_or(Failure::Unsupported)?;
+        let slot = self.memo.get_mut(index).ok_or(NOTHING)?;
         self.memo_count += usize::from(slot.is_none());
         *slot = Some(value);
         Ok(())
@@ -203,7 +205,7 @@ impl<'a, 'py> Unpickler<'a, 'py> {
                 }
                 class
             }
-            _ => return Err(Failure::Unsupported),
+            _ => return Err(NOTHING),
         };
         self.stack.push(value);
         Ok(())
@@ -286,7 +288,7 @@ impl<'a, 'py> Unpickler<'a, 'py> {
             _ => {
                 let start = self.stack.len().checked_sub(usize::from(opcode) - 0x84);
                 let start = start.filter(|&start| start >= self.fence());
-                PyTuple::new(py, self.stack.drain(start.ok_or(Failure::Unsupported)?..))?
+                PyTuple::new(py, self.stack.drain(start.ok_or(NOTHING)?..))?
             }
         };
         self.stack.push(tuple.into_any());
@@ -319,12 +321,8 @@ impl<'a, 'py> Unpickler<'a, 'py> {
             _ => self.marks.pop(),
         };
         let start = start.filter(|&start| start > self.fence() && start <= self.stack.len());
-        let start = start.ok_or(Failure::Unsupported)?;
-        let container = self
-            .stack
-            .get(start - 1)
-            .ok_or(Failure::Unsupported)?
-            .clone();
+        let start = start.ok_or(NOTHING)?;
+        let container = self.stack.get(start - 1).ok_or(NOTHING)?.clone();
         let items = self.stack.drain(start..);
         match opcode {
             b'a' | b'e' => build::append(&container, items),

@@ -63,6 +63,6 @@ pub fn float(py: Python<'_>, bytes: [u8; 8]) -> Bound<'_, PyAny> {
 
 /// Module and name of a global, from both with a line feed between them.
 pub fn names(names: &[u8]) -> Attempt<(&str, &str)> {
-    let text = std::str::from_utf8(names).map_err(|_| Failure::Unsupported)?;
+    let text = std::str::from_utf8(names).map_err(|_| Failure::Damaged("a name isn't UTF-8"))?;
     text.split_once('\n').ok_or(Failure::Unsupported)
 }

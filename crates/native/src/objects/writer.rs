@@ -55,7 +55,9 @@ impl ObjectWriter {
         drop(replaced);
         match record {
             Ok(record) => Ok(record),
-            Err(Failure::Unsupported) => self.write_by_standard_pickle(py, obj, state),
+            Err(Failure::Unsupported | Failure::Damaged(_)) => {
+                self.write_by_standard_pickle(py, obj, state)
+            }
             Err(Failure::Raised(error)) => Err(explained(py, error, obj, state)?),
         }
     }
