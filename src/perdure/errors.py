@@ -223,11 +223,11 @@ class ConflictError(POSError, transaction.interfaces.TransientError):
     ) -> None:
         super().__init__(*(() if message is None else (message,)))
         self.message = self._message if message is None else message
+        if class_name is None and data:
+            class_name = ".".join(get_pickle_metadata(data)).strip(".") or None
         if object is not None:
             oid = object._p_oid if oid is None else oid
             class_name = class_name or f"{type(object).__module__}.{type(object).__qualname__}"
-        if class_name is None and data:
-            class_name = ".".join(get_pickle_metadata(data)).strip(".") or None
         self.oid = oid
         self.class_name = class_name
         self.database = database

@@ -33,7 +33,7 @@ def p64(value: int) -> bytes:
     try:
         return _UINT64.pack(value)
     except struct.error as error:
-        raise ValueError(f"{error}: {value!r}") from None
+        raise ValueError(str(error), value) from None
 
 
 def u64(packed: bytes) -> int:
@@ -41,7 +41,7 @@ def u64(packed: bytes) -> int:
     try:
         return int(_UINT64.unpack(packed)[0])
     except struct.error as error:
-        raise ValueError(f"{error}: {packed!r}") from None
+        raise ValueError(str(error), packed) from None
 
 
 def oid_repr(oid: object) -> str:

@@ -156,6 +156,14 @@ def test_members_can_be_closed_one_after_the_other(pair: Pair) -> None:
         database.close()
 
 
+def test_a_closed_member_gives_no_connections(pair: Pair) -> None:
+    pair[1].close()
+    conn = pair[0].open()
+    with pytest.raises(errors.ConnectionStateError, match="'two' is closed"):
+        conn.get_connection("two")
+    conn.close()
+
+
 # One transaction.
 
 

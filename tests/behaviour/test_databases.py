@@ -199,15 +199,16 @@ def test_connections_idle_for_too_long_are_let_go(
     open_db: OpenDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     db = open_db(pool_timeout=100)
-    first, second = db.open(manager()), db.open(manager())
-    first.close()
+    conns = [db.open(manager()) for _ in range(3)]
+    for conn in conns:
+        conn.close()
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + 99)
-    second.close()
-    assert len(db.pool.available) == 2
+    db.open(manager()).close()
+    assert len(db.pool.available) == 3
     monkeypatch.setattr(time, "time", lambda: now + 101)
     conn = db.open(manager())
-    assert conn is second
+    assert conn in conns
     assert not db.pool.available
     conn.close()
 
@@ -305,6 +306,57 @@ def test_an_activity_monitor_is_told_of_closed_connections(db: perdure.DB) -> No
     with db.transaction() as conn:
         conn.root.node = Node()
     assert monitor.counts[0][1] >= 2
+
+
+# What others replace.
+
+
+def test_a_method_replaced_on_a_connections_storage_is_called(conn: perdure.Connection) -> None:
+    stored: list[bytes] = []
+    loaded: list[bytes] = []
+    original_store, original_load = conn._storage.store, conn._storage.load
+
+    def store(oid: bytes, *args: Any) -> Any:
+        stored.append(oid)
+        return original_store(oid, *args)
+
+    def load(oid: bytes, *args: Any) -> Any:
+        loaded.append(oid)
+        return original_load(oid, *args)
+
+    conn._storage.store = store
+    conn._storage.load = load
+    node = conn.root.node = Node()
+    conn.transaction_manager.commit()
+    conn.cacheMinimize()
+    node._p_activate()
+    assert sorted(stored) == [ROOT_OID, node._p_oid]
+    assert loaded[-1] == node._p_oid
+    savepoint_stored: list[bytes] = []
+    conn.transaction_manager.begin()
+    node.x = 1
+    conn.transaction_manager.savepoint()
+    original_savepoint_store = conn._storage.store
+
+    def savepoint_store(oid: bytes, *args: Any) -> None:
+        savepoint_stored.append(oid)
+        original_savepoint_store(oid, *args)
+
+    conn._storage.store = savepoint_store
+    node.x = 2
+    conn.transaction_manager.savepoint()
+    assert savepoint_stored == [node._p_oid]
+
+
+def test_caches_can_be_dropped_as_a_whole(db: perdure.DB) -> None:
+    if not hasattr(db.storage, "new_instance"):
+        conn = db.open(manager())
+        conn.root()._p_activate()
+        db.invalidateCache()
+        assert conn.root()._p_changed is False, "not in the middle of a transaction"
+        conn.sync()
+        assert conn.root()._p_changed is None
+        conn.close()
 
 
 # Caches.

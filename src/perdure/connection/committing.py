@@ -146,7 +146,7 @@ class Committing(Snapshot):
             self._storage = self._savepoint_storage = storage
         self._creating.clear()
         for oid, serial, data, obj in serialised(self):
-            storage.write(oid, serial, data)
+            storage.store(oid, serial, data, "", None)
             obj._p_changed = False
             obj._p_serial = serial
         storage.created.update(self._creating)

@@ -65,7 +65,8 @@ class Connection(Adding, Reading, Committing):
         view = adapter.before_instance(before) if before else adapter.new_instance()
         self._storage = self._normal_storage = view
         self._savepoint_storage = None
-        self._unflagged = db._unflagged if before is None else None
+        # Databases of others' making may lack what is perdure's own.
+        self._unflagged = getattr(db, "_unflagged", None) if before is None else None
         self._start_without_transaction()
         self._load_count = 0
         self._store_count = 0

@@ -89,7 +89,9 @@ class SavepointStorage:
         data, serial = self.load(oid)
         return Record(oid, serial, data, None)
 
-    def write(self, oid: Oid, serial: Tid, data: bytes) -> None:
+    def store(
+        self, oid: Oid, serial: Tid, data: bytes, version: str = "", transaction: Any = None
+    ) -> None:
         """Keep a record; *serial* is the revision that it was made from."""
         self._file.seek(self._end)
         self._file.write(data)

@@ -65,7 +65,7 @@ class ConnectionState(ConnectionBase):
     def _require_open(self) -> None:
         if self.opened is None:
             raise ConnectionStateError(
-                f"The connection to database {self._db.database_name!r} is closed"
+                f"The database connection is closed (to {self._db.database_name!r})"
             )
 
     def _register(self, obj: Any = None) -> None:

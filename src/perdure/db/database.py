@@ -21,10 +21,11 @@ from perdure.db.policy import CachePolicy
 from perdure.db.pool import ConnectionPool
 from perdure.db.settings import Settings
 from perdure.db.statistics import CacheStatistics
-from perdure.errors import ConnectionStateError, POSKeyError
+from perdure.errors import ConnectionStateError
 from perdure.ids import ROOT_OID, Tid
 from perdure.interfaces import IDatabase
 from perdure.mvcc import adapter_for
+from perdure.serialize import referencesf
 
 __all__ = ["DB", "connection"]
 
@@ -106,6 +107,7 @@ class DB(CacheStatistics, History, Settings):
         self._historical_cache_policy = CachePolicy(
             historical_cache_size, historical_cache_size_bytes
         )
+        self.references = referencesf
         self.xrefs = xrefs
         self.large_record_size = large_record_size
         if class_factory is not None:
@@ -137,7 +139,7 @@ class DB(CacheStatistics, History, Settings):
         with self.transaction("initial database creation") as conn:
             try:
                 conn.get(ROOT_OID)
-            except POSKeyError:
+            except KeyError:
                 conn._add(PersistentMapping(), ROOT_OID)
 
     def __repr__(self) -> str:
@@ -182,16 +184,19 @@ class DB(CacheStatistics, History, Settings):
         Raises ValueError for both at once and for times to come,
         ConnectionStateError if the database is closed.
         """
-        if self.closed:
-            raise ConnectionStateError(f"The database {self.database_name!r} is closed")
+        self._require_open()
         moment = None
         if at is not None or before is not None:
             moment = tid_before(at, before)
             self._require_past(moment)
-        self._collection.release_superfluous(self.pool, self.historical_pool)
         found = self._collection.lend(self, moment) or self._new_connection(moment)
+        self._collection.release_superfluous(self.pool, self.historical_pool)
         found.open(transaction_manager)
         return found
+
+    def _require_open(self) -> None:
+        if self.closed:
+            raise ConnectionStateError(f"The database {self.database_name!r} is closed")
 
     def _require_past(self, moment: Tid | None) -> None:
         last = self.lastTransaction()
@@ -211,6 +216,7 @@ class DB(CacheStatistics, History, Settings):
 
     def _lend_to_set(self, before: Tid | None) -> Connection:
         """Return a connection that can join a set of connections in use."""
+        self._require_open()
         return self._collection.lend_alone(self, before) or self._new_connection(before)
 
     def _take_back(self, group: Any) -> None:
@@ -252,6 +258,7 @@ class DB(CacheStatistics, History, Settings):
                     manager.abort()
             self._collection.release(group)
         self._mvcc_storage.close()
+        self.databases = {}
 
 
 def _made_storage(path: str | os.PathLike[str] | None, arguments: dict[str, Any]) -> Any:

@@ -1,14 +1,13 @@
 """What a database's storage knows of the past: history, undo, pack."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import transaction
 
 from perdure.db.undo import TransactionalUndo
 from perdure.ids import Oid, Tid
-from perdure.serialize import referencesf
 
 __all__ = ["History"]
 
@@ -21,6 +20,8 @@ class History:
     database_name: str
     storage: Any
     _mvcc_storage: Any
+    references: Callable[..., list[Oid]]
+    """Finds the oids that a record refers to; given to the storage for packing."""
 
     def lastTransaction(self) -> Tid:
         """Return the tid of the newest transaction; 8 zero bytes if there is none."""
@@ -93,10 +94,6 @@ class History:
         """
         when = time.time() if t is None else t
         self._mvcc_storage.pack(when - days * _SECONDS_PER_DAY, self.references)
-
-    def references(self, record: bytes, oids: list[Oid] | None = None) -> list[Oid]:
-        """Return the oids that a record refers to, added to *oids* if given."""
-        return referencesf(record, oids)
 
 
 def _with_text(infos: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:

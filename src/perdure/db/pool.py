@@ -74,6 +74,8 @@ class ConnectionPool:
 
     def superfluous(self, room_for: int = 0) -> "list[Connection]":
         """Return idle connections that are too old, or one too many."""
+        if not self.available:
+            return []
         oldest_kept = time.time() - self.timeout
         kept = [item for item in self.available if item[0] >= oldest_kept]
         too_old = [item[1] for item in self.available if item[0] < oldest_kept]

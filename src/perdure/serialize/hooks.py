@@ -22,7 +22,7 @@ class ConnectionHooks:
     @property
     def _reader(self) -> ObjectReader:
         """The reader that belongs to this connection's cache."""
-        return ObjectReader(cast("ReadingConnection", self), self._cache, type(self)._find_class)
+        return ObjectReader(cast("ReadingConnection", self), self._cache, self._db.classFactory)
 
     def _find_class(self, module: str, name: str) -> Any:
         """Return the class that records call *module*.*name*."""

@@ -76,7 +76,11 @@ class FileStorage(EngineStorage):
         # Not resolved: side files belong beside the name that was given.
         self._file_name = str(Path(name).absolute())
         native = _native.Storage.open(
-            Path(self._file_name), create=create, read_only=read_only, stop=stop, quota_bytes=quota
+            Path(self._file_name),
+            create=bool(create),
+            read_only=bool(read_only),
+            stop=stop,
+            quota_bytes=quota,
         )
         super().__init__(native, name)
         self._pack_gc = pack_gc

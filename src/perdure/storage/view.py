@@ -81,6 +81,8 @@ class EngineAdapter(_EngineFace):
 
     def __init__(self, storage: EngineStorage) -> None:
         self._storage = storage
+        self.resets = 0
+        """How often everything cached had to be forgotten."""
 
     def new_instance(self) -> "EngineView":
         """Return a view for a connection."""
@@ -93,7 +95,12 @@ class EngineAdapter(_EngineFace):
     undo_instance = new_instance
 
     def invalidateCache(self) -> None:
-        """Do nothing: the views find out by themselves."""
+        """Have all connections forget what they have cached."""
+        self.resets += 1
+
+    def invalidate(self, transaction_id: Tid, oids: Iterable[Oid]) -> None:
+        """Have all connections forget what they have cached: others wrote to the storage."""
+        self.resets += 1
 
     def close(self) -> None:
         """Close the storage."""
@@ -113,6 +120,7 @@ class EngineView(_native.StorageView, _EngineFace):
         self._adapter = adapter
         self._storage = adapter._storage
         self._transaction: Any = None
+        self._resets_seen = adapter.resets
 
     def new_instance(self) -> "EngineView":
         """Return another view."""
@@ -130,9 +138,16 @@ class EngineView(_native.StorageView, _EngineFace):
     def afterCompletion(self) -> None:
         """Take note that a transaction has ended."""
 
-    def poll_invalidations(self) -> list[Oid]:
-        """Move the snapshot to the newest state; return what others changed since."""
-        return self.advance()
+    def poll_invalidations(self) -> list[Oid] | None:
+        """Move the snapshot to the newest state; return what others changed since.
+
+        None stands for everything.
+        """
+        changed = self.advance()
+        if self._resets_seen == self._adapter.resets:
+            return changed
+        self._resets_seen = self._adapter.resets
+        return None
 
     def new_oid(self) -> Oid:
         """Return an oid that nothing has yet."""
