@@ -1,2 +1,14 @@
-//! The simulated disk and clock that the fault tests run the engine on.
+//! The simulated disk that the fault tests run the engine on.
+//!
+//! Everything that a run does follows from its seed: the same seed gives the same run.
 #![forbid(unsafe_code)]
+
+mod call;
+mod dice;
+mod disk;
+mod image;
+mod loss;
+
+pub use call::{Call, Fault};
+pub use dice::Dice;
+pub use disk::{SimDisk, SimFile};

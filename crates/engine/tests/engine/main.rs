@@ -1,0 +1,13 @@
+//! What the engine promises, tried on the simulated disk. See `docs/internals/testing.md`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "a test that fails may panic"
+)]
+
+mod concurrency;
+mod facts;
+mod recovery;
+mod support;
