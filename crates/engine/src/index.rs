@@ -66,10 +66,10 @@ impl Index {
         })
     }
 
-    /// Note an object's newest record; `is_new` where it had none before.
+    /// Note an object's newest record; `is_new` where its transaction found none before it.
     pub(crate) fn insert(&self, oid: Oid, position: u64, is_new: bool) {
-        self.delta.insert(oid, position);
-        if is_new {
+        // The transaction may hold two records of a new object: the second isn't new to the delta.
+        if self.delta.insert(oid, position) && is_new {
             self.objects.fetch_add(1, Ordering::Relaxed);
         }
     }

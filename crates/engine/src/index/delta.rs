@@ -28,13 +28,13 @@ impl Delta {
         (position != 0).then_some(position)
     }
 
-    pub(crate) fn insert(&self, oid: Oid, position: u64) {
+    /// Note a position; tells whether there was none.
+    pub(crate) fn insert(&self, oid: Oid, position: u64) -> bool {
         let (page, slot) = place(oid);
         let empty = || (0..PAGE_LEN).map(|_| AtomicU64::new(0)).collect();
         let entry = self.pages.get_or_insert_with(page, empty);
-        if let Some(slot) = entry.value().get(slot) {
-            slot.store(position, Ordering::Release);
-        }
+        let slot = entry.value().get(slot);
+        slot.is_some_and(|slot| slot.swap(position, Ordering::AcqRel) == 0)
     }
 
     pub(crate) fn at_or_after(&self, oid: Oid) -> Option<Entry> {
