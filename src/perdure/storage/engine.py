@@ -342,9 +342,11 @@ class EngineStorage(ConflictResolvingStorage):
 
         *f* is called with the tid when it is durable, before others see it.
         """
-        draft = self._running_for(transaction).draft
+        running = self._running_for(transaction)
+        if not running.voted:
+            raise StorageTransactionError("tpc_finish comes after tpc_vote")
         del self._running[id(transaction)]
-        return draft.finish(f)
+        return running.draft.finish(f)
 
     def tpc_abort(self, transaction: Any) -> None:
         """Forget what was stored; ignored where the transaction is not this storage's."""

@@ -5,15 +5,19 @@ use std::time::Duration;
 
 use perdure_engine::{Basis, Draft, Locked, Store, UndoAction, UndoStep, Voted};
 use perdure_format::Tid;
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
-use super::errors::IntoPython;
+use super::errors::{IntoPython, out_of_order};
 use crate::ids::{PyOid, PyTid, oid_bytes, tid_bytes};
 
 /// How long to wait for the commit lock before looking for an interrupt.
 const LOCK_PATIENCE: Duration = Duration::from_millis(100);
+
+const VOTED: &str = "the transaction was voted already";
+const NOT_VOTED: &str = "the transaction has to be voted first";
+const NOT_LOCKED: &str = "the transaction has to be locked first";
 
 /// How far the transaction has come; each step consumes the one before.
 #[derive(Debug)]
@@ -26,7 +30,7 @@ pub(crate) enum Step {
 
 /// A transaction on its way into a storage: put together, locked, written, finished.
 ///
-/// Methods called out of this order raise RuntimeError.
+/// Methods called out of this order raise `StorageTransactionError`, and change nothing.
 #[pyclass(name = "Draft", module = "perdure._native", frozen)]
 #[derive(Debug)]
 pub(crate) struct PyDraft {
@@ -52,10 +56,23 @@ impl PyDraft {
         std::mem::replace(&mut *self.step(), Step::Over)
     }
 
+    /// Take the step that the transaction stands at, if it is the right one; else leave it.
+    fn take_if(&self, is_right: impl FnOnce(&Step) -> bool) -> Option<Step> {
+        let mut step = self.step();
+        is_right(&step).then(|| std::mem::replace(&mut *step, Step::Over))
+    }
+
+    fn take_locked(&self, py: Python<'_>) -> PyResult<Locked> {
+        match self.take_if(|step| matches!(step, Step::Locked(_))) {
+            Some(Step::Locked(locked)) => Ok(locked),
+            _ => Err(out_of_order(py, NOT_LOCKED)),
+        }
+    }
+
     fn with_open<T>(&self, change: impl FnOnce(&mut Draft) -> T) -> PyResult<T> {
         match &mut *self.step() {
             Step::Open(draft) => Ok(change(draft)),
-            _ => Err(PyRuntimeError::new_err("the transaction was voted already")),
+            _ => Err(Python::attach(|py| out_of_order(py, VOTED))),
         }
     }
 
@@ -97,10 +114,6 @@ fn undo_fields(py: Python<'_>, step: UndoStep) -> UndoFields<'_> {
     let data = |bytes: Option<Vec<u8>>| bytes.map(|bytes| PyBytes::new(py, &bytes));
     let (oid, current) = (oid_bytes(py, step.oid), tid_bytes(py, step.current));
     (oid, current, action, position, data(before), data(now))
-}
-
-fn out_of_order(needed: &str) -> PyErr {
-    PyRuntimeError::new_err(format!("the transaction has to be {needed} first"))
 }
 
 #[pymethods]
@@ -178,8 +191,8 @@ impl PyDraft {
     ///
     /// Waits, without the GIL, for a transaction between vote and finish; can be interrupted.
     fn lock<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let Step::Open(mut draft) = self.take() else {
-            return Err(out_of_order("open"));
+        let Some(Step::Open(mut draft)) = self.take_if(|step| matches!(step, Step::Open(_))) else {
+            return Err(out_of_order(py, VOTED));
         };
         let locked = loop {
             let store = &self.store;
@@ -210,14 +223,12 @@ impl PyDraft {
         match &*self.step() {
             Step::Open(draft) => Ok(draft.data(record).map(|data| PyBytes::new(py, data))),
             Step::Locked(locked) => Ok(locked.data(record).map(|data| PyBytes::new(py, data))),
-            _ => Err(PyRuntimeError::new_err(
-                "the transaction was written already",
-            )),
+            _ => Err(out_of_order(py, VOTED)),
         }
     }
 
     /// Settle a conflict by data made from both revisions.
-    fn resolve(&self, record: usize, data: &[u8]) -> PyResult<()> {
+    fn resolve(&self, py: Python<'_>, record: usize, data: &[u8]) -> PyResult<()> {
         if data.is_empty() {
             return Err(PyValueError::new_err("an empty record can't be stored"));
         }
@@ -226,7 +237,7 @@ impl PyDraft {
                 locked.resolve(record, data);
                 Ok(())
             }
-            _ => Err(out_of_order("locked")),
+            _ => Err(out_of_order(py, NOT_LOCKED)),
         }
     }
 
@@ -234,7 +245,7 @@ impl PyDraft {
     fn least_tid<'py>(&self, py: Python<'py>, now: f64) -> PyResult<Bound<'py, PyBytes>> {
         match &*self.step() {
             Step::Locked(locked) => Ok(tid_bytes(py, locked.least_tid(now))),
-            _ => Err(out_of_order("locked")),
+            _ => Err(out_of_order(py, NOT_LOCKED)),
         }
     }
 
@@ -246,12 +257,10 @@ impl PyDraft {
         now: f64,
         tid: Option<PyTid>,
     ) -> PyResult<Bound<'py, PyBytes>> {
-        let Step::Locked(locked) = self.take() else {
-            return Err(out_of_order("locked"));
-        };
+        let locked = self.take_locked(py)?;
         if !locked.conflicts().is_empty() {
             *self.step() = Step::Locked(locked);
-            return Err(out_of_order("without conflicts"));
+            return Err(out_of_order(py, "the conflicts have to be resolved first"));
         }
         let tid: Tid = tid.map_or_else(|| locked.least_tid(now), |tid| tid.0);
         let voted = py.detach(|| locked.write(tid)).into_python(py)?;
@@ -268,8 +277,8 @@ impl PyDraft {
         py: Python<'py>,
         callback: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyBytes>> {
-        let Step::Voted(voted) = self.take() else {
-            return Err(out_of_order("written"));
+        let Some(Step::Voted(voted)) = self.take_if(|step| matches!(step, Step::Voted(_))) else {
+            return Err(out_of_order(py, NOT_VOTED));
         };
         let tid = tid_bytes(py, voted.tid());
         let held = callback.is_some();

@@ -15,6 +15,12 @@ pub(crate) fn to_python(py: Python<'_>, error: &Error) -> PyErr {
     build(py, error).unwrap_or_else(|failure| failure)
 }
 
+/// The exception for a call that isn't this transaction's turn.
+pub(crate) fn out_of_order(py: Python<'_>, message: &str) -> PyErr {
+    raised(py, "StorageTransactionError", vec![text(py, message)], &[])
+        .unwrap_or_else(|failure| failure)
+}
+
 /// An instance of a class of `perdure.errors`.
 fn raised(
     py: Python<'_>,
