@@ -39,3 +39,10 @@ def test_links_lead_somewhere(page: Path) -> None:
     links = re.findall(r"]\((?!https?://)([^)#]+)", page.read_text())
     missing = [link for link in links if not (page.parent / link).exists()]
     assert not missing
+
+
+@pytest.mark.parametrize("folder", ["docs", "docs/internals"])
+def test_every_page_is_listed(folder: str) -> None:
+    listed = (TOP / folder / "README.md").read_text()
+    pages = {page.name for page in (TOP / folder).glob("*.md")} - {"README.md"}
+    assert {page for page in pages if f"]({page})" not in listed} == set()
