@@ -19,6 +19,8 @@ pub enum Call {
     Truncate,
     /// Locking a file.
     Lock,
+    /// Giving a file a second name.
+    Link,
     /// Renaming a file.
     Rename,
     /// Removing a file.

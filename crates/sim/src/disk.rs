@@ -297,6 +297,18 @@ impl Disk for SimDisk {
         state.change_name(Call::Rename, NameChange::Rename { from, to })
     }
 
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        let Some(file) = state.image.names.get(from).copied() else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        if state.image.names.contains_key(to) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let path = to.to_owned();
+        state.change_name(Call::Link, NameChange::Link { path, file })
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state();
         if !state.image.names.contains_key(path) {

@@ -396,7 +396,7 @@ fn undo_puts_the_earlier_state_back_and_history_shows_it() {
     commit(&store, &[(1, "one")]);
     let second = commit(&store, &[(1, "two"), (2, "new")]);
     let mut undo = Draft::new(Metadata::default()).unwrap();
-    for step in store.plan_undo(&undo, second).unwrap() {
+    for step in store.plan_undo(&mut undo, second).unwrap() {
         match step.action {
             perdure_engine::UndoAction::Point(position) => {
                 undo.undo_to(step.oid, step.current, position);
