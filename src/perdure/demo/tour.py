@@ -85,8 +85,9 @@ def follow(demo: Demo) -> list[str]:
     largest_kib, largest = root.sizes.maxKey()
     needs = {name: len(package.needs_all()) for name, package in root.packages.items()}
     neediest = max(needs, key=lambda name: needs[name])
+    loaded = sum(database.cacheSize() for database in demo)
     lines = [
-        f"{followed:,} references followed; each one leads back",
+        f"{followed:,} references followed, {loaded:,} objects loaded; each one leads back",
         f"most needed: {central.name} {central.version}, by {len(central.required_by)} packages",
         f"its maintainer, in the other database: {home.name}, of {len(home.packages)} packages",
         f"needs most: {neediest}, {needs[neediest]} packages, directly or not",
