@@ -21,6 +21,7 @@ __all__ = [
     "StorageView",
     "TransactionIterator",
     "native_objects",
+    "references",
     "tid_of_time",
     "time_of_tid",
 ]
@@ -161,6 +162,12 @@ class RecordIterator:
 
 def native_objects() -> bool:
     """Return whether the installed `persistent` is one that native connections work with."""
+
+def references(data: bytes) -> list[Oid]:
+    """Return the oids that a record refers to within its database, repeated ones too.
+
+    Raises ValueError where the data are not a record, or not one of the usual kind.
+    """
 
 @disjoint_base
 class ConnectionBase:

@@ -5,6 +5,7 @@ No class is imported and nothing that a record names is run.
 
 from typing import Any
 
+from perdure import _native
 from perdure.ids import Oid
 from perdure.serialize.pickling import load_both
 
@@ -81,5 +82,9 @@ def referencesf(p: bytes, oids: list[Oid] | None = None) -> list[Oid]:
     """
     if oids is None:
         oids = []
-    oids.extend(oid for oid, _ in get_refs(p))
+    try:
+        oids += _native.references(p)
+    except ValueError:
+        # What is unusual (or damaged) is for `pickle` to read (or to complain about).
+        oids.extend(oid for oid, _ in get_refs(p))
     return oids

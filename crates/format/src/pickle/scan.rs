@@ -82,13 +82,14 @@ impl<'a> Scanner<'a> {
 
     /// Follow one pickle to its end, calling `found` with each reference.
     ///
+    /// What the pickles before have put into the memo is still there, as it is when a record is
+    /// read: a state may refer to what its class description contains.
+    ///
     /// # Errors
     /// Where it is not whole, or has a persistent id of no known form.
     pub fn pickle(&mut self, found: &mut impl FnMut(Reference<'a>)) -> Step {
         self.stack.clear();
         self.marks.clear();
-        self.memo.clear();
-        self.groups.clear();
         loop {
             self.opcode_at = self.at;
             let opcode = *self.data.get(self.at).ok_or(ScanError::CutOff(self.at))?;
@@ -520,6 +521,34 @@ mod tests {
     fn a_memoised_oid_is_found_again() {
         let data = with_oid(b"\x80\x03(", 9, b"q\x01Qh\x01Qt.");
         assert_eq!(all(&data), Ok(vec![Reference::Same(Oid(9)); 2]));
+    }
+
+    #[test]
+    fn a_state_uses_the_memo_of_its_class_description() {
+        let data = with_oid(b"\x80\x03cm\nC\nq\x00", 8, b"q\x01\x85q\x02\x86q\x03.");
+        let data = [&data, &b"\x80\x03}q\x04X\x01\0\0\0ah\x01h\x00\x86Qs."[..]].concat();
+        assert_eq!(all(&data), Ok(vec![Reference::Same(Oid(8))]));
+    }
+
+    #[test]
+    fn garbage_is_refused_or_followed_but_never_panics() {
+        let mut state = 0x2545_f491_4f6c_dd1d_u64;
+        for _ in 0..20_000 {
+            let garbage: Vec<u8> = (0..40)
+                .map(|_| {
+                    state ^= state << 13;
+                    state ^= state >> 7;
+                    state ^= state << 17;
+                    // Mostly opcodes that do something with the stack or the memo.
+                    let opcodes = b"(.012QNhqjrtal]})es\x85\x86\x87\x94\x93Rbduo\x81\x92pgXCUcS";
+                    let [low, high, ..] = state.to_le_bytes();
+                    let chosen = opcodes.get(usize::from(low) % 64);
+                    chosen.copied().unwrap_or(high)
+                })
+                .collect();
+            let _ = all(&garbage);
+            let _ = class_name(&garbage);
+        }
     }
 
     #[test]

@@ -17,11 +17,32 @@ mod unpickler;
 mod values;
 mod writer;
 
+use perdure_format::pickle::{self, Reference};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::ids::oid_bytes;
+
+/// The oids that a record refers to within its database, in order, repeated ones too.
+///
+/// Raises `ValueError` where the data are not a record, or not one of the usual kind.
+#[pyfunction]
+fn references<'py>(py: Python<'py>, data: &[u8]) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+    let mut found = Vec::new();
+    pickle::references(data, |reference| {
+        if let Reference::Same(oid) = reference {
+            found.push(oid_bytes(py, oid));
+        }
+    })
+    .map_err(|error| PyValueError::new_err(error.to_string()))?;
+    Ok(found)
+}
 
 /// Add this module's classes to `perdure._native`.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<connection::ConnectionBase>()?;
     module.add_class::<writer::ObjectWriter>()?;
+    module.add_function(wrap_pyfunction!(references, module)?)?;
     module.add_function(wrap_pyfunction!(connection::native_objects, module)?)
 }
