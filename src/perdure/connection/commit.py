@@ -5,13 +5,15 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from perdure.connection.metadata import TransactionMetaData
-from perdure.connection.record import Record
 from perdure.connection.state import ConnectionState
 from perdure.errors import InvalidObjectReference, ReadOnlyHistoryError
 from perdure.ids import NO_TID, Oid, Tid, oid_repr
 from perdure.serialize import ObjectWriter
 
-__all__ = ["Commit", "serialised"]
+__all__ = ["Commit", "Record", "serialised"]
+
+Record = tuple[Oid, Tid, bytes, Any]
+"""An object ready to be stored: oid, the revision it was made from, data, the object itself."""
 
 _LARGE = (
     "The {cls} object you're saving ({oid}, database {database!r}) is large: {size} bytes. "
@@ -32,6 +34,8 @@ class Commit:
         """Whether the storage knows of it."""
         self.stored: list[Oid] = []
         """The objects that the storage is given, new ones included."""
+        self.objects: list[Any] | None = None
+        """The same, where they are at hand."""
 
     def begin(self, storage: Any) -> None:
         """Tell the storage; from now on it has to be finished or aborted there."""
@@ -48,9 +52,10 @@ class Commit:
     def finish(self, connection: ConnectionState) -> Tid:
         """Make it permanent, and the stored objects up to date; return the tid."""
         tid: Tid = connection._normal_storage.tpc_finish(self.meta)
-        known = connection._cache.get
-        for oid in self.stored:
-            obj = known(oid)
+        objects = self.objects
+        if objects is None:
+            objects = [connection._cache.get(oid) for oid in self.stored]
+        for obj in objects:
             # A ghost (its conflict was resolved) will load what was stored.
             if obj is not None and obj._p_changed is not None:
                 obj._p_changed = False
@@ -67,79 +72,81 @@ def serialised(connection: ConnectionState) -> Iterator[Record]:
     """Serialise what was changed or added, and all new objects reached from there.
 
     While it runs, new objects enter the connection's cache and `_creating`.
-    Objects of a class with a mind of its own may add further objects in their
-    `__getstate__`; these follow at the end.
     """
+    _require_present(connection)
+    writer = ObjectWriter(connection)
+    serialize, take_new = writer.serialize, writer.take_new
+    note_size = connection._cache.update_object_size_estimation
+    large = connection.large_record_size
+    creating = connection._creating
+    done: set[Oid] = set()
+    late: list[Any] = []
+    connection._added_during_commit = late
+    try:
+        for changed in _to_be_stored(connection, late, done):
+            waiting = [changed]
+            while waiting:
+                obj = waiting.pop()
+                oid = obj._p_oid
+                serial = getattr(obj, "_p_serial", NO_TID)
+                if serial == NO_TID and oid not in creating:
+                    _note_creation(connection, oid, obj)
+                data = serialize(obj)
+                size = len(data)
+                if size >= large:
+                    _warn_large(connection, obj, size)
+                note_size(oid, size)
+                obj._p_estimated_size = size
+                done.add(oid)
+                reached = take_new()
+                if reached:
+                    _created(connection, reached)
+                    waiting += reached
+                yield oid, serial, data, obj
+    finally:
+        connection._added_during_commit = None
+        connection._store_count += len(done)
+        # An object that is written needs no check of having been read.
+        for oid in done.intersection(connection._readCurrent):
+            del connection._readCurrent[oid]
+        # After an error: these have got oids, and have to lose them again.
+        _created(connection, take_new())
+
+
+def _require_present(connection: ConnectionState) -> None:
     if connection.before is not None:
         raise ReadOnlyHistoryError(
             f"a past state (before {oid_repr(connection.before)}) can't be changed: "
             "open the database without at= or before="
         )
-    writer = ObjectWriter(connection)
-    late: list[Any] = []
-    connection._added_during_commit = late
-    done: set[Oid] = set()
-    try:
-        for obj in connection._registered_objects:
-            if _to_be_stored(connection, obj, done):
-                yield from _with_reached(connection, writer, obj, done)
-        for obj in late:
-            if obj._p_oid not in done:
-                yield from _with_reached(connection, writer, obj, done)
-    finally:
-        connection._added_during_commit = None
-        # After an error: these have got oids, and have to lose them again.
-        _created(connection, writer.take_new())
 
 
-def _to_be_stored(connection: ConnectionState, obj: Any, done: set[Oid]) -> bool:
-    oid = obj._p_oid
-    if obj._p_jar is not connection:
-        raise InvalidObjectReference(
-            f"object {oid_repr(oid)} has come to belong to {obj._p_jar!r} since it was changed",
-            object=obj,
-        )
-    if oid in done:
-        return False
-    # It is legal to set _p_changed to False after a change, to have it not stored.
-    return oid in connection._added or bool(obj._p_changed)
+def _to_be_stored(connection: ConnectionState, late: list[Any], done: set[Oid]) -> Iterator[Any]:
+    """Go through what was changed, and what is added while that is being serialised.
+
+    Objects of a class with a mind of its own may add others in their `__getstate__`.
+    """
+    for obj in connection._registered_objects:
+        oid = obj._p_oid
+        if obj._p_jar is not connection:
+            raise InvalidObjectReference(
+                f"object {oid_repr(oid)} has come to belong to {obj._p_jar!r} since it was changed",
+                object=obj,
+            )
+        # It is legal to set _p_changed to False after a change, to have it not stored.
+        if oid not in done and (obj._p_changed or oid in connection._added):
+            yield obj
+    for obj in late:
+        if obj._p_oid not in done:
+            yield obj
 
 
-def _with_reached(
-    connection: ConnectionState, writer: ObjectWriter, obj: Any, done: set[Oid]
-) -> Iterator[Record]:
-    """Serialise *obj* and then the new objects that it leads to, deepest first."""
-    waiting = [obj]
-    while waiting:
-        obj = waiting.pop()
-        record = _serialise(connection, writer, obj)
-        done.add(record.oid)
-        reached = writer.take_new()
-        if reached:
-            _created(connection, reached)
-            waiting += reached
-        yield record
-
-
-def _serialise(connection: ConnectionState, writer: ObjectWriter, obj: Any) -> Record:
-    oid = obj._p_oid
-    serial = getattr(obj, "_p_serial", NO_TID)
-    if serial == NO_TID:
-        _note_creation(connection, oid, obj)
-    data = writer.serialize(obj)
-    size = len(data)
-    if size >= connection.large_record_size:
-        cls = f"{type(obj).__module__}.{type(obj).__qualname__}"
-        name = connection._db.database_name
-        warnings.warn(
-            _LARGE.format(cls=cls, oid=oid_repr(oid), database=name, size=size), stacklevel=2
-        )
-    connection._cache.update_object_size_estimation(oid, size)
-    obj._p_estimated_size = size
-    connection._store_count += 1
-    # An object that is written needs no check of having been read.
-    connection._readCurrent.pop(oid, None)
-    return Record(oid, serial, data, obj)
+def _warn_large(connection: ConnectionState, obj: Any, size: int) -> None:
+    cls = f"{type(obj).__module__}.{type(obj).__qualname__}"
+    name = connection._db.database_name
+    warnings.warn(
+        _LARGE.format(cls=cls, oid=oid_repr(obj._p_oid), database=name, size=size), stacklevel=2
+    )
 
 
 def _note_creation(connection: ConnectionState, oid: Oid, obj: Any) -> None:

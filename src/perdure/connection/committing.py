@@ -36,6 +36,7 @@ class Committing(Snapshot):
         if self._savepoint_storage is None:
             records = list(serialised(self))
             commit.stored = [record[0] for record in records]
+            commit.objects = [record[3] for record in records]
             if records or self._readCurrent:
                 commit.begin(self._normal_storage)
                 commit.store(self._normal_storage, records)

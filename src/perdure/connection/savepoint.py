@@ -11,7 +11,6 @@ from typing import Any, Final, NamedTuple
 from transaction.interfaces import IDataManagerSavepoint
 from zope.interface import alsoProvides, implementer
 
-from perdure.connection.record import Record
 from perdure.ids import Oid, Tid
 from perdure.interfaces import IBlobStorage
 
@@ -84,10 +83,10 @@ class SavepointStorage:
         self._file.seek(place.start)
         return self._file.read(place.length), place.serial
 
-    def record(self, oid: Oid) -> Record:
+    def record(self, oid: Oid) -> tuple[Oid, Tid, bytes, None]:
         """Return the uncommitted record of *oid*."""
         data, serial = self.load(oid)
-        return Record(oid, serial, data, None)
+        return oid, serial, data, None
 
     def store(
         self, oid: Oid, serial: Tid, data: bytes, version: str = "", transaction: Any = None
