@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import perdure.storage.demo
 import perdure.storage.file
 import perdure.storage.mapping
+import perdure.storage.zlib
 
 __all__ = ["STORAGES", "StorageKind"]
 
@@ -36,6 +38,36 @@ def _own_file(directory: Path, name: str) -> Iterator[Any]:
 @contextlib.contextmanager
 def _own_mapping(_directory: Path, name: str) -> Iterator[Any]:
     yield perdure.storage.mapping.MappingStorage(name)
+
+
+@contextlib.contextmanager
+def _demo(_directory: Path, name: str) -> Iterator[Any]:
+    yield perdure.storage.demo.DemoStorage(name)
+
+
+@contextlib.contextmanager
+def _demo_pushed(_directory: Path, name: str) -> Iterator[Any]:
+    yield perdure.storage.demo.DemoStorage(f"{name} below").push()
+
+
+@contextlib.contextmanager
+def _demo2(directory: Path, name: str) -> Iterator[Any]:
+    base, changes = (
+        perdure.storage.file.FileStorage(str(directory / f"{name}-{layer}.fs"))
+        for layer in ("base", "changes")
+    )
+    yield perdure.storage.demo.DemoStorage2(base, changes)
+
+
+@contextlib.contextmanager
+def _zlib(directory: Path, name: str) -> Iterator[Any]:
+    file = perdure.storage.file.FileStorage(str(directory / f"{name}-zlib.fs"))
+    yield perdure.storage.zlib.ZlibStorage(file)
+
+
+@contextlib.contextmanager
+def _zlib_over_demo(_directory: Path, name: str) -> Iterator[Any]:
+    yield perdure.storage.zlib.ZlibStorage(perdure.storage.demo.DemoStorage(name))
 
 
 @contextlib.contextmanager
@@ -85,6 +117,11 @@ def _zeo(directory: Path, name: str) -> Iterator[Any]:
 STORAGES = [
     StorageKind("perdure-file", _own_file, reopens=True),
     StorageKind("perdure-mapping", _own_mapping, reopens=False),
+    StorageKind("perdure-demo", _demo, reopens=False),
+    StorageKind("perdure-demo-pushed", _demo_pushed, reopens=False),
+    StorageKind("perdure-demo2", _demo2, reopens=True),
+    StorageKind("perdure-zlib", _zlib, reopens=True),
+    StorageKind("perdure-zlib-over-demo", _zlib_over_demo, reopens=False),
     StorageKind("zodb-file", _stock_file, reopens=True),
     StorageKind("zodb-mapping", _stock_mapping, reopens=False, resolves=False),
     StorageKind("zodb-demo", _stock_demo, reopens=False),

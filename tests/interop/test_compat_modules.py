@@ -194,3 +194,23 @@ def test_undo_info_selects_from_undo_log() -> None:
         print(len(Storage().undoInfo()), Storage().undoInfo(0, -20, {"user_name": b"b"}))
     """
     assert run_code(code, alias=True) == "2 [{'user_name': b'b', 'x': 1}]"
+
+
+def test_references_are_found_without_making_objects() -> None:
+    code = """
+        import io, pickle
+        from ZODB._compat import PersistentPickler, Unpickler
+        class Gone:
+            pass
+        file = io.BytesIO()
+        ids = iter([b"one", b"two"])
+        state = {"a": ..., "b": [Gone(), ...]}
+        PersistentPickler(lambda ob: next(ids) if ob is ... else None, file).dump(state)
+        del Gone
+        found = []
+        unpickler = Unpickler(io.BytesIO(file.getvalue()))
+        unpickler.persistent_load = found.append
+        unpickler.noload()
+        print(found)
+    """
+    assert run_code(code, alias=True) == "[b'one', b'two']"

@@ -5,7 +5,6 @@ import shutil
 from typing import Any
 
 from perdure.blob._records import is_blob_record
-from perdure.errors import POSKeyError
 from perdure.interfaces import IBlobStorage
 from perdure.utils import mktemp
 
@@ -53,6 +52,6 @@ def _blob_of(source: Any, record: Any) -> str | None:
         return None
     try:
         path: str = source.loadBlob(record.oid, record.tid)
-    except POSKeyError:
+    except KeyError:
         return None
     return path

@@ -301,7 +301,7 @@ class BlobStorage:
                 continue
             try:
                 self.base.loadSerial(oid, serial)
-            except POSKeyError:
+            except KeyError:
                 remove_committed(path)
         with contextlib.suppress(OSError):
             os.rmdir(directory)

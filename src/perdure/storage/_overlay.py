@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 from zope.interface import alsoProvides, implementer
@@ -14,9 +15,12 @@ from perdure.interfaces import (
     IBlobStorage,
     IExternalGC,
     IStorage,
+    IStorageCurrentRecordIteration,
     IStorageIteration,
     IStorageRestoreable,
 )
+from perdure.storage._missing import missing_object
+from perdure.storage._overlay_records import next_record
 from perdure.timestamp import tid_after
 from perdure.utils import load_current
 
@@ -48,6 +52,8 @@ class Overlay(ConflictResolvingStorage):
         self._resolved: list[Oid] = []
         if IBlobStorage.providedBy(changes):
             alsoProvides(self, IBlobStorage)
+        if all(IStorageCurrentRecordIteration.providedBy(layer) for layer in (base, changes)):
+            alsoProvides(self, IStorageCurrentRecordIteration)
         if IExternalGC.providedBy(changes) and IStorageRestoreable.providedBy(changes):
             alsoProvides(self, IExternalGC)
 
@@ -103,7 +109,7 @@ class Overlay(ConflictResolvingStorage):
         """
         try:
             found = self.changes.loadBefore(oid, tid)
-        except POSKeyError:
+        except missing_object():
             found = None
         if found is not None:
             data, serial, end = found
@@ -118,9 +124,9 @@ class Overlay(ConflictResolvingStorage):
     ) -> tuple[bytes, Tid, Tid | None] | None:
         try:
             found = self.base.loadBefore(oid, tid)
-        except POSKeyError:
+        except missing_object() as error:
             if changed is None:
-                raise
+                raise POSKeyError(oid) from error
             return None
         if found is None:
             return None
@@ -131,7 +137,7 @@ class Overlay(ConflictResolvingStorage):
         """The tids of the object's revisions in the changes, the first one first."""
         try:
             known = self.changes.history(oid, size=_ALL)
-        except POSKeyError:
+        except missing_object():
             return []
         return [Tid(entry["tid"]) for entry in reversed(known)]
 
@@ -139,7 +145,7 @@ class Overlay(ConflictResolvingStorage):
         """Return what one transaction wrote, or raise POSKeyError."""
         try:
             data: bytes = self.changes.loadSerial(oid, serial)
-        except POSKeyError:
+        except missing_object():
             data = self.base.loadSerial(oid, serial)
         return data
 
@@ -147,19 +153,25 @@ class Overlay(ConflictResolvingStorage):
         """Return descriptions of the newest *size* revisions, newest first."""
         try:
             known = list(self.changes.history(oid, size=size))
-        except POSKeyError:
+        except missing_object():
             return list(self.base.history(oid, size=size))
         if len(known) < size:
             try:
                 known += self.base.history(oid, size=size - len(known))
-            except POSKeyError:
+            except missing_object():
                 return known
         return known
 
     def iterator(self, start: Tid | None = None, stop: Tid | None = None) -> Iterator[Any]:
         """Iterate over the transactions of the base, then those of the changes."""
-        yield from self.base.iterator(start, stop)
-        yield from self.changes.iterator(start, stop)
+        return chain(self.base.iterator(start, stop), self.changes.iterator(start, stop))
+
+    def record_iternext(self, next: Any = None) -> tuple[Oid, Tid, bytes, Any]:  # noqa: A002
+        """Return a current record and what to pass for the next one, None after the last.
+
+        The records come in the order of their oids; ValueError where there is none.
+        """
+        return next_record(self, next)
 
     def loadBlob(self, oid: Oid, serial: Tid) -> str:
         """Return the path of a blob's file, or raise POSKeyError."""
@@ -173,7 +185,7 @@ class Overlay(ConflictResolvingStorage):
         changes = self._blob_changes()
         try:
             changes.loadSerial(oid, serial)
-        except POSKeyError:
+        except missing_object():
             if IBlobStorage.providedBy(self.base):
                 return self.base
         return changes
@@ -259,7 +271,7 @@ class Overlay(ConflictResolvingStorage):
     def _current_tid(self, oid: Oid) -> Tid | None:
         try:
             return self.getTid(oid)
-        except POSKeyError:
+        except missing_object():
             return None
 
     def deleteObject(self, oid: Oid, oldserial: Tid, transaction: Any) -> None:
@@ -323,5 +335,5 @@ class Overlay(ConflictResolvingStorage):
             return True
         try:
             return self.base.loadBefore(oid, MAX_TID) is not None
-        except POSKeyError:
+        except missing_object():
             return False

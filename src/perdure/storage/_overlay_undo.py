@@ -11,9 +11,10 @@ import shutil
 import tempfile
 from typing import Any
 
-from perdure.errors import ConflictError, POSKeyError, UndoError
+from perdure.errors import ConflictError, UndoError
 from perdure.ids import Oid, Tid
 from perdure.interfaces import IBlobStorage
+from perdure.storage._missing import missing_object
 
 __all__ = ["undo"]
 
@@ -54,7 +55,7 @@ def _has_before(storage: Any, oid: Oid, tid: Tid) -> bool:
 def _revision_before(storage: Any, oid: Oid, tid: Tid) -> tuple[bytes, Tid] | None:
     try:
         found = storage.loadBefore(oid, tid)
-    except POSKeyError:
+    except missing_object():
         return None
     return None if found is None else found[:2]
 
@@ -93,7 +94,7 @@ def _copy_of_blob(overlay: Any, oid: Oid, serial: Tid) -> str | None:
         return None
     try:
         path: str = overlay.loadBlob(oid, serial)
-    except POSKeyError:
+    except missing_object():
         return None
     directory: str = overlay.temporaryDirectory()
     handle, copied = tempfile.mkstemp(dir=directory)

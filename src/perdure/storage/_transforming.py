@@ -73,6 +73,9 @@ class TransformingStorage:
     def __len__(self) -> int:
         return len(self.base)
 
+    def __bool__(self) -> bool:
+        return True
+
     # Loading
 
     def load(self, oid: Oid, version: str = "") -> tuple[bytes, Tid]:

@@ -17,3 +17,16 @@ class MappingStorage(EngineStorage):
 
     def __init__(self, name: str = "MappingStorage") -> None:
         super().__init__(_native.Storage.in_memory(name), name)
+        self._opened = True
+
+    def opened(self) -> bool:
+        """Tell whether the storage is open."""
+        return self._opened
+
+    def close(self) -> None:
+        """Close the storage; what it holds is gone."""
+        self._opened = False
+        super().close()
+
+    def cleanup(self) -> None:
+        """Do nothing: there are no files to be removed."""

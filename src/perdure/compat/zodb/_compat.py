@@ -12,6 +12,35 @@ _protocol = 3
 FindGlobal = Callable[[str, str], Any]
 
 
+class _Nothing:
+    """Stands for whatever an object that isn't made would be."""
+
+    def __new__(cls, *_args: Any, **_keywords: Any) -> Any:
+        return super().__new__(cls)
+
+    def __init__(self, *_args: Any, **_keywords: Any) -> None:
+        """Take anything."""
+
+    def __call__(self, *_args: Any, **_keywords: Any) -> "_Nothing":
+        return self
+
+    def __setstate__(self, _state: Any) -> None:
+        """Take any state."""
+
+    def __setitem__(self, _key: Any, _value: Any) -> None:
+        """Take any item."""
+
+    def append(self, _value: Any) -> None:
+        """Take any item."""
+
+    def extend(self, _values: Any) -> None:
+        """Take any items."""
+
+
+def _stand_in(_module: str, _name: str) -> Any:
+    return _Nothing
+
+
 class Pickler(pickle.Pickler):
     """A pickler whose ``persistent_id`` can be set on the instance."""
 
@@ -34,6 +63,14 @@ class Unpickler(pickle.Unpickler):
         if (modulename, name) == ("zodbpickle", "binary"):
             return bytes
         return super().find_class(modulename, name)
+
+    def noload(self) -> None:
+        """Read an object and make none: only ``persistent_load`` is called."""
+        found, self.find_global = self.find_global, _stand_in
+        try:
+            self.load()
+        finally:
+            self.find_global = found
 
 
 def dump(o: object, f: Any, protocol: int | None = None) -> None:
