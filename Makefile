@@ -14,7 +14,7 @@ PYTHON ?= python3
 JOBS ?= 2
 DEMO ?= demo
 PYTEST_ARGS ?=
-BENCH_ARGS ?=
+BENCH_ARGS ?= --scale 0.1
 
 VENV := .venv
 BIN := $(abspath $(VENV)/bin)

@@ -1,0 +1,59 @@
+"""Looking back, undoing and packing."""
+
+import time
+
+import transaction
+
+from benchmarks.job import Job, Sample, timed, workload
+from benchmarks.model import traverse
+
+
+@workload("traverse a past state", data="revisions", count=40_000, per="object")
+def traverse_past(job: Job) -> Sample:
+    """Every object visited in a connection to a past state, its cache empty at first."""
+    with job.database() as database:
+        past = database.open(before=database.lastTransaction())
+        first = past.root()["first"]
+        with timed() as clock:
+            count = traverse(first)
+        past.close()
+    return Sample(clock.seconds, count)
+
+
+@workload("history of an object", data="revisions", count=2_000, per="call")
+def history(job: Job) -> Sample:
+    """Descriptions of the last 50 of an object's revisions."""
+    calls = 500
+    with job.database() as database:
+        oid = database.open().root()["first"]._p_oid
+        with timed() as clock:
+            for _ in range(calls):
+                database.history(oid, 50)
+    return Sample(clock.seconds, calls)
+
+
+@workload("undo", data="items", count=10_000, per="object", writes=True)
+def undo(job: Job) -> Sample:
+    """A transaction undone that had changed all objects."""
+    with job.database() as database:
+        waiting = [database.open().root()["first"]]
+        while waiting:
+            item = waiting.pop()
+            item.price = 0.5
+            waiting += [each for each in (item.left, item.right) if each is not None]
+        transaction.commit()
+        with timed() as clock:
+            database.undo(database.undoLog(0, 1)[0]["id"])
+            transaction.commit()
+    return Sample(clock.seconds, job.count)
+
+
+@workload("pack", data="revisions", count=200_000, per="object", writes=True)
+def pack(job: Job) -> Sample:
+    """A pack with garbage collection, half of the objects being garbage."""
+    with job.database() as database:
+        with timed() as clock:
+            database.pack(time.time())
+        if len(database.storage) > job.count * 0.6:
+            raise AssertionError(f"{job.peer.name} kept the garbage")
+    return Sample(clock.seconds, job.count)
