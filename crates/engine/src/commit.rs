@@ -151,6 +151,20 @@ impl Locked {
         self.draft.data(record)
     }
 
+    /// The data of the newest revision of a record's object, whether others can see it or not.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn committed_data(&self, record: usize) -> Result<Option<Vec<u8>>> {
+        match self.previous.get(record) {
+            None | Some(0) => Ok(None),
+            Some(&position) => {
+                let generation = self.store.generation();
+                Ok(generation.data_at(position, &mut Vec::new())?.0)
+            }
+        }
+    }
+
     /// Settle a conflict by other data, made from both revisions.
     pub fn resolve(&mut self, record: usize, data: &[u8]) {
         self.draft.replace(record, data);

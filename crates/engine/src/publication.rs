@@ -234,6 +234,18 @@ impl Publication {
         self.queue().failure.clone()
     }
 
+    /// Wait until all transactions that are finished now are visible.
+    pub(crate) fn catch_up(&self) {
+        let mut queue = self.queue();
+        let finished = queue.next + queue.waiting.len() as u64;
+        while queue.next < finished && queue.failure.is_none() {
+            queue = self
+                .changed
+                .wait(queue)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
     /// Wait until no transaction is on its way.
     pub(crate) fn settle(&self) {
         let mut queue = self.queue();

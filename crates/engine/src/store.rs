@@ -177,6 +177,13 @@ impl Store {
 
     // Reading.
 
+    /// Wait until all transactions that are finished now are visible.
+    ///
+    /// Who met a conflict with one of them and tries again begins with a snapshot that has it.
+    pub fn catch_up(&self) {
+        self.publication.catch_up();
+    }
+
     /// The last visible transaction: what a new snapshot reads up to.
     #[must_use]
     pub fn last_transaction(&self) -> Tid {

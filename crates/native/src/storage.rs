@@ -347,6 +347,11 @@ impl PyStorage {
         py.detach(|| self.store.position(oid.0)).into_python(py)
     }
 
+    /// Wait, without the GIL, until all transactions that are finished now are visible.
+    fn catch_up(&self, py: Python<'_>) {
+        py.detach(|| self.store.catch_up());
+    }
+
     /// The last visible transaction; zeros where there is none.
     fn last_transaction<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         tid_bytes(py, self.store.last_transaction())

@@ -9,6 +9,7 @@ from zope.interface import implementer
 from perdure import _native
 from perdure.conflict import ConflictResolvingStorage
 from perdure.errors import (
+    ConflictError,
     POSKeyError,
     ReadOnlyError,
     StorageTransactionError,
@@ -330,12 +331,30 @@ class EngineStorage(ConflictResolvingStorage):
         return tid
 
     def _vote_draft(self, draft: _native.Draft) -> tuple[list[Oid], Tid]:
+        try:
+            resolved = self._lock_and_resolve(draft)
+        except ConflictError:
+            # What is in the way may be finished, but not durable yet.  Who tries again
+            # has to see it, or the next vote would meet the same conflict.
+            draft.abort()
+            self._native.catch_up()
+            raise
+        return resolved, draft.write(time.time())
+
+    def _lock_and_resolve(self, draft: _native.Draft) -> list[Oid]:
         resolved: list[Oid] = []
         for record, oid, committed, seen in draft.lock():
-            data = self.tryToResolveConflict(oid, committed, seen, draft.data(record) or b"")
+            data = self.tryToResolveConflict(
+                oid,
+                committed,
+                seen,
+                draft.data(record) or b"",
+                # Not loaded by its serial: others may not see that revision yet.
+                draft.committed_data(record) or b"",
+            )
             draft.resolve(record, data)
             resolved.append(oid)
-        return resolved, draft.write(time.time())
+        return resolved
 
     def tpc_finish(self, transaction: Any, f: Callable[[Tid], object] | None = None) -> Tid:
         """Make it permanent; return the tid when it is durable and others see it.

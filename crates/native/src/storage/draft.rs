@@ -227,6 +227,21 @@ impl PyDraft {
         }
     }
 
+    /// The data of the newest revision of a record's object, whether it is visible or not.
+    fn committed_data<'py>(
+        &self,
+        py: Python<'py>,
+        record: usize,
+    ) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        match &*self.step() {
+            Step::Locked(locked) => {
+                let data = locked.committed_data(record).into_python(py)?;
+                Ok(data.map(|data| PyBytes::new(py, &data)))
+            }
+            _ => Err(out_of_order(py, NOT_LOCKED)),
+        }
+    }
+
     /// Settle a conflict by data made from both revisions.
     fn resolve(&self, py: Python<'_>, record: usize, data: &[u8]) -> PyResult<()> {
         if data.is_empty() {
