@@ -48,6 +48,11 @@ _REPLACEABLE: Final = (
 """What a connection's native view does itself, as long as nobody replaced it."""
 
 
+def _encoded(text: str | bytes) -> bytes:
+    """Return what describes a transaction as it is stored."""
+    return text if isinstance(text, bytes) else text.encode("utf-8")
+
+
 class _Running:
     """A transaction that was begun and is neither finished nor aborted."""
 
@@ -208,7 +213,7 @@ class EngineStorage(ConflictResolvingStorage):
 
     def iterator(self, start: Tid | None = None, stop: Tid | None = None) -> StorageIterator:
         """Walk over the transactions from *start* to *stop*, both included."""
-        return StorageIterator(self._native.transactions(start, stop))
+        return StorageIterator(self._native, start, stop)
 
     def record_iternext(self, next: Oid | None = None) -> tuple[Oid, Tid, bytes, Oid | None]:  # noqa: A002 - ZODB's name
         """Return oid, serial and data of the object at or after *next*, and what is next.
@@ -249,7 +254,11 @@ class EngineStorage(ConflictResolvingStorage):
 
     def _begin_draft(self, transaction: Any, tid: Tid | None, status: str) -> _native.Draft:
         return self._native.begin(
-            transaction.user, transaction.description, transaction.extension_bytes, tid, status
+            _encoded(transaction.user),
+            _encoded(transaction.description),
+            transaction.extension_bytes,
+            tid,
+            status,
         )
 
     def _running_for(self, transaction: Any) -> _Running:

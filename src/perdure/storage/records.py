@@ -2,7 +2,7 @@
 
 import io
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from zope.interface import implementer
@@ -19,6 +19,7 @@ _EXTENSION_GLOBALS: Final = {
     ("_codecs", "encode"),
     ("builtins", "bytearray"),
     ("builtins", "complex"),
+    ("builtins", "dict"),
     ("builtins", "frozenset"),
     ("builtins", "set"),
     ("__builtin__", "frozenset"),
@@ -98,7 +99,7 @@ class TransactionRecord:
         user: bytes,
         description: bytes,
         extension_bytes: bytes,
-        records: "_native.RecordIterator",
+        records: Callable[[], Iterable[Any]],
     ) -> None:
         self.tid = tid
         self.status = status
@@ -106,21 +107,22 @@ class TransactionRecord:
         self.description = description
         self.extension_bytes = extension_bytes
         self._records = records
-        self._extension: dict[str, Any] | None = None
+        self._annotations: dict[str, Any] | None = None
 
     @property
     def extension(self) -> dict[str, Any]:
         """What the transaction was annotated with."""
-        if self._extension is None:
-            self._extension = extension_of(self.extension_bytes)
-        return self._extension
+        if self._annotations is None:
+            self._annotations = extension_of(self.extension_bytes)
+        return self._annotations
 
     @property
-    def _extension_dict(self) -> dict[str, Any]:
+    def _extension(self) -> dict[str, Any]:
+        """What `extension` returns, under the name that ZODB's transactions have."""
         return self.extension
 
     def __iter__(self) -> Iterator[DataRecord]:
-        for oid, tid, data, data_tid, position, previous in self._records:
+        for oid, tid, data, data_tid, position, previous in self._records():
             yield DataRecord(oid, tid, data, data_tid, position, previous)
 
     def set_data(self, ob: Any, data: Any) -> None:
@@ -138,16 +140,35 @@ class TransactionRecord:
 class StorageIterator:
     """Walks over the transactions that a storage had when this was made."""
 
-    def __init__(self, transactions: "_native.TransactionIterator") -> None:
-        self._transactions: Iterator[Any] = iter(transactions)
+    def __init__(self, native: "_native.Storage", start: Tid | None, stop: Tid | None) -> None:
+        self._native = native
+        self._transactions: Iterator[Any] = iter(native.transactions(start, stop))
 
     def __iter__(self) -> "StorageIterator":
         return self
 
     def __next__(self) -> TransactionRecord:
         tid, status, user, description, extension, _, _, records = next(self._transactions)
-        return TransactionRecord(tid, status, user, description, extension, records)
+        again = _Repeatable(self._native, tid, records)
+        return TransactionRecord(tid, status, user, description, extension, again)
 
     def close(self) -> None:
         """Stop: nothing comes any more."""
         self._transactions = iter(())
+
+
+class _Repeatable:
+    """The records of a transaction, which may be asked for more than once."""
+
+    def __init__(self, native: "_native.Storage", tid: Tid, records: Iterable[Any]) -> None:
+        self._native = native
+        self._tid = tid
+        self._first: Iterable[Any] | None = records
+
+    def __call__(self) -> Iterable[Any]:
+        found, self._first = self._first, None
+        if found is not None:
+            return found
+        for transaction in self._native.transactions(self._tid, self._tid):
+            return transaction[-1]
+        return ()

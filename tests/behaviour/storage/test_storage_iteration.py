@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from tests.storing import commit, oid, tid_of, undo
 
+from perdure.connection import TransactionMetaData
 from perdure.ids import NO_TID, Tid
 
 
@@ -28,6 +29,35 @@ def test_transactions_come_in_the_order_of_their_tids_with_all_they_carry(storag
     assert one[0].extension == {}
     assert {one[0].status, two[0].status} == {" "}
     assert [record.data_txn for record in (*one[1], *two[1])] == [None] * 3
+
+
+def test_the_records_of_a_transaction_can_be_gone_through_twice(storage: Any) -> None:
+    commit(storage, {1: b"a", 2: b"b"})
+    commit(storage, {1: b"c"})
+    for transaction in storage.iterator():
+        found = [(record.oid, record.data) for record in transaction]
+        assert found
+        assert [(record.oid, record.data) for record in transaction] == found
+
+
+def test_an_annotation_that_is_another_kind_of_dictionary_is_read(storage: Any) -> None:
+    class Annotations(dict[str, int]):
+        def __reduce__(self) -> Any:
+            return dict, (tuple(self.items()),)
+
+    commit(storage, {1: b"a"}, extension=Annotations(count=2))
+    (transaction,) = storage.iterator()
+    assert transaction.extension == {"count": 2}
+
+
+def test_user_and_description_may_be_text(storage: Any) -> None:
+    meta = TransactionMetaData()
+    meta.user, meta.description = "ada", "why"  # type: ignore[assignment]
+    storage.tpc_begin(meta)
+    storage.tpc_vote(meta)
+    storage.tpc_finish(meta)
+    (transaction,) = storage.iterator()
+    assert (transaction.user, transaction.description) == (b"ada", b"why")
 
 
 def test_a_transaction_without_records_is_a_transaction(storage: Any) -> None:
