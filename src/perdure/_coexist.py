@@ -13,12 +13,17 @@ ZODB's part) needs no twin.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+_ERRORS = "perdure.errors"
 
 _twins: dict[tuple[type, tuple[type, ...]], type] = {}
 
@@ -33,7 +38,7 @@ def outward_name(cls: type) -> tuple[str, str] | None:
 
 def _inherited_outward(cls: type) -> str | None:
     """A class of perdure's own errors module inherits where stock keeps it."""
-    if "_outward" in cls.__dict__ or cls.__module__ != "perdure.errors":
+    if "_outward" in cls.__dict__ or cls.__module__ != _ERRORS:
         return None
     return getattr(cls, "_outward", None)
 
@@ -135,6 +140,32 @@ def _derived_twin(cls: type, own: type) -> type:
         names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "_twin_of": cls}
         made = _twins.setdefault(key, type(cls.__name__, (cls, own), names))
     return made
+
+
+class OutwardError(Exception):
+    """An error that stock ZODB knows, too."""
+
+    _outward: ClassVar[str | None] = "ZODB.interfaces"
+
+    def __new__(cls, *args: Any, **_kwargs: Any) -> "Self":
+        """Make an instance that stock's `except` clauses recognise, too."""
+        made: Self = super().__new__(twin(cls), *args)
+        return made
+
+    def __init__(self, *args: Any) -> None:
+        # Not super(): in a class shared with stock that would be stock's turn.
+        Exception.__init__(self, *args)
+
+    def __str__(self) -> str:
+        return Exception.__str__(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return reduce(self)
+
+    def __setstate__(self, state: Mapping[str, Any] | None) -> None:
+        values = dict(state or {})
+        self.args = tuple(values.pop("args", ()))
+        self.__dict__.update(values)
 
 
 def adopting(function: Callable[P, R]) -> Callable[P, R]:

@@ -50,8 +50,8 @@ of stock's class of the same name too: see `perdure._coexist`.
 """
 
 import pickle
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import transaction.interfaces
 from transaction.interfaces import TransactionError, TransactionFailedError
@@ -59,9 +59,6 @@ from transaction.interfaces import TransactionError, TransactionFailedError
 from perdure import _coexist
 from perdure.classname import get_pickle_metadata
 from perdure.ids import Oid, Tid, oid_repr, readable_tid_repr
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 __all__ = [
     "BTreesConflictError",
@@ -109,33 +106,7 @@ __all__ = [
 ]
 
 
-class _OutwardError(Exception):
-    """An error that stock ZODB knows, too."""
-
-    _outward: ClassVar[str | None] = "ZODB.interfaces"
-
-    def __new__(cls, *args: Any, **_kwargs: Any) -> "Self":
-        """Make an instance that stock's `except` clauses recognise, too."""
-        made: Self = super().__new__(_coexist.twin(cls), *args)
-        return made
-
-    def __init__(self, *args: Any) -> None:
-        # Not super(): in a class shared with stock that would be stock's turn.
-        Exception.__init__(self, *args)
-
-    def __str__(self) -> str:
-        return Exception.__str__(self)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _coexist.reduce(self)
-
-    def __setstate__(self, state: Mapping[str, Any] | None) -> None:
-        values = dict(state or {})
-        self.args = tuple(values.pop("args", ()))
-        self.__dict__.update(values)
-
-
-class POSError(_OutwardError):
+class POSError(_coexist.OutwardError):
     """Base of everything that goes wrong with persistent objects."""
 
     _outward: ClassVar[str | None] = "ZODB.POSException"
@@ -167,12 +138,15 @@ def _with_details(message: str, parts: Sequence[str], advice: str = "") -> str:
 
 
 class POSKeyError(POSError, KeyError):
-    """There is no record of `oid`, or none at the time asked for, `tid`, in `database`."""
+    """There is no record of `oid`, or none at the time asked for, `tid`, in `database`.
+
+    `class_name` is the class that the object should be of.
+    """
 
     def __init__(self, oid: Oid | None = None, *details: Any, **known: Any) -> None:
         # Everything is in `args`: a server sends an error's attributes, if it has any, in place of
         # its arguments, and clients make the error of that.
-        if not known.keys() <= {"database", "tid"}:
+        if not known.keys() <= {"class_name", "database", "tid"}:
             raise TypeError(f"POSKeyError() got an unexpected keyword argument: {known}")
         known = {name: value for name, value in known.items() if value is not None}
         oids = () if oid is None else (oid,)
@@ -180,16 +154,23 @@ class POSKeyError(POSError, KeyError):
 
     oid = property(lambda self: self.args[0] if self.args else None)
     database = property(lambda self: self._known().get("database"))
+    class_name = property(lambda self: self._known().get("class_name"))
     tid = property(lambda self: self._known().get("tid"))
 
     def _known(self) -> dict[str, Any]:
         return self.args[-1] if self.args and isinstance(self.args[-1], dict) else {}
 
+    def describe(self, **known: str | None) -> None:
+        """Add to what is known of the object; what was known before stays."""
+        before = self._known()
+        kept = self.args[: len(self.args) - bool(before)]
+        self.args = (*kept, {**known, **before})
+
     def __str__(self) -> str:
         key = oid_repr(self.args[0]) if self.args else "unknown object"
-        parts = _about(database=self.database, tid=self.tid)
+        parts = _about(class_name=self.class_name, database=self.database, tid=self.tid)
         parts += [str(detail) for detail in self.args[1:] if not isinstance(detail, dict)]
-        return _with_details(key, parts)
+        return _with_details(key, parts, "there is no such object" if parts else "")
 
 
 class ConflictError(POSError, transaction.interfaces.TransientError):
@@ -239,6 +220,12 @@ class ConflictError(POSError, transaction.interfaces.TransientError):
             committed, seen = self.serials
             parts += _about(serial_this_txn_started_with=seen, serial_currently_committed=committed)
         return _with_details(self.message, parts, "abort and run the transaction again")
+
+    def describe(self, **known: str | None) -> None:
+        """Add to what is known of the object; what was known before stays."""
+        for name, value in known.items():
+            if getattr(self, name) is None:
+                setattr(self, name, value)
 
     def get_oid(self) -> Oid | None:
         """Return the oid of the object in conflict."""
@@ -679,9 +666,9 @@ class UnflaggedChangeError(POSError):
         )
 
 
-class BlobError(_OutwardError):
+class BlobError(_coexist.OutwardError):
     """A blob isn't in the state that the call needs."""
 
 
-class StorageStopIteration(_OutwardError, IndexError, StopIteration):  # noqa: N818 - ZODB's name, or a state and no mistake
+class StorageStopIteration(_coexist.OutwardError, IndexError, StopIteration):  # noqa: N818 - ZODB's name, or a state and no mistake
     """The end of an iteration, whichever way it is driven."""

@@ -319,6 +319,20 @@ def test_get_gives_the_object_with_an_oid(conn: perdure.Connection) -> None:
     assert isinstance(caught.value, KeyError)
 
 
+def test_a_reference_to_what_is_gone_is_a_clear_error(conn: perdure.Connection) -> None:
+    ghost = Node.__new__(Node)
+    ghost._p_oid = b"\0\0\0\0\0\xff\xff\xff"
+    ghost._p_jar = conn
+    ghost._p_deactivate()
+    assert ghost._p_changed is None
+    with pytest.raises(errors.POSKeyError) as caught:
+        ghost.x  # noqa: B018
+    assert caught.value.oid == ghost._p_oid
+    assert caught.value.class_name == "tests.behaviour.models.Node"
+    assert caught.value.database == "unnamed"
+    assert str(caught.value).startswith("0xffffff (")
+
+
 def test_add_gives_an_oid_at_once(conn: perdure.Connection) -> None:
     node = Node(x=1)
     conn.add(node)

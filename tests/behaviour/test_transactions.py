@@ -108,6 +108,7 @@ def test_a_conflict_names_object_class_and_serials(
     assert error.oid == account._p_oid
     assert error.class_name == "tests.behaviour.models.Account"
     assert error.serials == (committed, seen)
+    assert error.database == "unnamed"
     conn.transaction_manager.abort()
     assert conn.root.account.balance == 2
 
@@ -184,6 +185,7 @@ def test_read_current_fails_when_the_object_was_changed(
     with pytest.raises(errors.ReadConflictError) as caught:
         conn.transaction_manager.commit()
     assert caught.value.oid == conn.root.limit._p_oid
+    assert caught.value.class_name == "tests.behaviour.models.Node"
     conn.transaction_manager.abort()
     assert conn.root.limit.x == 5
     assert conn.root.account.balance == 1

@@ -31,6 +31,13 @@ class Committing(Snapshot):
         only then may it take its lock.
         """
         commit = self._running_commit(transaction)
+        try:
+            self._commit(commit)
+        except ConflictError as error:
+            self._describe_conflict(error)
+            raise
+
+    def _commit(self, commit: Commit) -> None:
         if self._unflagged is not None:
             self._unflagged.check(self)
         if self._savepoint_storage is None:
@@ -54,13 +61,14 @@ class Committing(Snapshot):
 
     def _check_read_current(self, commit: Commit) -> None:
         check = self._normal_storage.checkCurrentSerialInTransaction
-        oid = None
-        try:
-            for oid, serial in self._readCurrent.items():
-                check(oid, serial, commit.meta)
-        except ConflictError:
-            self._cache.invalidate(oid)
-            raise
+        for oid, serial in self._readCurrent.items():
+            check(oid, serial, commit.meta)
+
+    def _describe_conflict(self, error: ConflictError) -> None:
+        """Have a conflict name class and database, and its object load anew."""
+        if error.oid:
+            self._describe_failure(error, self._cache.get(error.oid))
+            self._cache.invalidate(error.oid)
 
     def tpc_vote(self, transaction: Any) -> None:
         """Have the storage check for conflicts and get ready to finish."""
@@ -70,8 +78,7 @@ class Committing(Snapshot):
         try:
             resolved = self._normal_storage.tpc_vote(commit.meta)
         except ConflictError as error:
-            if error.oid:
-                self._cache.invalidate(error.oid)
+            self._describe_conflict(error)
             raise
         # What is stored isn't what these objects hold now.
         for oid in resolved or ():

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from perdure.errors import ConnectionStateError
+from perdure.errors import ConflictError, ConnectionStateError, POSKeyError
 from perdure.ids import NO_TID, Oid, Tid
 from perdure.serialize import ConnectionBase
 
@@ -66,6 +66,15 @@ class ConnectionState(ConnectionBase):
         if self.opened is None:
             raise ConnectionStateError(
                 f"The database connection is closed (to {self._db.database_name!r})"
+            )
+
+    def _describe_failure(self, error: BaseException, obj: Any) -> None:
+        """Have an error that names an object name its class and database, too."""
+        if isinstance(error, (POSKeyError, ConflictError)):
+            cls = None if obj is None else type(obj)
+            error.describe(
+                database=self._db.database_name,
+                class_name=None if cls is None else f"{cls.__module__}.{cls.__qualname__}",
             )
 
     def _register(self, obj: Any = None) -> None:

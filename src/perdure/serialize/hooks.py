@@ -44,6 +44,9 @@ class ConnectionHooks:
             return other._reader.load_oid(oid)
         return other._reader.load_persistent(oid, cls)
 
+    def _describe_failure(self, error: BaseException, obj: Any) -> None:
+        """Tell an error that loading *obj* raised what is known of the object."""
+
     def _adopt(self, obj: Any) -> None:
         """Give the new object *obj* its place in this database."""
         obj._p_oid = self.new_oid()

@@ -119,7 +119,8 @@ impl ConnectionBase {
         let oid = ghost.oid().unwrap_or_else(|| py.None().into_bound(py));
         this.check_open(py, obj, &oid)?;
         let storage = this.source(py)?;
-        let record = Source::of(&storage)?.load(py, &oid)?;
+        let record = Source::of(&storage)?.load(py, &oid);
+        let record = record.map_err(|error| Self::described(slf, obj, error))?;
         this.count_load();
         let data = record.as_slice();
         this.with_memory(|memory| {
@@ -223,6 +224,13 @@ impl ConnectionBase {
                 "_cache is no persistent.PickleCache",
             )),
         }
+    }
+
+    /// The error of a load, after the connection has told it what it knows of the object.
+    fn described(slf: &Bound<'_, Self>, obj: &Bound<'_, PyAny>, error: PyErr) -> PyErr {
+        let py = slf.py();
+        let told = slf.call_method1(intern!(py, "_describe_failure"), (error.value(py), obj));
+        told.err().unwrap_or(error)
     }
 
     fn check_open(
