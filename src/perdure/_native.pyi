@@ -15,13 +15,17 @@ from perdure.ids import Oid, Tid
 __all__ = [
     "ConnectionBase",
     "Draft",
+    "Gate",
     "ObjectWriter",
     "RecordIterator",
     "Storage",
     "StorageView",
     "TransactionIterator",
+    "in_doubt",
     "native_objects",
+    "prepare_together",
     "references",
+    "settle_in_doubt_by_hand",
     "tid_of_time",
     "time_of_tid",
 ]
@@ -116,6 +120,26 @@ class Draft:
     def finish(self, callback: Callable[[Any], object] | None = None) -> Tid: ...
     def abort(self) -> None: ...
 
+@final
+class Gate:
+    """What a collection's members share: joint transactions pass through it one at a time."""
+
+    def __new__(cls) -> Self: ...
+    def snapshots(self, storages: list[Storage]) -> list[Tid]: ...
+    def finish_together(self, drafts: list[Draft]) -> Tid: ...
+
+def prepare_together(drafts: list[Draft], tid: bytes) -> None:
+    """Write locked drafts of several storages as one transaction, durable and not finished.
+
+    The first one's storage decides.
+    """
+
+def in_doubt(path: Path | str) -> tuple[Tid, list[str], int] | None:
+    """Return (tid, members' paths, own number) of the transaction in doubt at a file's end."""
+
+def settle_in_doubt_by_hand(path: Path | str, commit: bool) -> tuple[Tid, list[str], int]:
+    """Commit or drop the transaction in doubt at the end of a data file that is not open."""
+
 @disjoint_base
 class StorageView:
     """One consistent view of a storage: it reads at `snapshot`, and writes one transaction."""
@@ -129,6 +153,7 @@ class StorageView:
     def draft(self) -> Draft | None: ...
     def load(self, oid: bytes, version: str = "") -> tuple[bytes, Tid]: ...
     def advance(self, at: bytes | None = None) -> list[Oid]: ...
+    def note_own(self, tid: bytes) -> None: ...
     def attach(self, draft: Draft) -> None: ...
     def detach(self) -> Draft | None: ...
     def finish(self, callback: Callable[[Any], object] | None = None) -> Tid: ...

@@ -19,6 +19,7 @@
      |    |    +-- MountedStorageError
      |    |    +-- ReadOnlyError
      |    |    +-- CommitOutcomeUnknown          the disk failed while committing
+     |    |    +-- InDoubtError                  a joint commit of unknown outcome
      |    |    +-- StorageLocked                 a second writer (also: LockError)
      |    |    +-- FileStorageError
      |    |         +-- PackError
@@ -75,6 +76,7 @@ __all__ = [
     "FileStorageError",
     "FileStorageFormatError",
     "FileStorageQuotaError",
+    "InDoubtError",
     "InvalidObjectReference",
     "LockError",
     "MountedStorageError",
@@ -406,6 +408,17 @@ class CommitOutcomeUnknown(StorageError):  # noqa: N818 - ZODB's name, or a stat
         return _with_details(
             message, parts, "close the storage and open it again to see whether it was committed"
         )
+
+
+class InDoubtError(StorageError):
+    """`path` ends with a joint transaction, `tid`, whose outcome only `decider` knows."""
+
+    _outward: ClassVar[str | None] = None
+
+    def __init__(self, *args: Any, **details: Any) -> None:
+        super().__init__(*args)
+        self.path, self.decider = details.get("path"), details.get("decider")
+        self.tid: Tid | None = details.get("tid")
 
 
 class StorageLocked(StorageError):  # noqa: N818 - ZODB's name, or a state and no mistake

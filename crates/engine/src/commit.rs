@@ -10,6 +10,7 @@ use perdure_format::file::{
     RECORD_HEADER_LEN, RecordHeader, STATUS_OFFSET, Status, TRANSACTION_HEADER_LEN,
     TransactionHeader,
 };
+use perdure_format::joint::JointMark;
 use perdure_format::timestamp::next_tid;
 use perdure_format::{Oid, Tid};
 
@@ -51,6 +52,8 @@ pub struct Voted {
     status: Status,
     start: u64,
     end: u64,
+    /// Does the mark of a joint commit stand behind it?
+    is_marked: bool,
     /// Oid and position of each record, and whether the object is new.
     records: Vec<(Oid, u64, bool)>,
 }
@@ -139,6 +142,24 @@ impl Locked {
         Ok(())
     }
 
+    /// The storage.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// How many records would be written.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.draft.len()
+    }
+
+    /// Would nothing be written?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.draft.is_empty()
+    }
+
     /// The conflicts that are not resolved yet.
     #[must_use]
     pub fn conflicts(&self) -> &[Conflict] {
@@ -176,7 +197,7 @@ impl Locked {
     pub fn least_tid(&self, now: f64) -> Tid {
         self.draft
             .tid
-            .unwrap_or_else(|| next_tid(now, self.store.last_voted_tid()))
+            .unwrap_or_else(|| next_tid(now, self.store.used_tid()))
     }
 
     /// Write the transaction, not finished, with an id that is not less than
@@ -184,7 +205,19 @@ impl Locked {
     ///
     /// # Errors
     /// Where the file cannot be written; the file and the storage are then as before.
-    pub fn write(mut self, tid: Tid) -> Result<Voted> {
+    pub fn write(self, tid: Tid) -> Result<Voted> {
+        self.write_with(tid, &[])
+    }
+
+    /// Write the transaction with the mark of a joint commit behind it.
+    ///
+    /// # Errors
+    /// As [`Locked::write`].
+    pub(crate) fn prepare(self, tid: Tid, mark: &JointMark) -> Result<Voted> {
+        self.write_with(tid, &mark.to_bytes())
+    }
+
+    fn write_with(mut self, tid: Tid, mark: &[u8]) -> Result<Voted> {
         debug_assert!(
             self.conflicts.is_empty(),
             "a transaction with conflicts is written"
@@ -214,6 +247,8 @@ impl Locked {
             end,
             "the transaction's length is wrong"
         );
+        bytes.extend_from_slice(mark);
+        self.store.use_tid(tid);
         self.store.write_tail(&bytes, start)?;
         Ok(Voted {
             store: self.store,
@@ -222,6 +257,7 @@ impl Locked {
             status: self.draft.status,
             start,
             end,
+            is_marked: !mark.is_empty(),
             records,
         })
     }
@@ -275,6 +311,30 @@ impl Voted {
         self.tid
     }
 
+    /// Wait until the transaction, not finished, is on the device.
+    ///
+    /// # Errors
+    /// Where the sync failed: the storage takes no more writes.
+    pub(crate) fn sync(&self) -> Result<()> {
+        let generation = self.store.generation();
+        generation.file.sync().map_err(|source| {
+            self.store.publication.fail(&source.to_string());
+            Error::io("syncing", &generation.path, source)
+        })
+    }
+
+    /// The error for a thread that did not come back from a sync.
+    pub(crate) fn sync_panicked(&self) -> Error {
+        let source = std::io::Error::other("the thread that synced it panicked");
+        Error::io("syncing", self.store.path(), source)
+    }
+
+    /// Leave the transaction as it stands: recovery will tell what becomes of it.
+    pub(crate) fn leave_in_doubt(mut self, reason: &str) {
+        self.store.publication.fail(reason);
+        self.guard = None;
+    }
+
     /// Commit: write the status, let the next transaction vote.
     ///
     /// With `held`, the transaction becomes visible only after [`Finished::release`].
@@ -284,6 +344,10 @@ impl Voted {
     pub fn finish(mut self, held: bool) -> Result<Finished> {
         let store = Arc::clone(&self.store);
         store.write_status(self.start + STATUS_OFFSET, self.status.to_byte(), self.tid)?;
+        if self.is_marked {
+            // Behind a finished transaction the mark means nothing, wherever it is cut off.
+            store.cut_tail(self.end);
+        }
         let generation = store.generation();
         let mut oids = Vec::with_capacity(self.records.len());
         for &(oid, position, is_new) in &self.records {
@@ -335,6 +399,19 @@ impl Finished {
                 path: self.store.path().to_owned(),
                 reason,
             })
+    }
+
+    /// Take the transaction for durable: it was synced, with all before it, at the vote.
+    pub(crate) fn trust_vote(self) -> Result<Self> {
+        self.store
+            .publication
+            .mark_durable(self.ticket)
+            .map_err(|reason| Error::OutcomeUnknown {
+                tid: self.tid,
+                path: self.store.path().to_owned(),
+                reason,
+            })?;
+        Ok(self)
     }
 
     /// Wait until everything before the transaction is visible.

@@ -59,6 +59,30 @@ pub enum Error {
         /// The process that the lock file names.
         holder: Option<u32>,
     },
+    /// A joint transaction was voted here, and nobody can tell whether it was committed.
+    #[error(
+        "{} ends with transaction {tid}, which was committed jointly with other databases; whether \
+         it was finished is known to {} only, but {reason}. Make that file available and open this \
+         one again; or settle it by hand, the same way in all members: `perdure indoubt resolve \
+         --commit {}` or `perdure indoubt resolve --abort {}`",
+        path.display(), decider.display(), path.display(), path.display()
+    )]
+    InDoubt {
+        /// The file.
+        path: PathBuf,
+        /// The transaction.
+        tid: Tid,
+        /// The deciding member's data file.
+        decider: PathBuf,
+        /// Why it does not tell.
+        reason: String,
+    },
+    /// There is no transaction to be settled by hand.
+    #[error("{} has no transaction in doubt", path.display())]
+    NothingInDoubt {
+        /// The file.
+        path: PathBuf,
+    },
     /// There is no such object.
     #[error("no object {oid}")]
     NoObject {

@@ -10,6 +10,7 @@ use perdure_format::{Oid, Tid};
 use crate::disk::{Access, Disk, File};
 use crate::error::{Error, Result};
 use crate::generation::Generation;
+use crate::in_doubt::{self, Decision};
 use crate::index::Index;
 use crate::rebuild::Entries;
 use crate::saved_index::{self, with_suffix};
@@ -63,6 +64,10 @@ pub(crate) fn open(disk: &dyn Disk, path: &Path, options: &Options) -> Result<Op
     let file = open_file(disk, path, options)?;
     check_magic(&file, path, options.read_only)?;
     let mut opened = index_of(disk, path, file)?;
+    if settle_joint(disk, path, &mut opened, options.read_only)? {
+        let file = Arc::clone(&opened.generation.file);
+        opened = index_of(disk, path, file)?;
+    }
     opened.lock = lock;
     if let Some(stop) = opened.stop.take() {
         opened.cut = handle_tail(disk, path, &opened, stop, options.read_only)?;
@@ -81,7 +86,7 @@ pub(crate) fn open(disk: &dyn Disk, path: &Path, options: &Options) -> Result<Op
 }
 
 /// Take the lock that stock ZODB takes too.
-fn take_lock(disk: &dyn Disk, path: &Path) -> Result<Arc<dyn File>> {
+pub(crate) fn take_lock(disk: &dyn Disk, path: &Path) -> Result<Arc<dyn File>> {
     let lock_path = with_suffix(path, ".lock");
     let error = |source| Error::io("locking", &lock_path, source);
     let file = match disk.open(&lock_path, Access::Write) {
@@ -244,6 +249,49 @@ fn index_of(disk: &dyn Disk, path: &Path, file: Arc<dyn File>) -> Result<Indexed
     })
 }
 
+/// Judge a joint transaction at the end by what its deciding member says.
+///
+/// True where it was finished here now, so that it has to be indexed.
+fn settle_joint(
+    disk: &dyn Disk,
+    path: &Path,
+    indexed: &mut Indexed,
+    read_only: bool,
+) -> Result<bool> {
+    let file = Arc::clone(&indexed.generation.file);
+    if read_only {
+        return Ok(false);
+    }
+    match &indexed.stop {
+        Some(Stop::Voted(header)) => {
+            let end = indexed.end + header.length + perdure_format::file::TRAILER_LEN;
+            let mark = in_doubt::mark_at(file.as_ref(), path, end)?;
+            let Some(mark) = mark.filter(|mark| mark.tid == header.tid) else {
+                return Ok(false);
+            };
+            match in_doubt::ask(disk, path, &mark)? {
+                Decision::Aborted => Ok(false),
+                Decision::Unknown(reason) => Err(in_doubt::undecided(path, &mark, reason)),
+                Decision::Committed => {
+                    in_doubt::finish(file.as_ref(), path, indexed.end, header)?;
+                    Ok(true)
+                }
+            }
+        }
+        Some(Stop::Damaged { .. }) => {
+            // The mark of a transaction that was finished just before the process died.
+            let mark = in_doubt::mark_at(file.as_ref(), path, indexed.end)?;
+            if mark.is_some_and(|mark| mark.tid <= indexed.last_tid) {
+                let error = |source| Error::io("cutting off a mark of", path, source);
+                file.truncate(indexed.end).map_err(error)?;
+                indexed.stop = None;
+            }
+            Ok(false)
+        }
+        None => Ok(false),
+    }
+}
+
 /// Cut off a tail that was never committed, keeping it; refuse damage before the end.
 fn handle_tail(
     disk: &dyn Disk,
@@ -275,10 +323,7 @@ fn handle_tail(
     if read_only {
         return Ok(None);
     }
-    let kept_in = keep_tail(disk, path, file.as_ref(), indexed.end, len)?;
-    file.truncate(indexed.end)
-        .and_then(|()| file.sync())
-        .map_err(|source| Error::io("cutting off the tail of", path, source))?;
+    let kept_in = cut_off(disk, path, file.as_ref(), indexed.end, len)?;
     Ok(Some(Cut {
         position: indexed.end,
         len: len - indexed.end,
@@ -304,6 +349,21 @@ fn refuse_if_followed(
             problem: format!("{}; whole transactions follow at {next}", problem()),
         }),
     }
+}
+
+/// Move the part of a file from `start` on into a `.trN`, which is named.
+pub(crate) fn cut_off(
+    disk: &dyn Disk,
+    path: &Path,
+    file: &dyn File,
+    start: u64,
+    end: u64,
+) -> Result<PathBuf> {
+    let kept_in = keep_tail(disk, path, file, start, end)?;
+    file.truncate(start)
+        .and_then(|()| file.sync())
+        .map_err(|source| Error::io("cutting off the tail of", path, source))?;
+    Ok(kept_in)
 }
 
 /// Copy the tail into the first `.trN` that is free.

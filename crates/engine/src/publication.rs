@@ -143,13 +143,28 @@ impl Publication {
             queue.syncing = false;
             match outcome {
                 Ok(()) => {
-                    queue.durable = covered;
+                    queue.durable = queue.durable.max(covered);
                     self.publish(&mut queue);
                 }
                 Err(error) => queue.failure = Some(error.to_string()),
             }
             self.changed.notify_all();
         }
+    }
+
+    /// Note that a transaction, and all before it, are on the device by another sync.
+    ///
+    /// # Errors
+    /// Why the storage takes no more writes.
+    pub(crate) fn mark_durable(&self, ticket: Ticket) -> Result<(), String> {
+        let mut queue = self.queue();
+        if let Some(failure) = &queue.failure {
+            return Err(failure.clone());
+        }
+        queue.durable = queue.durable.max(ticket.0 + 1);
+        self.publish(&mut queue);
+        self.changed.notify_all();
+        Ok(())
     }
 
     /// Wait until all transactions before this one are visible.

@@ -34,6 +34,8 @@ pub struct Store {
     end: AtomicU64,
     /// The last finished transaction, visible or not. Changed only under the commit lock.
     last_tid: AtomicU64,
+    /// The greatest id that a transaction was written with, finished or not: none is used twice.
+    used_tid: AtomicU64,
     max_oid: AtomicU64,
     cut: Option<Cut>,
     /// Holds the lock file; none when read-only or closed. A leaf.
@@ -87,6 +89,7 @@ impl Store {
             publication: Publication::starting_at(last_tid, end),
             end: AtomicU64::new(end),
             last_tid: AtomicU64::new(last_tid.0),
+            used_tid: AtomicU64::new(last_tid.0),
             max_oid: AtomicU64::new(opened.max_oid.0),
             cut: opened.cut,
             lock: Mutex::new(opened.lock),
@@ -439,6 +442,16 @@ impl Store {
 
     pub(crate) fn last_voted_tid(&self) -> Tid {
         Tid(self.last_tid.load(Ordering::Acquire))
+    }
+
+    /// The greatest id that no later transaction may have.
+    pub(crate) fn used_tid(&self) -> Tid {
+        Tid(self.used_tid.load(Ordering::Acquire)).max(self.last_voted_tid())
+    }
+
+    /// Note that a transaction is written with this id.
+    pub(crate) fn use_tid(&self, tid: Tid) {
+        self.used_tid.fetch_max(tid.0, Ordering::AcqRel);
     }
 
     pub(crate) fn end(&self) -> u64 {

@@ -7,6 +7,7 @@ mod bytes;
 pub mod file;
 pub mod ids;
 pub mod index;
+pub mod joint;
 pub mod pickle;
 pub mod timestamp;
 

@@ -3,6 +3,7 @@
 mod draft;
 mod errors;
 mod iterate;
+mod joint;
 mod pack;
 mod view;
 
@@ -33,6 +34,10 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<StorageView>()?;
     module.add_class::<TransactionIterator>()?;
     module.add_class::<RecordIterator>()?;
+    module.add_class::<joint::PyGate>()?;
+    module.add_function(wrap_pyfunction!(joint::prepare_together, module)?)?;
+    module.add_function(wrap_pyfunction!(joint::in_doubt, module)?)?;
+    module.add_function(wrap_pyfunction!(joint::settle_in_doubt_by_hand, module)?)?;
     module.add_function(wrap_pyfunction!(tid_of_time, module)?)?;
     module.add_function(wrap_pyfunction!(time_of_tid, module)?)
 }

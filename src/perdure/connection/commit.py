@@ -26,10 +26,11 @@ _LARGE = (
 class Commit:
     """What one connection does in one commit."""
 
-    def __init__(self, transaction: Any) -> None:
+    def __init__(self, transaction: Any, joint: Any = None) -> None:
         self.meta = TransactionMetaData(
             transaction.user, transaction.description, transaction.extension
         )
+        self._joint = joint
         self.begun = False
         """Whether the storage knows of it."""
         self.stored: list[Oid] = []
@@ -42,6 +43,8 @@ class Commit:
         if not self.begun:
             storage.tpc_begin(self.meta)
             self.begun = True
+            if self._joint is not None:
+                self._joint.join(storage)
 
     def store(self, storage: Any, records: Iterable[Record]) -> None:
         """Give records to the storage."""

@@ -21,7 +21,8 @@ class Committing(Snapshot):
 
     def tpc_begin(self, transaction: Any) -> None:
         """Get ready to commit.  The storage isn't involved yet."""
-        self._commit_running = Commit(transaction)
+        joint = self._db._collection.joint_commit(transaction)
+        self._commit_running = Commit(transaction, joint)
         self._creating.clear()
 
     def commit(self, transaction: Any) -> None:

@@ -23,6 +23,8 @@ class ConnectionSet:
         self.members: dict[str, Any] = {first._db.database_name: first}
         self._leader = first
         """The member that listens to the transaction manager on behalf of all."""
+        self._snapshots: dict[str, Any] = {}
+        """Up to where each member is read in this transaction, those to join later, too."""
 
     def get(self, database_name: str) -> "Connection":
         """Return the connection to a member of the collection, opened if need be.
@@ -70,14 +72,21 @@ class ConnectionSet:
 
     def advance(self, *, force: bool) -> None:
         """Move all members to their newest states, which become one snapshot."""
-        self._advance(list(self.members.values()), force=force)
+        self._advance(list(self.members.values()), force=force, renew=True)
 
-    def _advance(self, members: list[Any], *, force: bool) -> None:
+    def _advance(self, members: list[Any], *, force: bool, renew: bool = False) -> None:
         # One loop for each step: the snapshots of all members are taken together,
-        # as close to one another as the storages allow.
+        # those of foreign storages as close to one another as these allow.
         for member in members:
             member._readCurrent.clear()
             member._normal_storage.sync(force)
-        news = [member._normal_storage.poll_invalidations() for member in members]
+        if renew:
+            self._snapshots = self._leader._db._collection.snapshots()
+        news = [self._news_of(member) for member in members]
         for member, changed in zip(members, news, strict=True):
             member._invalidate(changed)
+
+    def _news_of(self, member: Any) -> Any:
+        at = self._snapshots.get(member._db.database_name)
+        view = member._normal_storage
+        return view.poll_invalidations() if at is None else view.poll_invalidations(at)

@@ -52,6 +52,9 @@ class Reading(ConnectionState):
         obj._p_activate()
         if obj._p_serial != NO_TID:
             self._readCurrent[obj._p_oid] = obj._p_serial
+            if len(self._db.databases) > 1:
+                # What depends on it may be written to another member.
+                self._register()
 
     def _require_own(self, obj: Any) -> None:
         if obj._p_jar is not self:

@@ -4,6 +4,11 @@ import threading
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any
 
+from perdure import _native
+from perdure.ids import Tid
+from perdure.storage.joint import JointCommit
+from perdure.storage.view import EngineAdapter
+
 if TYPE_CHECKING:
     from perdure.connection.connection import Connection
     from perdure.connection.group import ConnectionSet
@@ -20,6 +25,31 @@ class Collection:
         self.databases = databases
         self.lock = threading.RLock()
         """Guards the pools of all members, and `databases` while one is added."""
+        self._gate = _native.Gate()
+
+    def joint_commit(self, transaction: Any) -> JointCommit | None:
+        """Return what the members do together in *transaction*; None for a single database."""
+        if len(self.databases) < 2:
+            return None
+        try:
+            joint: JointCommit = transaction.data(self)
+        except KeyError:
+            joint = JointCommit(self._gate)
+            transaction.set_data(self, joint)
+        return joint
+
+    def snapshots(self) -> dict[str, Tid]:
+        """Return the newest transaction of each member, of one moment.
+
+        Joint transactions are in all of them or in none.  Members whose storage is
+        not perdure's own are left out, and so is a database that is alone.
+        """
+        if len(self.databases) < 2:
+            return {}
+        adapters = {name: db._mvcc_storage for name, db in list(self.databases.items())}
+        own = {name: a for name, a in adapters.items() if isinstance(a, EngineAdapter)}
+        tids = self._gate.snapshots([adapter._storage._native for adapter in own.values()])
+        return dict(zip(own, tids, strict=True))
 
     def add(self, name: str, database: "DB") -> None:
         """Add a member; ValueError if the name is taken."""

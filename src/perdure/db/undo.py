@@ -31,6 +31,9 @@ class TransactionalUndo:
         )
         self._view = self._database._mvcc_storage.undo_instance()
         self._view.tpc_begin(self._meta)
+        joint = self._database._collection.joint_commit(transaction)
+        if joint is not None:
+            joint.join(self._view)
 
     def commit(self, transaction: Any) -> None:
         """Undo; raises UndoError where that isn't possible."""

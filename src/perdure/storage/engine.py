@@ -340,15 +340,18 @@ class EngineStorage(ConflictResolvingStorage):
         return tid
 
     def _vote_draft(self, draft: _native.Draft) -> tuple[list[Oid], Tid]:
+        return self._lock_draft(draft), draft.write(time.time())
+
+    def _lock_draft(self, draft: _native.Draft) -> list[Oid]:
+        """Wait for the turn and resolve conflicts; return the oids of those."""
         try:
-            resolved = self._lock_and_resolve(draft)
+            return self._lock_and_resolve(draft)
         except ConflictError:
             # What is in the way may be finished, but not durable yet.  Who tries again
             # has to see it, or the next vote would meet the same conflict.
             draft.abort()
             self._native.catch_up()
             raise
-        return resolved, draft.write(time.time())
 
     def _lock_and_resolve(self, draft: _native.Draft) -> list[Oid]:
         resolved: list[Oid] = []

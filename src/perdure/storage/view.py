@@ -1,7 +1,7 @@
 """What connections read and commit through where the storage is perdure's own."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zope.interface import implementer
 
@@ -12,6 +12,9 @@ from perdure.interfaces import IMVCCStorage
 from perdure.storage.engine import EngineStorage
 from perdure.storage.undo import undo_into
 from perdure.utils import before2at
+
+if TYPE_CHECKING:
+    from perdure.storage.joint import JointCommit
 
 __all__ = ["EngineAdapter", "EngineView"]
 
@@ -120,6 +123,7 @@ class EngineView(_native.StorageView, _EngineFace):
         self._adapter = adapter
         self._storage = adapter._storage
         self._transaction: Any = None
+        self._joint: JointCommit | None = None
         self._resets_seen = adapter.resets
 
     def new_instance(self) -> "EngineView":
@@ -138,12 +142,12 @@ class EngineView(_native.StorageView, _EngineFace):
     def afterCompletion(self) -> None:
         """Take note that a transaction has ended."""
 
-    def poll_invalidations(self) -> list[Oid] | None:
+    def poll_invalidations(self, at: Tid | None = None) -> list[Oid] | None:
         """Move the snapshot to the newest state; return what others changed since.
 
-        None stands for everything.
+        With *at*, move to that transaction, forth or back.  None stands for everything.
         """
-        changed = self.advance()
+        changed = self.advance(at)
         if self._resets_seen == self._adapter.resets:
             return changed
         self._resets_seen = self._adapter.resets
@@ -164,6 +168,9 @@ class EngineView(_native.StorageView, _EngineFace):
         self.attach(self._storage._begin_draft(transaction, None, " "))
         self._transaction = transaction
 
+    def _own_draft(self) -> _native.Draft:
+        return self._draft(self._transaction)
+
     def _draft(self, transaction: Any) -> _native.Draft:
         draft = self.draft
         if draft is None or transaction is not self._transaction:
@@ -182,19 +189,29 @@ class EngineView(_native.StorageView, _EngineFace):
 
     def tpc_vote(self, transaction: Any) -> Iterable[Oid]:
         """Get ready to finish; return the oids whose conflicts were resolved."""
-        resolved, _tid = self._storage._vote_draft(self._draft(transaction))
+        draft = self._draft(transaction)
+        if self._joint is not None:
+            return self._joint.vote(self)
+        resolved, _tid = self._storage._vote_draft(draft)
         return resolved
 
     def tpc_finish(self, transaction: Any, func: Callable[[Tid], object] | None = None) -> Tid:
         """Make it permanent; return the tid."""
-        self._draft(transaction)
-        self._transaction = None
-        return self.finish(func)
+        draft = self._draft(transaction)
+        joint, self._joint, self._transaction = self._joint, None, None
+        if joint is None:
+            return self.finish(func)
+        tid = joint.finish()
+        self.detach()
+        draft.abort()  # frees the lock where nothing was written
+        if func is not None:
+            func(tid)
+        return tid
 
     def tpc_abort(self, transaction: Any) -> None:
         """Drop what was stored; ignored where it is another transaction."""
         if transaction is not None and transaction is self._transaction:
-            self._transaction = None
+            self._transaction = self._joint = None
             draft = self.detach()
             if draft is not None:
                 draft.abort()

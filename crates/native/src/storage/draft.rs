@@ -17,7 +17,7 @@ const LOCK_PATIENCE: Duration = Duration::from_millis(100);
 
 const VOTED: &str = "the transaction was voted already";
 const NOT_VOTED: &str = "the transaction has to be voted first";
-const NOT_LOCKED: &str = "the transaction has to be locked first";
+const NOT_LOCKED: &str = "the transaction has to be locked first, and its conflicts resolved";
 
 /// How far the transaction has come; each step consumes the one before.
 #[derive(Debug)]
@@ -62,10 +62,28 @@ impl PyDraft {
         is_right(&step).then(|| std::mem::replace(&mut *step, Step::Over))
     }
 
-    fn take_locked(&self, py: Python<'_>) -> PyResult<Locked> {
-        match self.take_if(|step| matches!(step, Step::Locked(_))) {
+    /// Take the transaction out between its lock and its vote.
+    pub(crate) fn take_locked(&self, py: Python<'_>) -> PyResult<Locked> {
+        let is_ready = |step: &Step| match step {
+            Step::Locked(locked) => locked.conflicts().is_empty(),
+            _ => false,
+        };
+        match self.take_if(is_ready) {
             Some(Step::Locked(locked)) => Ok(locked),
             _ => Err(out_of_order(py, NOT_LOCKED)),
+        }
+    }
+
+    /// Put the transaction back, voted.
+    pub(crate) fn put_voted(&self, voted: Voted) {
+        *self.step() = Step::Voted(voted);
+    }
+
+    /// Take the transaction out between its vote and its finish.
+    pub(crate) fn take_voted(&self, py: Python<'_>) -> PyResult<Voted> {
+        match self.take_if(|step| matches!(step, Step::Voted(_))) {
+            Some(Step::Voted(voted)) => Ok(voted),
+            _ => Err(out_of_order(py, NOT_VOTED)),
         }
     }
 
@@ -184,7 +202,11 @@ impl PyDraft {
 
     /// How many records were added.
     fn __len__(&self) -> PyResult<usize> {
-        self.with_open(|draft| draft.len())
+        match &*self.step() {
+            Step::Locked(locked) => Ok(locked.len()),
+            Step::Open(draft) => Ok(draft.len()),
+            _ => Err(Python::attach(|py| out_of_order(py, VOTED))),
+        }
     }
 
     /// Take the commit lock and look for conflicts: a list of (record, oid, committed, seen).
@@ -273,10 +295,6 @@ impl PyDraft {
         tid: Option<PyTid>,
     ) -> PyResult<Bound<'py, PyBytes>> {
         let locked = self.take_locked(py)?;
-        if !locked.conflicts().is_empty() {
-            *self.step() = Step::Locked(locked);
-            return Err(out_of_order(py, "the conflicts have to be resolved first"));
-        }
         let tid: Tid = tid.map_or_else(|| locked.least_tid(now), |tid| tid.0);
         let voted = py.detach(|| locked.write(tid)).into_python(py)?;
         *self.step() = Step::Voted(voted);
@@ -292,9 +310,7 @@ impl PyDraft {
         py: Python<'py>,
         callback: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyBytes>> {
-        let Some(Step::Voted(voted)) = self.take_if(|step| matches!(step, Step::Voted(_))) else {
-            return Err(out_of_order(py, NOT_VOTED));
-        };
+        let voted = self.take_voted(py)?;
         let tid = tid_bytes(py, voted.tid());
         let held = callback.is_some();
         let finished = py

@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 
 use perdure_engine::Error;
+use perdure_format::Tid;
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
@@ -75,6 +76,10 @@ fn build(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
                 &[("path", path), ("pid", holder)],
             )
         }
+        Error::InDoubt {
+            path, tid, decider, ..
+        } => in_doubt(py, &message, path, *tid, decider),
+        Error::NothingInDoubt { .. } => Ok(PyValueError::new_err(message)),
         Error::NoObject { oid } => {
             raised(py, "POSKeyError", vec![oid_bytes(py, *oid).into_any()], &[])
         }
@@ -137,6 +142,21 @@ fn build(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
             Ok(PyValueError::new_err(message))
         }
     }
+}
+
+fn in_doubt(
+    py: Python<'_>,
+    message: &str,
+    path: &Path,
+    tid: Tid,
+    decider: &Path,
+) -> PyResult<PyErr> {
+    let details = [
+        ("path", path_object(py, path)?),
+        ("tid", tid_bytes(py, tid).into_any()),
+        ("decider", path_object(py, decider)?),
+    ];
+    raised(py, "InDoubtError", vec![text(py, message)], &details)
 }
 
 /// An `OSError` with errno and file name, of the subclass that its errno asks for.

@@ -168,7 +168,7 @@ impl StorageView {
 
     /// Move to the newest snapshot; the oids that others changed since.
     ///
-    /// With `at`, move to that transaction instead (one that is visible and not earlier).
+    /// With `at`, move to that transaction instead, forth or back.
     #[pyo3(signature = (at=None))]
     fn advance<'py>(
         &self,
@@ -176,19 +176,31 @@ impl StorageView {
         at: Option<PyTid>,
     ) -> PyResult<Vec<Bound<'py, PyBytes>>> {
         let before = self.snapshot_tid();
-        if self.fixed || self.store.last_transaction() == before {
+        let last = self.store.last_transaction();
+        let target = at.map_or(last, |at| at.0.min(last));
+        if self.fixed || target == before {
             return Ok(Vec::new());
         }
-        let (now, changes) = self.store.changes_since(before).into_python(py)?;
-        let now = at.map_or(now, |at| at.0.clamp(before, now));
-        self.snapshot.store(now.0, Ordering::Release);
-        let own = self.own.load(Ordering::Acquire);
-        let seen = changes.iter().take_while(|published| published.tid <= now);
+        self.snapshot.store(target.0, Ordering::Release);
+        let (first, last) = (before.min(target), before.max(target));
+        let (_, changes) = self.store.changes_since(first).into_python(py)?;
+        // Going back, the view's own transactions are undone in what it shows.
+        let own = Tid(if target > before {
+            self.own.load(Ordering::Acquire)
+        } else {
+            0
+        });
+        let seen = changes.iter().take_while(|published| published.tid <= last);
         Ok(seen
-            .filter(|published| published.tid.0 != own)
+            .filter(|published| published.tid != own)
             .flat_map(|p| p.oids.iter())
             .map(|oid| oid_bytes(py, *oid))
             .collect())
+    }
+
+    /// Note the tid of a transaction of the view's own, which will be no news to it.
+    fn note_own(&self, tid: PyTid) {
+        self.own.store(tid.0.0, Ordering::Release);
     }
 
     /// Begin to store a transaction, whose draft `begin` made.

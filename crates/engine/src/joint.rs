@@ -1,0 +1,188 @@
+//! One transaction in several storages: in all of them or in none, over crashes.
+//!
+//! See `docs/internals/joint-commit.md` for the protocol and its invariants.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use perdure_format::Tid;
+use perdure_format::joint::JointMark;
+
+use crate::commit::{Finished, Locked, Voted};
+use crate::error::Result;
+use crate::store::Store;
+
+/// What makes a joint transaction visible in all members at the same moment.
+#[derive(Debug, Default)]
+pub struct Gate {
+    /// Held while a joint transaction becomes visible, and while snapshots are taken. A leaf,
+    /// but for the publication queues' locks.
+    closed: Mutex<()>,
+}
+
+impl Gate {
+    /// The last visible transaction of each storage, of one moment.
+    pub fn snapshots(&self, stores: &[&Store]) -> Vec<Tid> {
+        let _closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        let collect = || {
+            stores
+                .iter()
+                .map(|store| store.last_transaction())
+                .collect::<Vec<_>>()
+        };
+        let mut seen = collect();
+        // Transactions of one member do not pass the gate: look until nothing moved, so that
+        // nothing is seen without what was visible before it.
+        loop {
+            let again = collect();
+            if again == seen {
+                return seen;
+            }
+            seen = again;
+        }
+    }
+}
+
+/// Write a transaction into all its storages and wait until it is on all devices, not finished.
+///
+/// The first storage decides. All are locked, with conflicts settled; `tid` is not less than any
+/// one's least.
+///
+/// # Errors
+/// Where one cannot be written or synced: nothing of it is left in any.
+pub fn prepare_all(locked: Vec<Locked>, tid: Tid) -> Result<Vec<Voted>> {
+    let members: Vec<String> = locked
+        .iter()
+        .map(|one| one.store().path().to_string_lossy().into_owned())
+        .collect();
+    let alone = locked.len() < 2;
+    let mut voted = Vec::with_capacity(locked.len());
+    for (number, one) in locked.into_iter().enumerate() {
+        let own = u16::try_from(number).unwrap_or(u16::MAX);
+        let mark = JointMark {
+            tid,
+            members: members.clone(),
+            own,
+        };
+        voted.push(if alone {
+            one.write(tid)?
+        } else {
+            one.prepare(tid, &mark)?
+        });
+    }
+    if !alone {
+        sync_all(&voted)?;
+    }
+    Ok(voted)
+}
+
+/// Sync all at the same time.
+fn sync_all(voted: &[Voted]) -> Result<()> {
+    let Some((last, others)) = voted.split_last() else {
+        return Ok(());
+    };
+    std::thread::scope(|scope| {
+        let others: Vec<_> = others
+            .iter()
+            .map(|one| scope.spawn(|| one.sync()))
+            .collect();
+        let mut outcome = last.sync();
+        for other in others {
+            // A thread that panicked did not sync.
+            outcome = outcome.and(other.join().unwrap_or_else(|_| Err(last.sync_panicked())));
+        }
+        outcome
+    })
+}
+
+/// Finish a prepared transaction in all its storages: the first one's sync is the commit point.
+///
+/// It is durable then, and becomes visible by [`release_all`].
+///
+/// # Errors
+/// `OutcomeUnknown` where the first one cannot be finished: all of them then take no more writes
+/// until they are reopened, when recovery gives all the same answer.
+pub fn finish_all(voted: Vec<Voted>) -> Result<Vec<Finished>> {
+    let mut members = voted.into_iter();
+    let Some(first) = members.next() else {
+        return Ok(Vec::new());
+    };
+    let decided = first.finish(true).and_then(|first| {
+        first.wait_durable()?;
+        Ok(first)
+    });
+    let mut finished = match decided {
+        Ok(first) => vec![first],
+        Err(error) => {
+            for member in members {
+                member.leave_in_doubt(&error.to_string());
+            }
+            return Err(error);
+        }
+    };
+    let mut failure = None;
+    for member in members {
+        // The data are on the device since the vote; a lost status byte is found at the next open.
+        match member.finish(true).and_then(Finished::trust_vote) {
+            Ok(member) => finished.push(member),
+            Err(error) => failure = Some(error),
+        }
+    }
+    match failure {
+        None => Ok(finished),
+        Some(error) => {
+            release_all(&finished, &Gate::default());
+            Err(error)
+        }
+    }
+}
+
+/// Make a finished transaction visible in all its storages at the same moment.
+pub fn release_all(finished: &[Finished], gate: &Gate) {
+    for one in finished {
+        one.wait_turn();
+    }
+    let _closed = gate.closed.lock().unwrap_or_else(PoisonError::into_inner);
+    for one in finished {
+        one.release();
+    }
+}
+
+/// Where a file that was beside another one is to be found, now that the other one is at `own`.
+///
+/// First at the same place relative to it, since members move together; then where it was.
+pub(crate) fn places_of(file: &str, own_then: &str, own_now: &Path) -> Vec<PathBuf> {
+    let (file, own_then) = (Path::new(file), Path::new(own_then));
+    let mut places = Vec::new();
+    let (mut ups, mut base) = (PathBuf::new(), own_then.parent());
+    while let Some(directory) = base {
+        if let (Ok(rest), Some(now)) = (file.strip_prefix(directory), own_now.parent()) {
+            places.push(now.join(&ups).join(rest));
+            break;
+        }
+        ups.push("..");
+        base = directory.parent();
+    }
+    places.push(file.to_owned());
+    places
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_is_looked_for_beside_first() {
+        let now = Path::new("/restored/b.fs");
+        let places = places_of("/srv/a.fs", "/srv/b.fs", now);
+        assert_eq!(
+            places,
+            [Path::new("/restored/a.fs"), Path::new("/srv/a.fs")]
+        );
+        let places = places_of("/srv/x/a.fs", "/srv/y/b.fs", Path::new("/restored/y/b.fs"));
+        assert_eq!(
+            places.first(),
+            Some(&PathBuf::from("/restored/y/../x/a.fs"))
+        );
+    }
+}

@@ -1,0 +1,73 @@
+"""One transaction in several databases of a collection: in all of them or in none.
+
+The storages' locks are taken together, in the order of their sort keys, by the
+first vote; all get one tid; the first one that is written to decides.  See
+`docs/internals/joint-commit.md`.
+"""
+
+import time
+from collections.abc import Iterable
+
+from perdure import _native
+from perdure.errors import StorageTransactionError
+from perdure.ids import Oid, Tid
+from perdure.storage.view import EngineView
+
+__all__ = ["JointCommit"]
+
+
+class JointCommit:
+    """What the views of perdure's own storages do together in one transaction.
+
+    Each of them asks for the vote and the finish when it is its turn; the first
+    one that does has it done for all.
+    """
+
+    def __init__(self, gate: _native.Gate) -> None:
+        self._gate = gate
+        self._views: list[EngineView] = []
+        self._writing: list[_native.Draft] = []
+        self._resolved: dict[int, list[Oid]] | None = None
+        self._tid: Tid | None = None
+
+    def join(self, view: object) -> None:
+        """Have *view*, whose transaction has begun, take part; ignored for foreign ones."""
+        if not isinstance(view, EngineView):
+            return
+        for other in self._views:
+            if other._storage is view._storage:
+                raise StorageTransactionError(
+                    f"{view.getName()} takes part in this transaction twice: "
+                    "undo in a transaction of its own"
+                )
+        self._views.append(view)
+        view._joint = self
+
+    def vote(self, view: EngineView) -> Iterable[Oid]:
+        """Return the oids of *view* whose conflicts were resolved; all have voted then."""
+        if self._resolved is None:
+            self._resolved = self._vote_all()
+        return self._resolved[id(view)]
+
+    def _vote_all(self) -> dict[int, list[Oid]]:
+        self._views.sort(key=lambda view: view.sortKey())
+        resolved = {id(view): view._storage._lock_draft(view._own_draft()) for view in self._views}
+        drafts = [view._own_draft() for view in self._views]
+        # Who only checks what was read holds its lock until the end, and writes nothing.
+        self._writing = [draft for draft in drafts if len(draft)]
+        if self._writing:
+            now = time.time()
+            tid = max(draft.least_tid(now) for draft in self._writing)
+            _native.prepare_together(self._writing, tid)
+        return resolved
+
+    def finish(self) -> Tid:
+        """Return the tid; the transaction is durable and visible everywhere then."""
+        if self._tid is None:
+            if not self._writing:
+                self._tid = max(view.lastTransaction() for view in self._views)
+                return self._tid
+            self._tid = self._gate.finish_together(self._writing)
+            for view in self._views:
+                view.note_own(self._tid)
+        return self._tid

@@ -1,0 +1,368 @@
+"""One transaction over several databases: one tid, all or nothing, one snapshot."""
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import transaction
+from BTrees.Length import Length
+from persistent.mapping import PersistentMapping
+
+import perdure
+from perdure import _native
+from perdure.errors import ConflictError, InDoubtError
+from perdure.storage import FileStorage, MappingStorage
+
+
+@pytest.fixture(params=["file", "memory"])
+def members(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, perdure.DB]]:
+    databases: dict[str, perdure.DB] = {}
+    for name in ("a", "b", "c"):
+        path = tmp_path / f"{name}.fs"
+        storage = FileStorage(path) if request.param == "file" else MappingStorage(name)
+        perdure.DB(storage, database_name=name, databases=databases)
+    yield databases
+    for database in list(databases.values()):
+        database.close()
+
+
+def open_in(members: dict[str, perdure.DB], name: str = "a") -> Any:
+    return members[name].open(transaction.TransactionManager())
+
+
+def root_of(connection: Any, name: str) -> Any:
+    return connection.get_connection(name).root()
+
+
+def test_all_members_get_the_same_tid(members: dict[str, perdure.DB]) -> None:
+    connection = open_in(members)
+    for name in members:
+        root_of(connection, name)["x"] = 1
+    connection.transaction_manager.commit()
+    assert len({database.lastTransaction() for database in members.values()}) == 1
+    assert {root_of(connection, name)._p_serial for name in members} == {
+        members["a"].lastTransaction()
+    }
+
+
+def test_a_member_that_nothing_was_changed_in_gets_no_transaction(
+    members: dict[str, perdure.DB],
+) -> None:
+    before = members["c"].lastTransaction()
+    connection = open_in(members)
+    root_of(connection, "a")["x"] = root_of(connection, "b")["x"] = 1
+    root_of(connection, "c").get("x")
+    connection.transaction_manager.commit()
+    assert members["c"].lastTransaction() == before
+
+
+def test_a_conflict_in_one_member_leaves_all_as_they_were(members: dict[str, perdure.DB]) -> None:
+    first, second = open_in(members), open_in(members)
+    root_of(second, "b").get("x")
+    root_of(first, "b")["x"] = "first"
+    first.transaction_manager.commit()
+    tids = {name: database.lastTransaction() for name, database in members.items()}
+    for name in members:
+        root_of(second, name)["x"] = "second"
+    with pytest.raises(ConflictError):
+        second.transaction_manager.commit()
+    second.transaction_manager.abort()
+    assert {name: database.lastTransaction() for name, database in members.items()} == tids
+    root_of(second, "a")["y"] = root_of(second, "b")["y"] = 1
+    second.transaction_manager.commit()
+    assert root_of(second, "b")["x"] == "first"
+
+
+def test_conflicts_are_merged_in_a_joint_commit(members: dict[str, perdure.DB]) -> None:
+    first, second = open_in(members), open_in(members)
+    for name in ("a", "b"):
+        root_of(first, name)["count"] = Length(0)
+    first.transaction_manager.commit()
+    second.transaction_manager.begin()
+    for connection in (first, second):
+        for name in ("a", "b"):
+            root_of(connection, name)["count"].change(5)
+    first.transaction_manager.commit()
+    second.transaction_manager.commit()
+    assert [root_of(second, name)["count"]() for name in ("a", "b")] == [10, 10]
+
+
+def test_another_resource_that_refuses_aborts_all_members(
+    members: dict[str, perdure.DB],
+) -> None:
+    class Refuses:
+        """A resource that fails its vote, which is the last one."""
+
+        def __init__(self, manager: Any) -> None:
+            self.transaction_manager = manager
+
+        def sortKey(self) -> str:
+            return "~~~"
+
+        def abort(self, transaction: Any) -> None: ...
+        def tpc_begin(self, transaction: Any) -> None: ...
+        def commit(self, transaction: Any) -> None: ...
+        def tpc_vote(self, transaction: Any) -> None:
+            raise RuntimeError("no")
+
+        def tpc_finish(self, transaction: Any) -> None: ...
+        def tpc_abort(self, transaction: Any) -> None: ...
+
+    connection = open_in(members)
+    manager = connection.transaction_manager
+    tids = {name: database.lastTransaction() for name, database in members.items()}
+    for name in members:
+        root_of(connection, name)["x"] = 1
+    manager.get().join(Refuses(manager))
+    with pytest.raises(RuntimeError, match="no"):
+        manager.commit()
+    manager.abort()
+    assert {name: database.lastTransaction() for name, database in members.items()} == tids
+    root_of(connection, "a")["x"] = 2
+    manager.commit()
+    assert "x" not in root_of(connection, "b")
+
+
+def test_read_current_holds_over_members(members: dict[str, perdure.DB]) -> None:
+    first, second = open_in(members), open_in(members)
+    root_of(first, "b")["limit"] = 1
+    first.transaction_manager.commit()
+    second.transaction_manager.begin()
+    other = second.get_connection("b")
+    assert other.root()["limit"] == 1
+    other.readCurrent(other.root())
+    root_of(second, "a")["used"] = 1
+    root_of(first, "b")["limit"] = 0
+    first.transaction_manager.commit()
+    with pytest.raises(perdure.errors.ReadConflictError):
+        second.transaction_manager.commit()
+    second.transaction_manager.abort()
+    assert "used" not in root_of(second, "a")
+
+
+def test_a_member_opened_later_is_read_as_of_the_beginning(
+    members: dict[str, perdure.DB],
+) -> None:
+    writer, reader = open_in(members), open_in(members)
+    for name in ("a", "b"):
+        root_of(writer, name)["x"] = 1
+    writer.transaction_manager.commit()
+    reader.transaction_manager.begin()
+    assert root_of(reader, "a")["x"] == 1
+    for name in ("a", "b"):
+        root_of(writer, name)["x"] = 2
+    writer.transaction_manager.commit()
+    assert root_of(reader, "b")["x"] == 1
+    reader.transaction_manager.begin()
+    assert [root_of(reader, name)["x"] for name in ("a", "b")] == [2, 2]
+
+
+def test_a_pooled_connection_goes_back_to_an_older_snapshot(
+    members: dict[str, perdure.DB],
+) -> None:
+    writer, reader = open_in(members), open_in(members)
+    root_of(writer, "a")["x"] = root_of(writer, "b")["x"] = 1
+    writer.transaction_manager.commit()
+    reader.transaction_manager.begin()
+    root_of(writer, "a")["x"] = root_of(writer, "b")["x"] = 2
+    writer.transaction_manager.commit()
+    alone = open_in(members, "b")
+    assert alone.root()["x"] == 2
+    alone.close()
+    assert [root_of(reader, name)["x"] for name in ("a", "b")] == [1, 1]
+
+
+def test_the_past_has_a_joint_transaction_in_all_members_or_in_none(
+    members: dict[str, perdure.DB],
+) -> None:
+    writer = open_in(members)
+    tids = []
+    for number in range(3):
+        for name in members:
+            root_of(writer, name)["x"] = number
+        writer.transaction_manager.commit()
+        tids.append(members["b"].lastTransaction())
+    for number, tid in enumerate(tids):
+        past = members["c"].open(transaction.TransactionManager(), at=tid)
+        assert [root_of(past, name)["x"] for name in members] == [number] * 3
+        past.close()
+
+
+def test_no_reader_sees_half_a_transaction(members: dict[str, perdure.DB]) -> None:
+    rounds, done = 80, threading.Event()
+    setting_up = open_in(members)
+    for name in members:
+        root_of(setting_up, name)["x"] = PersistentMapping(number=-1)
+    setting_up.transaction_manager.commit()
+    names = list(members)
+
+    def write(first: str) -> None:
+        connection = open_in(members, first)
+        for number in range(rounds):
+            for attempt in connection.transaction_manager.attempts(1000):
+                with attempt:
+                    for name in names:
+                        root_of(connection, name)["x"]["number"] = (first, number)
+
+    def read(first: str) -> int:
+        connection, seen = open_in(members, first), 0
+        while not done.is_set():
+            connection.transaction_manager.begin()
+            assert len({str(root_of(connection, name)["x"]["number"]) for name in names}) == 1
+            seen += 1
+        return seen
+
+    with ThreadPoolExecutor(4) as pool:
+        readers = [pool.submit(read, name) for name in ("a", "c")]
+        writers = [pool.submit(write, name) for name in ("a", "b")]
+        try:
+            for writer in writers:
+                writer.result()
+        finally:
+            done.set()
+        assert all(reader.result() for reader in readers)
+
+
+def test_undo_over_members_is_part_of_one_transaction(members: dict[str, perdure.DB]) -> None:
+    connection = open_in(members)
+    for number in (1, 2):
+        root_of(connection, "a")["x"] = root_of(connection, "b")["x"] = number
+        connection.transaction_manager.commit()
+    manager = connection.transaction_manager
+    for name in ("a", "b"):
+        database = members[name]
+        database.undo(database.undoLog(0, 1)[0]["id"], manager.get())
+    manager.commit()
+    assert [root_of(connection, name)["x"] for name in ("a", "b")] == [1, 1]
+    assert members["a"].lastTransaction() == members["b"].lastTransaction()
+
+
+PROGRAM = """
+import os, sys, transaction, perdure
+from perdure import _native
+from perdure.storage import FileStorage
+when, folder = sys.argv[1:]
+databases = {}
+for name in "ab":
+    perdure.DB(FileStorage(f"{folder}/{name}.fs"), database_name=name, databases=databases)
+connection = databases["a"].open()
+for name in "ab":
+    connection.get_connection(name).root()["x"] = "old"
+transaction.commit()
+for name in "ab":
+    connection.get_connection(name).root()["x"] = "new"
+finish = _native.Gate.finish_together
+class Dies:
+    def sortKey(self): return "~"
+    def abort(self, t): pass
+    tpc_begin = commit = tpc_finish = tpc_abort = abort
+    def tpc_vote(self, t):
+        os._exit(7)
+if when == "voted":
+    transaction.get().join(Dies())
+transaction.commit()
+os._exit(7)
+"""
+
+
+def crash(folder: Path, when: str) -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", PROGRAM, when, str(folder)], check=False, capture_output=True
+    )
+    assert run.returncode == 7, run.stderr.decode()
+
+
+def reopened(folder: Path, name: str) -> Any:
+    storage = FileStorage(folder / f"{name}.fs")
+    database = perdure.DB(storage)
+    root = dict(database.open(transaction.TransactionManager()).root())
+    database.close()
+    return root["x"]
+
+
+@pytest.mark.parametrize("order", ["ab", "ba"])
+def test_what_was_voted_and_not_decided_is_dropped_everywhere(tmp_path: Path, order: str) -> None:
+    crash(tmp_path, "voted")
+    assert all(_native.in_doubt(tmp_path / f"{name}.fs") for name in "ab")
+    assert [reopened(tmp_path, name) for name in order] == ["old", "old"]
+
+
+def make_undecided(folder: Path, *, decided: bool) -> None:
+    """Bring member b into the state between the decision and its own finish."""
+    crash(folder, "voted")
+    if decided:
+        _native.settle_in_doubt_by_hand(folder / "a.fs", commit=True)
+
+
+@pytest.mark.parametrize("decided", [True, False])
+def test_the_deciding_member_is_asked(tmp_path: Path, decided: bool) -> None:
+    make_undecided(tmp_path, decided=decided)
+    expected = "new" if decided else "old"
+    assert [reopened(tmp_path, name) for name in "ba"] == [expected, expected]
+
+
+def test_members_that_moved_together_find_one_another(tmp_path: Path) -> None:
+    before, after = tmp_path / "before", tmp_path / "after"
+    before.mkdir()
+    make_undecided(before, decided=True)
+    before.rename(after)
+    assert reopened(after, "b") == "new"
+
+
+def test_without_the_deciding_member_nothing_is_guessed(tmp_path: Path) -> None:
+    make_undecided(tmp_path, decided=True)
+    (tmp_path / "a.fs").rename(tmp_path / "elsewhere.fs")
+    size = (tmp_path / "b.fs").stat().st_size
+    with pytest.raises(InDoubtError, match=r"a\.fs") as caught:
+        FileStorage(tmp_path / "b.fs")
+    assert "indoubt resolve --commit" in str(caught.value)
+    assert (tmp_path / "b.fs").stat().st_size == size
+    reader = FileStorage(tmp_path / "b.fs", read_only=True)
+    assert len(list(reader.iterator())) == 2
+    reader.close()
+    (tmp_path / "elsewhere.fs").rename(tmp_path / "a.fs")
+    assert reopened(tmp_path, "b") == "new"
+
+
+@pytest.mark.parametrize("commit", [True, False])
+def test_an_operator_can_settle_it(tmp_path: Path, commit: bool) -> None:
+    make_undecided(tmp_path, decided=True)
+    (tmp_path / "a.fs").unlink()
+    _native.settle_in_doubt_by_hand(tmp_path / "b.fs", commit=commit)
+    assert _native.in_doubt(tmp_path / "b.fs") is None
+    assert reopened(tmp_path, "b") == ("new" if commit else "old")
+
+
+def test_a_packed_decider_that_may_have_forgotten_is_not_believed(tmp_path: Path) -> None:
+    make_undecided(tmp_path, decided=True)
+    storage = FileStorage(tmp_path / "a.fs")
+    database = perdure.DB(storage)
+    manager = transaction.TransactionManager()
+    database.open(manager).root()["x"] = "newest"
+    manager.commit()
+    database.pack()
+    database.close()
+    with pytest.raises(InDoubtError, match="packed"):
+        FileStorage(tmp_path / "b.fs")
+
+
+def test_a_finished_joint_commit_leaves_nothing_to_clean_up(tmp_path: Path) -> None:
+    crash(tmp_path, "finished")
+    for name in "ab":
+        assert _native.in_doubt(tmp_path / f"{name}.fs") is None
+        assert reopened(tmp_path, name) == "new"
+        assert not list(tmp_path.glob("*.tr*"))
+
+
+def test_stock_reads_a_voted_member_as_it_was_before(tmp_path: Path) -> None:
+    import ZODB.FileStorage
+
+    crash(tmp_path, "voted")
+    stock = ZODB.FileStorage.FileStorage(str(tmp_path / "b.fs"))
+    assert len(list(stock.iterator())) == 2
+    stock.close()
