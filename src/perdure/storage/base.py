@@ -9,6 +9,7 @@ from typing import Any, Final
 from perdure import _native
 from perdure.errors import ReadOnlyError, StorageTransactionError, Unsupported
 from perdure.ids import Oid, Tid
+from perdure.storage.records import extension_bytes_of
 from perdure.timestamp import TimeStamp, tid_after
 from perdure.utils import load_current, p64, u64
 
@@ -128,7 +129,7 @@ class BaseStorage:
             self._transaction = transaction
             self._clear_temp()
             user, description = transaction.user, transaction.description
-            extension = transaction.extension_bytes
+            extension = extension_bytes_of(transaction)
             self._ude = user, description, extension
             self._tid = tid if tid is not None else tid_after(Tid(self._ts.raw()))
             self._ts = TimeStamp(self._tid)

@@ -1,5 +1,6 @@
 """What the file storage and the storage in memory have in common: the engine."""
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -25,7 +26,7 @@ from perdure.interfaces import (
 )
 from perdure.storage.base import copy
 from perdure.storage.packing import PackResult, is_plain_referencesf
-from perdure.storage.records import StorageIterator, extension_of
+from perdure.storage.records import StorageIterator, extension_bytes_of, extension_of
 from perdure.storage.undo import UndoLog, undo_into
 from perdure.timestamp import TimeStamp
 
@@ -87,6 +88,8 @@ class EngineStorage(ConflictResolvingStorage):
         self.__name__ = name
         self._native = native
         self._running: dict[int, _Running] = {}
+        # For layers written for ZODB, which share it; nothing here takes it.
+        self._lock = threading.RLock()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.__name__!r}>"
@@ -256,7 +259,7 @@ class EngineStorage(ConflictResolvingStorage):
         return self._native.begin(
             _encoded(transaction.user),
             _encoded(transaction.description),
-            transaction.extension_bytes,
+            extension_bytes_of(transaction),
             tid,
             status,
         )

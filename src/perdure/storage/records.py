@@ -13,7 +13,13 @@ from perdure.interfaces import IStorageRecordInformation, IStorageTransactionInf
 if TYPE_CHECKING:
     from perdure import _native
 
-__all__ = ["DataRecord", "StorageIterator", "TransactionRecord", "extension_of"]
+__all__ = [
+    "DataRecord",
+    "StorageIterator",
+    "TransactionRecord",
+    "extension_bytes_of",
+    "extension_of",
+]
 
 _EXTENSION_GLOBALS: Final = {
     ("_codecs", "encode"),
@@ -57,6 +63,18 @@ def extension_of(pickled: bytes) -> dict[str, Any]:
     except (pickle.UnpicklingError, EOFError, ValueError, TypeError, LookupError, AttributeError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def extension_bytes_of(transaction: Any) -> bytes:
+    """Return a transaction's extension as it is stored.
+
+    Storages of others iterate over transactions that have it as a dictionary only.
+    """
+    pickled = getattr(transaction, "extension_bytes", None)
+    if pickled is None:
+        extension = getattr(transaction, "extension", None)
+        pickled = pickle.dumps(extension, 3) if extension else b""
+    return bytes(pickled)
 
 
 @implementer(IStorageRecordInformation)
