@@ -14,6 +14,7 @@ use super::environment::Environment;
 use super::failure::{Attempt, Failure};
 use super::loading::{damaged, raised, read_by_standard_pickle, set_state, unloadable};
 use super::persistence::{self, new_object};
+use super::pickler::Workshop;
 use super::source::Source;
 use super::unpickler::Unpickler;
 
@@ -33,6 +34,9 @@ pub struct ConnectionBase {
     /// What was learnt from records; taken out while a record is read. In a box, so that an
     /// object whose memory is still all zeros can be shown to the collector.
     memory: Mutex<Option<Box<Memory>>>,
+    /// What writing records needs from one to the next; taken out while one is written. (In a
+    /// box for the same reason.)
+    workshop: Mutex<Option<Box<Workshop>>>,
     /// Objects that aren't in the cache yet while they load themselves (persistent classes).
     making: Mutex<Vec<(Py<PyBytes>, Py<PyAny>)>>,
     loads: AtomicU64,
@@ -51,6 +55,7 @@ impl ConnectionBase {
         Self {
             parts: Mutex::default(),
             memory: Mutex::default(),
+            workshop: Mutex::default(),
             making: Mutex::default(),
             loads: AtomicU64::new(0),
         }
@@ -193,13 +198,19 @@ impl ConnectionBase {
         {
             memory.traverse(&visit)?;
         }
+        if let Ok(workshop) = self.workshop.try_lock()
+            && let Some(workshop) = workshop.as_ref()
+        {
+            workshop.traverse(&visit)?;
+        }
         Ok(())
     }
 
     fn __clear__(&self) {
         let parts = std::mem::take(&mut *locked(&self.parts));
         let memory = locked(&self.memory).take();
-        drop((parts, memory));
+        let workshop = locked(&self.workshop).take();
+        drop((parts, memory, workshop));
     }
 }
 
@@ -254,6 +265,11 @@ impl ConnectionBase {
         storage
             .map(|storage| storage.into_bound(py))
             .ok_or_else(|| PyRuntimeError::new_err("no storage"))
+    }
+
+    /// Where what writing needs is kept from one record to the next.
+    pub fn workshop(&self) -> &Mutex<Option<Box<Workshop>>> {
+        &self.workshop
     }
 
     fn count_load(&self) {

@@ -161,6 +161,11 @@ struct Line {
 pub struct Globals(ShortMap<usize, Line>);
 
 impl Globals {
+    /// Show the collector what is kept alive.
+    pub fn traverse(&self, visit: &pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
+        self.0.values().try_for_each(|line| visit.call(&line.value))
+    }
+
     /// The GLOBAL opcode for `value`; None where `pickle` has to find out.
     pub fn line(&mut self, value: &Bound<'_, PyAny>) -> PyResult<Option<&[u8]>> {
         let py = value.py();

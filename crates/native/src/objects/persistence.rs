@@ -181,6 +181,22 @@ impl<'py> Persistent<'_, 'py> {
         unsafe { Bound::from_borrowed_ptr_or_opt(self.object.py(), (*self.fields()).jar) }
     }
 
+    /// Give an object that belongs nowhere its place; false: it belongs somewhere.
+    pub fn adopt(self, oid: &Bound<'py, PyBytes>, connection: &Bound<'py, PyAny>) -> bool {
+        let fields = self.fields();
+        // SAFETY: the object is an instance of `Persistent`; it gets a reference of its own to
+        // what it points to from now on.
+        unsafe {
+            let is_free =
+                (*fields).jar.is_null() && (*fields).oid.is_null() && (*fields).cache.is_null();
+            if is_free {
+                (*fields).oid = oid.clone().into_ptr();
+                (*fields).jar = connection.clone().into_ptr();
+            }
+            is_free
+        }
+    }
+
     /// Whether the object's state isn't loaded.
     pub fn is_ghost(self) -> bool {
         // SAFETY: the object is an instance of `Persistent`.

@@ -38,6 +38,14 @@ pub struct Workshop {
     pub new: Vec<Py<PyAny>>,
 }
 
+impl Workshop {
+    /// Show the collector what is kept alive between records.
+    pub fn traverse(&self, visit: &pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
+        self.kinds.traverse(visit)?;
+        self.globals.traverse(visit)
+    }
+}
+
 /// The state of writing one record.
 pub struct Pickler<'a, 'py> {
     pub(super) py: Python<'py>,

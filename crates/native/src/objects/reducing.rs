@@ -50,13 +50,36 @@ impl<'py> Pickler<'_, 'py> {
     }
 
     fn adopt(&mut self, object: &Bound<'py, PyAny>) -> PyResult<()> {
-        self.connection
-            .call_method1(intern!(self.py, "_adopt"), (object,))?;
+        if !self.adopt_plainly(object)? {
+            self.connection
+                .call_method1(intern!(self.py, "_adopt"), (object,))?;
+        }
         let adopted = self.layout.persistent(object).and_then(Persistent::jar);
         if adopted.is_some_and(|jar| jar.is(self.connection)) {
             self.workshop.new.push(object.clone().unbind());
         }
         Ok(())
+    }
+
+    /// Do what the connection's `_adopt` does, if it is not another than usual.
+    fn adopt_plainly(&mut self, object: &Bound<'py, PyAny>) -> PyResult<bool> {
+        static USUAL: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+        let name = intern!(self.py, "_adopt");
+        let usual = USUAL.import(self.py, "perdure.serialize.hooks", "ConnectionHooks")?;
+        if !self
+            .connection
+            .get_type()
+            .getattr(name)?
+            .is(&usual.getattr(name)?)
+        {
+            return Ok(false);
+        }
+        let oid = self.connection.call_method0(intern!(self.py, "new_oid"))?;
+        let fields = self.layout.persistent(object);
+        Ok(match (fields, oid.cast_exact::<PyBytes>()) {
+            (Some(fields), Ok(oid)) => fields.adopt(oid, self.connection),
+            _ => false,
+        })
     }
 
     /// Write a class by its name; a persistent class is left to `pickle`.

@@ -185,7 +185,12 @@ impl<'a, 'py> Unpickler<'a, 'py> {
             return Err(Failure::Damaged("its memo is too large"));
         }
         let value = self.top()?.clone();
-        if index >= self.memo.len() {
+        if index == self.memo.len() {
+            self.memo.push(Some(value));
+            self.memo_count += 1;
+            return Ok(());
+        }
+        if index > self.memo.len() {
             self.memo.resize(index + 1, None);
         }
         let slot = self.memo.get_mut(index).ok_or(NOTHING)?;

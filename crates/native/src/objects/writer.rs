@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 use pyo3::{PyTraverseError, PyVisit};
 
+use super::connection::ConnectionBase;
 use super::failure::{Attempt, Failure};
 use super::kinds::stored_attributes;
 use super::persistence::{self, Layout};
@@ -17,7 +18,7 @@ use super::pickler::{Pickler, Workshop};
 #[pyclass(subclass, frozen, module = "perdure._native")]
 pub struct ObjectWriter {
     connection: Py<PyAny>,
-    /// What is kept from record to record; taken out while one is written.
+    /// What is kept from record to record, where the connection has no place for it.
     workshop: Mutex<Option<Box<Workshop>>>,
     /// New objects that were met, in order.
     new: Mutex<Vec<Py<PyAny>>>,
@@ -44,14 +45,15 @@ impl ObjectWriter {
         py: Python<'py>,
         obj: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyBytes>> {
-        let mut workshop = locked(&self.workshop).take().unwrap_or_default();
+        let home = self.workshop(py);
+        let mut workshop = locked(home).take().unwrap_or_default();
         workshop.out.clear();
         let mut state = None;
         let attempt = self.write(py, &mut workshop, obj, &mut state);
         let record = attempt.map(|()| PyBytes::new(py, &workshop.out));
         workshop.memo.clear();
         locked(&self.new).append(&mut workshop.new);
-        let replaced = locked(&self.workshop).replace(workshop);
+        let replaced = locked(home).replace(workshop);
         drop(replaced);
         match record {
             Ok(record) => Ok(record),
@@ -99,6 +101,12 @@ impl ObjectWriter {
 }
 
 impl ObjectWriter {
+    /// Where what is needed from one record to the next is kept: with the connection, if it can.
+    fn workshop<'a>(&'a self, py: Python<'a>) -> &'a Mutex<Option<Box<Workshop>>> {
+        let connection = self.connection.bind(py).cast::<ConnectionBase>();
+        connection.map_or(&self.workshop, |connection| connection.get().workshop())
+    }
+
     /// Write the record of `obj`; `state` is set once the object was asked for it.
     fn write<'py>(
         &self,
