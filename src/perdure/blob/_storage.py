@@ -13,7 +13,7 @@ from zope.interface import alsoProvides, directlyProvides, providedBy
 from perdure.blob._blob import BlobFile
 from perdure.blob._copying import copyTransactionsFromTo
 from perdure.blob._directory import BlobDirectory
-from perdure.blob._files import remove_committed
+from perdure.blob._files import remove_committed, rename_or_copy_blob
 from perdure.blob._records import is_blob_record
 from perdure.errors import POSKeyError, Unsupported
 from perdure.ids import Oid, Tid
@@ -226,8 +226,11 @@ class BlobStorage:
         self._stage(transaction, oid, blobfilename)
 
     def _stage(self, transaction: Any, oid: Oid, path: str) -> None:
+        # From now on the file is this storage's: it moves out of the caller's reach.
+        taken = mktemp(dir=self.temporaryDirectory(), prefix="BST")
+        rename_or_copy_blob(path, taken, chmod=False)
         with self._lock:
-            self._staged.setdefault(id(transaction), []).append(_Staged(oid, path))
+            self._staged.setdefault(id(transaction), []).append(_Staged(oid, taken))
 
     def tpc_vote(self, transaction: Any) -> Any:
         """Last chance to fail; the blobs' files go to where they belong."""

@@ -4,6 +4,8 @@ import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from perdure.blob import Blob
+from perdure.connection.blobs import SavedBlob, is_unchanged_blob, store_blob
 from perdure.connection.metadata import TransactionMetaData
 from perdure.connection.state import ConnectionState
 from perdure.errors import InvalidObjectReference, ReadOnlyHistoryError
@@ -49,8 +51,11 @@ class Commit:
     def store(self, storage: Any, records: Iterable[Record]) -> None:
         """Give records to the storage."""
         store, meta = storage.store, self.meta
-        for oid, serial, data, _ in records:
-            store(oid, serial, data, "", meta)
+        for oid, serial, data, obj in records:
+            if type(obj) is Blob or type(obj) is SavedBlob:
+                store_blob(storage, (oid, serial, data, obj), meta)
+            else:
+                store(oid, serial, data, "", meta)
 
     def finish(self, connection: ConnectionState) -> Tid:
         """Make it permanent, and the stored objects up to date; return the tid."""
@@ -138,7 +143,10 @@ def _to_be_stored(connection: ConnectionState, late: list[Any], done: set[Oid]) 
             )
         # It is legal to set _p_changed to False after a change, to have it not stored.
         if oid not in done and (obj._p_changed or oid in connection._added):
-            yield obj
+            if is_unchanged_blob(obj):
+                obj._p_changed = False
+            else:
+                yield obj
     for obj in late:
         if obj._p_oid not in done:
             yield obj

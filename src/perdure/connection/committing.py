@@ -3,6 +3,8 @@
 from collections.abc import Container, Iterable
 from typing import Any
 
+from perdure.blob import Blob
+from perdure.connection.blobs import store_blob
 from perdure.connection.commit import Commit, serialised
 from perdure.connection.savepoint import Mark, Savepoint, SavepointStorage
 from perdure.connection.snapshot import Snapshot
@@ -155,6 +157,9 @@ class Committing(Snapshot):
             self._storage = self._savepoint_storage = storage
         self._creating.clear()
         for oid, serial, data, obj in serialised(self):
+            if type(obj) is Blob:
+                store_blob(storage, (oid, serial, data, obj), None)
+                continue
             storage.store(oid, serial, data, "", None)
             obj._p_changed = False
             obj._p_serial = serial
@@ -187,6 +192,8 @@ class Committing(Snapshot):
         try:
             commit.begin(self._normal_storage)
             commit.store(self._normal_storage, map(storage.record, commit.stored))
+            # Their files have moved: the next use finds out where to.
+            self._cache.invalidate(storage.oids_of_blobs())
         finally:
             storage.close()
 

@@ -11,6 +11,8 @@ from typing import Any, Final, NamedTuple
 from transaction.interfaces import IDataManagerSavepoint
 from zope.interface import alsoProvides, implementer
 
+from perdure.blob import BlobFile
+from perdure.connection.blobs import SavedBlob, SavepointBlobs
 from perdure.ids import Oid, Tid
 from perdure.interfaces import IBlobStorage
 
@@ -54,6 +56,7 @@ class SavepointStorage:
         # New objects, in order; the value tells whether they were reached (True)
         # or added explicitly (False).
         self.created: dict[Oid, bool] = {}
+        self._blobs = SavepointBlobs()
         if IBlobStorage.providedBy(view):
             alsoProvides(self, IBlobStorage)
 
@@ -83,10 +86,11 @@ class SavepointStorage:
         self._file.seek(place.start)
         return self._file.read(place.length), place.serial
 
-    def record(self, oid: Oid) -> tuple[Oid, Tid, bytes, None]:
+    def record(self, oid: Oid) -> tuple[Oid, Tid, bytes, Any]:
         """Return the uncommitted record of *oid*."""
         data, serial = self.load(oid)
-        return oid, serial, data, None
+        path = self._blobs.get(oid)
+        return oid, serial, data, None if path is None else SavedBlob(path)
 
     def store(
         self, oid: Oid, serial: Tid, data: bytes, version: str = "", transaction: Any = None
@@ -97,6 +101,35 @@ class SavepointStorage:
         self._replaced.append((oid, self._places.get(oid)))
         self._places[oid] = _Place(self._end, len(data), serial)
         self._end += len(data)
+
+    def storeBlob(
+        self,
+        oid: Oid,
+        oldserial: Tid,
+        data: bytes,
+        blobfilename: str,
+        version: str,
+        transaction: Any,
+    ) -> None:
+        """Keep a blob's record, and its file."""
+        self._blobs.keep(oid, blobfilename, self._view.temporaryDirectory(), len(self._replaced))
+        self.store(oid, oldserial, data, version, transaction)
+
+    def loadBlob(self, oid: Oid, serial: Tid) -> str:
+        """Return the path of a blob's data, the uncommitted if there are any."""
+        path = self._blobs.get(oid)
+        return str(self._view.loadBlob(oid, serial)) if path is None else path
+
+    def openCommittedBlobFile(self, oid: Oid, serial: Tid, blob: Any = None) -> Any:
+        """Return a blob's data as an open file."""
+        path = self._blobs.get(oid)
+        if path is None:
+            return self._view.openCommittedBlobFile(oid, serial, blob)
+        return open(path, "rb") if blob is None else BlobFile(path, "r", blob)  # noqa: PTH123
+
+    def oids_of_blobs(self) -> list[Oid]:
+        """Return the oids of the blobs that were kept."""
+        return self._blobs.oids()
 
     def mark(self) -> Mark:
         """Return the present state, for `reset`."""
@@ -112,13 +145,15 @@ class SavepointStorage:
                 self._places[oid] = place
         while len(self.created) > mark.created:
             self.created.popitem()
+        self._blobs.reset(mark.writes)
         self._end = mark.end
         self._file.seek(mark.end)
         self._file.truncate()
 
     def close(self) -> None:
-        """Free memory and file."""
+        """Free memory and files."""
         self._file.close()
+        self._blobs.close()
 
 
 @implementer(IDataManagerSavepoint)

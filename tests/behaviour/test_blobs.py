@@ -1,0 +1,353 @@
+"""Blobs: persistent objects whose data is a file."""
+
+import pickle
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import transaction
+import ZODB.blob
+import ZODB.FileStorage
+
+from perdure.blob import Blob, BlobStorage
+from perdure.db import DB
+from perdure.errors import BlobError, ConflictError, Unsupported
+from perdure.storage import FileStorage, MappingStorage
+from perdure.storage.demo import DemoStorage
+
+MAKERS: dict[str, Callable[[Path], Any]] = {
+    "wrapped-file": lambda where: BlobStorage(
+        str(where / "blobs"), FileStorage(str(where / "data.fs"))
+    ),
+    "wrapped-file-lawn": lambda where: BlobStorage(
+        str(where / "blobs"), FileStorage(str(where / "data.fs")), layout="lawn"
+    ),
+    "wrapped-mapping": lambda where: BlobStorage(str(where / "blobs"), MappingStorage()),
+    "demo": lambda where: DemoStorage(),
+    "demo-over-file": lambda where: DemoStorage(
+        base=BlobStorage(str(where / "base"), FileStorage(str(where / "base.fs"))),
+        changes=BlobStorage(str(where / "blobs"), FileStorage(str(where / "data.fs"))),
+    ),
+    "stock-file": lambda where: ZODB.FileStorage.FileStorage(
+        str(where / "data.fs"), blob_dir=str(where / "blobs")
+    ),
+}
+
+
+@pytest.fixture(params=MAKERS)
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    return MAKERS[request.param](tmp_path)
+
+
+@pytest.fixture
+def db(storage: Any) -> Iterator[DB]:
+    made = DB(storage)
+    yield made
+    made.close()
+
+
+class Session:
+    """A connection in a transaction manager of its own."""
+
+    def __init__(self, db: DB) -> None:
+        self.manager = transaction.TransactionManager()
+        self.connection = db.open(self.manager)
+        self.root = self.connection.root
+        self.commit, self.abort = self.manager.commit, self.manager.abort
+
+    def blob(self, data: bytes) -> Blob:
+        self.root.blob = blob = Blob(data)
+        self.commit()
+        return blob
+
+
+@pytest.fixture
+def session(db: DB) -> Iterator[Session]:
+    made = Session(db)
+    yield made
+    made.abort()
+    made.connection.close()
+
+
+@pytest.fixture
+def other(db: DB) -> Iterator[Session]:
+    made = Session(db)
+    yield made
+    made.abort()
+    made.connection.close()
+
+
+def read(blob: Blob, mode: str = "r") -> bytes:
+    with blob.open(mode) as file:
+        data: bytes = file.read()
+    return data
+
+
+def write(blob: Blob, data: bytes, mode: str = "w") -> None:
+    with blob.open(mode) as file:
+        file.write(data)
+
+
+def test_what_was_written_is_read_by_others_after_the_commit(
+    session: Session, other: Session
+) -> None:
+    session.root.blob = Blob()
+    write(session.root.blob, b"film")
+    session.commit()
+    assert read(session.root.blob) == b"film"
+    other.manager.begin()
+    assert read(other.root.blob) == b"film"
+
+
+def test_a_blob_can_be_made_with_its_data_and_holds_nothing_otherwise() -> None:
+    assert read(Blob(b"data")) == b"data"
+    assert read(Blob()) == b""
+
+
+def test_a_blob_is_not_subclassed_and_its_open_file_not_pickled() -> None:
+    class Film(Blob):
+        """Not to be."""
+
+    with pytest.raises(TypeError, match="subclassing"):
+        Film()
+    with Blob(b"data").open() as file, pytest.raises(TypeError, match="pickled"):
+        pickle.dumps(file)
+
+
+@pytest.mark.parametrize(
+    ("mode", "after"), [("w", b"new"), ("a", b"old datanew"), ("r+", b"new data")]
+)
+def test_modes_of_writing(session: Session, mode: str, after: bytes) -> None:
+    blob = session.blob(b"old data")
+    write(blob, b"new", mode)
+    assert read(blob) == after
+    session.commit()
+    assert read(blob) == after
+
+
+def test_no_other_mode_is_taken() -> None:
+    with pytest.raises(ValueError, match="mode"):
+        Blob().open("x")
+
+
+def test_a_blob_is_read_by_many_or_written_by_one(session: Session) -> None:
+    blob = session.blob(b"data")
+    with blob.open() as one, blob.open() as another:
+        assert one.read() == another.read() == b"data"
+        with pytest.raises(BlobError, match="reading"):
+            blob.open("w")
+    with blob.open("w"):
+        for mode in ("r", "w"):
+            with pytest.raises(BlobError, match="writing"):
+                blob.open(mode)
+
+
+def test_an_abort_brings_the_committed_data_back(session: Session) -> None:
+    blob = session.blob(b"old")
+    write(blob, b"new")
+    session.abort()
+    assert read(blob) == b"old"
+
+
+def test_uncommitted_data_is_seen_by_nobody_else(session: Session, other: Session) -> None:
+    write(session.blob(b"old"), b"new")
+    other.manager.begin()
+    assert read(other.root.blob) == b"old"
+
+
+def test_a_snapshot_keeps_its_data_while_others_commit(session: Session, other: Session) -> None:
+    blob = session.blob(b"old")
+    other.manager.begin()
+    assert read(other.root.blob) == b"old"
+    write(blob, b"new")
+    session.commit()
+    other.root.blob._p_deactivate()
+    assert read(other.root.blob) == b"old"
+    other.manager.begin()
+    assert read(other.root.blob) == b"new"
+
+
+def test_two_who_write_one_blob_conflict(session: Session, other: Session) -> None:
+    blob = session.blob(b"old")
+    other.manager.begin()
+    write(blob, b"mine")
+    write(other.root.blob, b"yours")
+    session.commit()
+    with pytest.raises(ConflictError):
+        other.commit()
+    other.abort()
+    assert read(other.root.blob) == b"mine"
+
+
+def test_the_committed_file_can_be_read_by_its_path(session: Session) -> None:
+    blob = session.blob(b"data")
+    path = Path(blob.committed())
+    assert path.read_bytes() == b"data"
+    assert not path.stat().st_mode & 0o222
+    with blob.open("c") as file:
+        session.commit()
+        assert file.read() == b"data"
+    write(blob, b"new")
+    for attempt in (blob.committed, lambda: blob.open("c")):
+        with pytest.raises(BlobError, match="Uncommitted"):
+            attempt()
+
+
+def test_a_file_is_taken_over_as_the_data(session: Session, tmp_path: Path) -> None:
+    source = tmp_path / "film"
+    source.write_bytes(b"film")
+    blob = session.blob(b"old")
+    blob.consumeFile(str(source))
+    assert not source.exists()
+    assert read(blob) == b"film"
+    session.commit()
+    assert read(blob) == b"film"
+
+
+def test_a_file_that_can_not_be_taken_over_leaves_the_data(
+    session: Session, tmp_path: Path
+) -> None:
+    blob = session.blob(b"old")
+    for _ in range(2):
+        with pytest.raises(FileNotFoundError):
+            blob.consumeFile(str(tmp_path / "missing"))
+        assert read(blob) in {b"old", b"new"}
+        write(blob, b"new")
+    with blob.open() as _, pytest.raises(BlobError):
+        blob.consumeFile(str(tmp_path / "missing"))
+
+
+def test_savepoints_keep_data_and_go_back_to_it(session: Session) -> None:
+    blob = session.blob(b"zero")
+    write(blob, b"one")
+    first = session.manager.savepoint()
+    write(blob, b"two")
+    session.manager.savepoint()
+    session.root.new = Blob(b"created")
+    session.manager.savepoint()
+    assert (read(blob), read(session.root.new)) == (b"two", b"created")
+    with pytest.raises(BlobError):
+        blob.committed()
+    first.rollback()
+    assert read(blob) == b"one"
+    assert "new" not in session.root()
+    write(blob, b"!", "a")
+    session.commit()
+    assert read(blob) == b"one!"
+    assert Path(blob.committed()).read_bytes() == b"one!"
+
+
+def test_an_abort_after_a_savepoint_forgets_its_data(session: Session) -> None:
+    blob = session.blob(b"old")
+    write(blob, b"new")
+    session.manager.savepoint()
+    session.abort()
+    assert read(blob) == b"old"
+
+
+def test_a_blob_that_is_open_can_not_be_committed(session: Session) -> None:
+    blob = session.blob(b"old")
+    with blob.open("w") as file:
+        file.write(b"new")
+        with pytest.raises(ValueError, match="opened blobs"):
+            session.commit()
+    session.abort()
+    assert read(blob) == b"old"
+
+
+def test_marking_a_blob_as_changed_without_new_data_changes_nothing(session: Session) -> None:
+    blob = session.blob(b"data")
+    assert read(blob) == b"data"
+    serial = blob._p_serial
+    blob._p_changed = True
+    session.commit()
+    assert read(blob) == b"data"
+    assert blob._p_serial == serial
+
+
+def test_nothing_is_left_behind_in_the_temporary_directory(session: Session) -> None:
+    blob = session.blob(b"old")
+    write(blob, b"new")
+    session.manager.savepoint()
+    session.abort()
+    write(blob, b"new")
+    session.commit()
+    Blob(b"never stored")
+    directory = Path(session.connection.db().storage.temporaryDirectory())
+    assert [path for path in directory.iterdir() if path.name != ".lock"] == []
+
+
+def test_undo_brings_earlier_data_back(session: Session, db: DB) -> None:
+    if not db.supportsUndo():
+        pytest.skip("this storage can't undo")
+    blob = session.blob(b"old")
+    write(blob, b"new")
+    session.commit()
+    for expected in (b"old", b"new"):
+        db.undo(db.undoLog(0, 1)[0]["id"], session.manager.get())
+        session.commit()
+        session.manager.begin()
+        assert read(blob) == expected
+        assert Path(blob.committed()).read_bytes() == expected
+
+
+def test_a_pack_removes_files_of_dropped_revisions_and_objects(
+    session: Session, db: DB, tmp_path: Path
+) -> None:
+    blob = session.blob(b"first")
+    write(blob, b"second")
+    session.commit()
+    session.root.gone = Blob(b"gone")
+    session.commit()
+    del session.root.gone
+    session.commit()
+    old = [Path(blob.committed())]
+    db.pack()
+    session.manager.begin()
+    blob._p_deactivate()
+    assert read(blob) == b"second"
+    assert old[0].exists()
+    assert [path.name for path in old[0].parent.glob("*.blob")] == [old[0].name]
+
+
+def test_a_storage_without_blobs_says_what_to_do() -> None:
+    db = DB(MappingStorage())
+    session = Session(db)
+    session.root.blob = Blob(b"data")
+    with pytest.raises(Unsupported, match="blob_dir"):
+        session.commit()
+    session.abort()
+    session.connection.close()
+    db.close()
+
+
+def test_a_directory_with_another_layout_is_refused(tmp_path: Path) -> None:
+    directory = str(tmp_path / "blobs")
+    BlobStorage(directory, MappingStorage(), layout="lawn")
+    assert BlobStorage(directory, MappingStorage()).fshelper.layout_name == "lawn"
+    with pytest.raises(ValueError, match="lawn"):
+        BlobStorage(directory, MappingStorage(), layout="bushy")
+
+
+def test_files_of_stocks_blob_storage_are_read_and_the_reverse(tmp_path: Path) -> None:
+    def stock() -> Any:
+        return ZODB.FileStorage.FileStorage(
+            str(tmp_path / "data.fs"), blob_dir=str(tmp_path / "blobs")
+        )
+
+    theirs = ZODB.DB(stock())
+    with theirs.transaction() as connection:
+        connection.root.theirs = ZODB.blob.Blob(b"theirs")
+    theirs.close()
+    ours = DB(BlobStorage(str(tmp_path / "blobs"), FileStorage(str(tmp_path / "data.fs"))))
+    with ours.transaction() as connection:
+        assert read(connection.root.theirs) == b"theirs"
+        connection.root.ours = Blob(b"ours")
+    ours.close()
+    theirs = ZODB.DB(stock())
+    with theirs.transaction() as connection:
+        assert type(connection.root.ours) is ZODB.blob.Blob
+        with connection.root.ours.open() as file:
+            assert file.read() == b"ours"
+    theirs.close()
