@@ -21,10 +21,13 @@ __all__ = [
     "Storage",
     "StorageView",
     "TransactionIterator",
+    "all_references",
+    "class_name",
     "in_doubt",
     "native_objects",
     "prepare_together",
     "references",
+    "replace_references",
     "settle_in_doubt_by_hand",
     "tid_of_time",
     "time_of_tid",
@@ -250,3 +253,26 @@ class ObjectWriter:
 
     def __iter__(self) -> Self: ...
     def __next__(self) -> Any: ...
+
+# Records as bytes (`crates/native/src/records.rs`).
+
+def all_references(
+    data: bytes,
+) -> list[tuple[Literal["same", "weak", "other"], Oid, str | None]]:
+    """Return all references of a record, in order: kind, oid, and the other database's name.
+
+    Raises ValueError where the data are not a record, or not one of the usual kind.
+    """
+
+def class_name(data: bytes) -> tuple[str, str] | None:
+    """Return module and name of a record's class; None where it names none.
+
+    Raises ValueError where the data do not begin with a whole pickle.
+    """
+
+def replace_references(data: bytes, replacement: Callable[[Oid], bytes]) -> bytes:
+    """Return the record with each oid that it refers to within its database replaced.
+
+    References to other databases stay as they are. Raises ValueError where the data are not
+    a record, or not one of the usual kind, and whatever *replacement* raises.
+    """

@@ -57,6 +57,21 @@ pub fn references<'a>(
     Ok(())
 }
 
+/// As [`references`]; `found` is told where in the data each reference's oid stands, too.
+///
+/// # Errors
+/// As [`references`].
+pub fn placed_references<'a>(
+    data: &'a [u8],
+    mut found: impl FnMut(Reference<'a>, usize),
+) -> Result<(), ScanError> {
+    let mut scanner = Scanner::new(data);
+    while !scanner.is_at_end() {
+        scanner.placed(&mut found)?;
+    }
+    Ok(())
+}
+
 /// The class of a record; none where its class description names none.
 ///
 /// # Errors

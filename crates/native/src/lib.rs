@@ -7,6 +7,7 @@
 
 mod ids;
 mod objects;
+mod records;
 mod storage;
 
 use pyo3::prelude::*;
@@ -16,5 +17,6 @@ use pyo3::prelude::*;
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     storage::register(module)?;
     objects::register(module)?;
+    records::register(module)?;
     Ok(())
 }

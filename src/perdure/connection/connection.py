@@ -16,6 +16,7 @@ from perdure.connection.committing import Committing
 from perdure.connection.group import ConnectionSet
 from perdure.connection.reading import Reading
 from perdure.connection.snapshot import _Resets
+from perdure.exportimport import ExportImport
 from perdure.ids import Tid
 from perdure.interfaces import IConnection
 
@@ -35,7 +36,7 @@ def _call_logged(callback: Callable[[], object]) -> None:
 
 
 @implementer(IConnection, ISavepointDataManager, IPersistentDataManager, ISynchronizer)
-class Connection(Adding, Reading, Committing):
+class Connection(Adding, Reading, Committing, ExportImport):
     """One consistent view of a database, with its object cache.
 
     Made by `DB.open`; not to be used by several threads at once.  Objects that

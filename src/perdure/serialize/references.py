@@ -88,3 +88,13 @@ def referencesf(p: bytes, oids: list[Oid] | None = None) -> list[Oid]:
         # What is unusual (or damaged) is for `pickle` to read (or to complain about).
         oids.extend(oid for oid, _ in get_refs(p))
     return oids
+
+
+def all_own_references(data: bytes) -> list[Oid]:
+    """Return the oids that a record refers to within its database, weakly too."""
+    try:
+        found = _native.all_references(data)
+    except ValueError:
+        # Unusual: what `pickle` can read of it has no weak references of today's forms.
+        return [oid for oid, _ in get_refs(data)]
+    return [oid for kind, oid, database in found if kind != "other" and database is None]

@@ -88,6 +88,14 @@ impl<'a> Scanner<'a> {
     /// # Errors
     /// Where it is not whole, or has a persistent id of no known form.
     pub fn pickle(&mut self, found: &mut impl FnMut(Reference<'a>)) -> Step {
+        self.placed(&mut |reference, _| found(reference))
+    }
+
+    /// As [`Scanner::pickle`]; `found` is told where in the data each reference's oid stands, too.
+    ///
+    /// # Errors
+    /// As [`Scanner::pickle`].
+    pub fn placed(&mut self, found: &mut impl FnMut(Reference<'a>, usize)) -> Step {
         self.stack.clear();
         self.marks.clear();
         loop {
@@ -105,7 +113,12 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    fn step(&mut self, opcode: u8, kind: Argument, found: &mut impl FnMut(Reference<'a>)) -> Step {
+    fn step(
+        &mut self,
+        opcode: u8,
+        kind: Argument,
+        found: &mut impl FnMut(Reference<'a>, usize),
+    ) -> Step {
         match kind {
             Argument::None => self.plain(opcode, found),
             Argument::Fixed(len) => {
@@ -285,7 +298,7 @@ impl<'a> Scanner<'a> {
             .ok_or_else(|| self.missing())
     }
 
-    fn plain(&mut self, opcode: u8, found: &mut impl FnMut(Reference<'a>)) -> Step {
+    fn plain(&mut self, opcode: u8, found: &mut impl FnMut(Reference<'a>, usize)) -> Step {
         match opcode {
             b'(' => self.marks.push(self.stack.len()),
             b'0' => drop(self.pop_or_unmark()?),
@@ -300,7 +313,9 @@ impl<'a> Scanner<'a> {
             b'Q' => {
                 let id = self.pop()?;
                 let reference = self.reference(id);
-                found(reference.ok_or(ScanError::Reference(self.opcode_at))?);
+                let (reference, bytes) = reference.ok_or(ScanError::Reference(self.opcode_at))?;
+                let place = bytes.as_ptr().addr() - self.data.as_ptr().addr();
+                found(reference, place);
                 self.stack.push(Value::Other);
             }
             b'N' | b'}' | 0x88 | 0x89 | 0x8f | 0x97 => self.stack.push(Value::Other),
@@ -391,18 +406,17 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    fn reference(&self, id: Value<'a>) -> Option<Reference<'a>> {
+    /// What a persistent id stands for, and the bytes of its oid.
+    fn reference(&self, id: Value<'a>) -> Option<(Reference<'a>, &'a [u8])> {
+        let same = |value| oid(value).map(|(oid, bytes)| (Reference::Same(oid), bytes));
         match id {
-            Value::Bytes(_) | Value::Text(_) => oid(id).map(Reference::Same),
+            Value::Bytes(_) | Value::Text(_) => same(id),
             Value::Tuple(group) => match self.items(group)? {
-                [first, _] => oid(*first).map(Reference::Same),
+                [first, _] => same(*first),
                 _ => None,
             },
             Value::List(group) => match *self.items(group)? {
-                [old] => oid(old).map(|oid| Reference::Weak {
-                    oid,
-                    database: None,
-                }),
+                [old] => weak(old, None),
                 [kind, arguments] => Self::kind_of_reference(text(kind)?, self.tuple(arguments)?),
                 _ => None,
             },
@@ -410,28 +424,34 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    fn kind_of_reference(kind: &[u8], arguments: &[Value<'a>]) -> Option<Reference<'a>> {
+    fn kind_of_reference(
+        kind: &[u8],
+        arguments: &[Value<'a>],
+    ) -> Option<(Reference<'a>, &'a [u8])> {
         match (kind, arguments) {
-            (b"w", [target]) => Some(Reference::Weak {
-                oid: oid(*target)?,
-                database: None,
-            }),
-            (b"w", [target, database]) => Some(Reference::Weak {
-                oid: oid(*target)?,
-                database: Some(text(*database)?),
-            }),
-            (b"n", [database, target]) | (b"m", [database, target, _]) => Some(Reference::Other {
-                oid: oid(*target)?,
-                database: text(*database)?,
-            }),
+            (b"w", [target]) => weak(*target, None),
+            (b"w", [target, database]) => weak(*target, Some(text(*database)?)),
+            (b"n", [database, target]) | (b"m", [database, target, _]) => {
+                let (oid, bytes) = oid(*target)?;
+                let database = text(*database)?;
+                Some((Reference::Other { oid, database }, bytes))
+            }
             _ => None,
         }
     }
 }
 
-fn oid(value: Value<'_>) -> Option<Oid> {
+fn weak<'a>(target: Value<'a>, database: Option<&'a [u8]>) -> Option<(Reference<'a>, &'a [u8])> {
+    let (oid, bytes) = oid(target)?;
+    Some((Reference::Weak { oid, database }, bytes))
+}
+
+fn oid(value: Value<'_>) -> Option<(Oid, &[u8])> {
     match value {
-        Value::Bytes(bytes) => bytes.try_into().ok().map(Oid::from_bytes),
+        Value::Bytes(bytes) => {
+            let oid = bytes.try_into().ok().map(Oid::from_bytes)?;
+            Some((oid, bytes))
+        }
         _ => None,
     }
 }
