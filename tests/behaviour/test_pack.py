@@ -1,5 +1,6 @@
 """Packing: what goes, what stays, and that nothing is lost while it runs."""
 
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -335,3 +336,53 @@ def test_a_packed_file_opens_again_without_its_index(tmp_path: Path) -> None:
     assert [root[f"k{number}"]["n"] for number in range(20)] == list(range(20))
     assert root["last"]
     again.close()
+
+
+def pack_a_copy(
+    storage: Any, referencesf: Any, stop: bytes, gc: bool
+) -> tuple[int, dict[str, int]]:
+    """A packer as programs plug in: it works on a copy of the data file."""
+    copy = storage._file.name + ".copy"
+    shutil.copy(storage._file.name, copy)
+    other = FileStorage(copy)
+    other.pack(TimeStamp(stop).timeTime() + 1, referencesf, gc)
+    other.close()
+    Path(copy).rename(storage._file.name + ".pack")
+    return Path(storage._file.name + ".pack").stat().st_size, {}
+
+
+def test_a_packer_can_be_plugged_in(tmp_path: Path) -> None:
+    path = tmp_path / "data.fs"
+    database = perdure.DB(FileStorage(path, packer=pack_a_copy))
+    connection = database.open(transaction.TransactionManager())
+    for number in range(5):
+        connection.root()["x"] = number
+        commit(connection)
+    size = database.getSize()
+    database.pack()
+    assert path.stat().st_size == database.getSize() < size
+    assert revisions(database, connection.root()._p_oid) == 1
+    connection.root()["x"] = 5
+    commit(connection)
+    database.close()
+    again = perdure.DB(FileStorage(path))
+    assert again.open(transaction.TransactionManager()).root()["x"] == 5
+    again.close()
+
+
+def test_a_packer_that_missed_a_commit_is_refused(tmp_path: Path) -> None:
+    def slow(storage: Any, referencesf: Any, stop: bytes, gc: bool) -> tuple[int, dict[str, int]]:
+        result = pack_a_copy(storage, referencesf, stop, gc)
+        connection.root()["x"] = "meanwhile"
+        commit(connection)
+        return result
+
+    database = perdure.DB(FileStorage(tmp_path / "data.fs", packer=slow))
+    connection = database.open(transaction.TransactionManager())
+    connection.root()["x"] = 1
+    commit(connection)
+    with pytest.raises(PackError, match="does not end with the last transaction"):
+        database.pack()
+    connection.cacheMinimize()
+    assert connection.root()["x"] == "meanwhile"
+    database.close()

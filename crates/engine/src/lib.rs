@@ -21,6 +21,7 @@ mod rebuild;
 mod saved_index;
 mod scan;
 mod store;
+mod torn;
 mod undo;
 
 pub use commit::{Conflict, Finished, Locked, Voted};

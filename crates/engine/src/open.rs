@@ -15,6 +15,7 @@ use crate::index::Index;
 use crate::rebuild::Entries;
 use crate::saved_index::{self, with_suffix};
 use crate::scan::{self, Range, Scanned, Stop, Visitor};
+use crate::torn;
 
 /// How a storage is opened.
 #[derive(Clone, Debug, Default)]
@@ -63,11 +64,12 @@ pub(crate) fn open(disk: &dyn Disk, path: &Path, options: &Options) -> Result<Op
     };
     let file = open_file(disk, path, options)?;
     check_magic(&file, path, options.read_only)?;
-    let mut opened = index_of(disk, path, file)?;
+    let mut opened = index_of(disk, path, file, u64::MAX)?;
     if settle_joint(disk, path, &mut opened, options.read_only)? {
         let file = Arc::clone(&opened.generation.file);
-        opened = index_of(disk, path, file)?;
+        opened = index_of(disk, path, file, u64::MAX)?;
     }
+    opened = without_torn(disk, path, opened)?;
     opened.lock = lock;
     if let Some(stop) = opened.stop.take() {
         opened.cut = handle_tail(disk, path, &opened, stop, options.read_only)?;
@@ -164,6 +166,8 @@ struct Indexed {
     generation: Generation,
     lock: Option<Arc<dyn File>>,
     end: u64,
+    /// Where the last transaction behind the saved index begins.
+    last_start: Option<u64>,
     last_tid: Tid,
     max_oid: Oid,
     cut: Option<Cut>,
@@ -211,7 +215,7 @@ impl Visitor for Newer<'_> {
 }
 
 /// Use the saved index and scan what is behind it; without one, scan the file.
-fn index_of(disk: &dyn Disk, path: &Path, file: Arc<dyn File>) -> Result<Indexed> {
+fn index_of(disk: &dyn Disk, path: &Path, file: Arc<dyn File>, end: u64) -> Result<Indexed> {
     let (index, scanned, max_oid, index_is_saved): (Index, Scanned, Oid, bool);
     if let Some(base) = saved_index::load(disk, path, file.as_ref()) {
         let header = *base.header();
@@ -223,15 +227,19 @@ fn index_of(disk: &dyn Disk, path: &Path, file: Arc<dyn File>) -> Result<Indexed
         };
         let range = Range {
             start: header.end,
+            end,
             after: header.last_tid,
-            ..Range::default()
         };
         scanned = scan::scan(&file, path, range, &mut newer)?;
         max_oid = newer.max_oid;
         index_is_saved = scanned.last_start.is_none();
     } else {
         let mut entries = Entries::default();
-        scanned = scan::scan(&file, path, Range::default(), &mut entries)?;
+        let range = Range {
+            end,
+            ..Range::default()
+        };
+        scanned = scan::scan(&file, path, range, &mut entries)?;
         entries.current();
         max_oid = entries.max_oid();
         index = Index::over(entries.into_memory_base()?);
@@ -241,12 +249,35 @@ fn index_of(disk: &dyn Disk, path: &Path, file: Arc<dyn File>) -> Result<Indexed
         generation: Generation::new(file, path, index),
         lock: None,
         end: scanned.end,
+        last_start: scanned.last_start,
         last_tid: scanned.last_tid,
         max_oid,
         cut: None,
         index_is_saved,
         stop: scanned.stop,
     })
+}
+
+/// Leave out a last transaction that is not all there.
+fn without_torn(disk: &dyn Disk, path: &Path, indexed: Indexed) -> Result<Indexed> {
+    let Some(start) = indexed.last_start.filter(|_| indexed.stop.is_none()) else {
+        return Ok(indexed);
+    };
+    let file = Arc::clone(&indexed.generation.file);
+    let Some(position) = torn::zeroed_at(&file, path, start, indexed.end)? else {
+        return Ok(indexed);
+    };
+    let lock = indexed.lock;
+    let mut whole = index_of(disk, path, file, start)?;
+    whole.lock = lock;
+    whole.stop = Some(Stop::Damaged {
+        position,
+        problem: format!(
+            "transaction {} has zeros in place of data",
+            indexed.last_tid
+        ),
+    });
+    Ok(whole)
 }
 
 /// Judge a joint transaction at the end by what its deciding member says.

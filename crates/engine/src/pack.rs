@@ -192,7 +192,7 @@ impl Store {
             return Ok(Attempt::Revived);
         }
         copier.sync()?;
-        let packed = self.swap(copier, options.keep_old)?;
+        let packed = self.swap(copier.packed_file(self.path()), options.keep_old)?;
         drop(guard);
         // The index only saves time.
         let _ = self.save_index();

@@ -454,6 +454,21 @@ impl PyStorage {
         Ok(packed.into_python(py)?.map(sizes))
     }
 
+    /// Put a file that somebody else packed, with the suffix `.pack`, in place of the data file.
+    ///
+    /// Returns the same as `pack`.
+    fn adopt_packed(&self, py: Python<'_>, keep_old: bool) -> PyResult<(u64, u64, u64, u64)> {
+        let packed = py
+            .detach(|| self.store.adopt_packed(keep_old))
+            .into_python(py)?;
+        Ok((
+            packed.bytes_before,
+            packed.bytes_after,
+            packed.objects_before,
+            packed.objects_after,
+        ))
+    }
+
     /// Save the index now.
     fn save_index(&self, py: Python<'_>) -> PyResult<()> {
         py.detach(|| self.store.save_index()).into_python(py)

@@ -13,6 +13,7 @@ from perdure.errors import Unsupported
 from perdure.ids import Tid
 from perdure.storage._index import ObjectIndex
 from perdure.storage.engine import EngineStorage
+from perdure.storage.packing import PackResult
 
 __all__ = ["FileStorage"]
 
@@ -128,6 +129,27 @@ class FileStorage(EngineStorage):
     def _pos(self) -> int:
         """The end of the last transaction, in bytes."""
         return self.getSize()
+
+    def pack(
+        self,
+        t: float,
+        referencesf: Any = None,
+        gc: bool | None = None,
+        progress: Callable[[str, int, int], object] | None = None,
+    ) -> PackResult | None:
+        """Drop what is not needed any more; see `EngineStorage.pack`.
+
+        A plugged-in packer is called as `packer(storage, referencesf, stop, gc)`. It
+        writes the packed file, named as the data file with `.pack` behind, and returns
+        its size and index, or None where there is nothing to do.
+        """
+        if self.packer is None or self.isReadOnly():
+            return super().pack(t, referencesf, gc, progress)
+        stop = _native.tid_of_time(t)
+        packed = self.packer(self, referencesf, stop, self._pack_gc if gc is None else gc)
+        if packed is None:
+            return None
+        return PackResult(*self._native.adopt_packed(self.pack_keep_old))
 
     def cleanup(self) -> None:
         """Remove the data file and the files beside it. Close the storage before."""

@@ -11,6 +11,7 @@ use perdure_format::file::{
 use perdure_format::{Oid, Tid};
 
 use super::mark::{Marks, PackTime, find};
+use super::swap::PackedFile;
 use super::{PackPhase, PackWatch, report};
 use crate::disk::{Access, Disk};
 use crate::error::{Error, Result};
@@ -38,7 +39,6 @@ pub(super) struct Copier {
     packed: Entries,
     /// What was committed from here on was not there when reachable objects were marked.
     marked_end: u64,
-    last_tid: Tid,
 }
 
 /// A transaction that is being put together for the target.
@@ -66,7 +66,6 @@ impl Copier {
             copied: FIRST_TRANSACTION,
             packed: Entries::default(),
             marked_end,
-            last_tid: Tid::ZERO,
         })
     }
 
@@ -76,23 +75,19 @@ impl Copier {
         let _ = self.disk.remove(&self.target.path);
     }
 
-    pub(super) fn path(&self) -> &Path {
-        &self.target.path
-    }
-
     pub(super) fn end(&self) -> u64 {
         self.written + self.buffer.len() as u64
     }
 
-    pub(super) fn last_tid(&self) -> Tid {
-        self.last_tid
-    }
-
-    /// The new file under its final name, and its index.
-    pub(super) fn take_target(&mut self, path: &Path) -> Generation {
+    /// The new file, complete, to be put in place of the one at `path`.
+    pub(super) fn packed_file(&mut self, path: &Path) -> PackedFile {
         let file = Arc::clone(&self.target.file);
         let index = std::mem::take(&mut self.target.index);
-        Generation::new(file, path, index)
+        PackedFile {
+            path: self.target.path.clone(),
+            generation: Generation::new(file, path, index),
+            end: self.end(),
+        }
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -254,7 +249,6 @@ impl Copier {
         }
         self.buffer
             .extend_from_slice(&outgoing.header.length.to_be_bytes());
-        self.last_tid = outgoing.header.tid;
         if self.buffer.len() >= BUFFER_BYTES_MAX {
             self.flush()?;
         }

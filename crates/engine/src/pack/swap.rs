@@ -1,19 +1,72 @@
 //! Putting the packed file in place of the old one.
 
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Packed;
-use super::copy::Copier;
+use super::{Packed, Turn};
 use crate::commit_lock::CommitGuard;
+use crate::disk::Access;
 use crate::error::{Error, Result};
+use crate::generation::Generation;
+use crate::index::Index;
+use crate::rebuild::Entries;
 use crate::saved_index::{self, with_suffix};
+use crate::scan;
 use crate::store::Store;
 
 /// How long one wait for the commit lock lasts.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
+/// A file that is to be put in place of the data file.
+pub(super) struct PackedFile {
+    pub(super) path: PathBuf,
+    /// The file under the data file's name, with its index.
+    pub(super) generation: Generation,
+    pub(super) end: u64,
+}
+
 impl Store {
+    /// Put the file that somebody else packed, with the suffix `.pack`, in place of the data file.
+    ///
+    /// # Errors
+    /// Where it is no whole data file, or does not hold the last transaction; it is left there.
+    pub fn adopt_packed(&self, keep_old: bool) -> Result<Packed> {
+        self.check_writable()?;
+        let _turn = Turn::take(&self.packing)?;
+        let _guard = self.take_commit_lock();
+        self.publication.settle();
+        let path = with_suffix(self.path(), ".pack");
+        let error = |source| Error::io("opening", &path, source);
+        let file = self.disk().open(&path, Access::Write).map_err(error)?;
+        let mut entries = Entries::default();
+        let scanned = scan::scan(&file, &path, scan::Range::default(), &mut entries)?;
+        if scanned.stop.is_some() || scanned.last_tid != self.last_transaction() {
+            let reason = format!(
+                "{} does not end with the last transaction, {}; pack again when nothing is \
+                 committed meanwhile",
+                path.display(),
+                self.last_transaction()
+            );
+            return Err(Error::Pack { reason });
+        }
+        file.sync().map_err(error)?;
+        let index = Index::over(entries.into_memory_base()?);
+        let generation = Generation::new(file, self.path(), index);
+        let end = scanned.end;
+        let packed = self.swap(
+            PackedFile {
+                path,
+                generation,
+                end,
+            },
+            keep_old,
+        )?;
+        // The index only saves time.
+        let _ = self.save_index();
+        Ok(packed)
+    }
+
     /// Wait for the commit lock as long as it takes.
     pub(super) fn take_commit_lock(&self) -> CommitGuard {
         loop {
@@ -27,7 +80,7 @@ impl Store {
     ///
     /// The new file is synced, and holds everything; the commit lock is held. Killed at any point,
     /// the data file's name stands for the old or the new database, never for none.
-    pub(super) fn swap(&self, copier: &mut Copier, keep_old: bool) -> Result<Packed> {
+    pub(super) fn swap(&self, packed: PackedFile, keep_old: bool) -> Result<Packed> {
         let path = self.path().to_owned();
         let error = |source| Error::io("replacing", &path, source);
         let disk = self.disk();
@@ -41,14 +94,9 @@ impl Store {
             disk.link(&path, &old).map_err(error)?;
         }
         disk.sync_directory_of(&path).map_err(error)?;
-        disk.rename(copier.path(), &path).map_err(error)?;
-        let (end, last_tid) = (copier.end(), copier.last_tid());
+        disk.rename(&packed.path, &path).map_err(error)?;
         let (bytes_before, objects_before) = (self.size_bytes(), self.object_count());
-        self.replace_generation(copier.take_target(&path), end);
-        debug_assert!(
-            last_tid <= self.last_transaction(),
-            "a pack invented a transaction"
-        );
+        self.replace_generation(packed.generation, packed.end);
         // From here on, the new file is the database. If it is unknown whether its name is on the
         // device, nothing may be committed to it.
         disk.sync_directory_of(&path).map_err(|source| {
@@ -57,7 +105,7 @@ impl Store {
         })?;
         Ok(Packed {
             bytes_before,
-            bytes_after: end,
+            bytes_after: packed.end,
             objects_before,
             objects_after: self.object_count(),
         })
