@@ -1,6 +1,7 @@
 """What the object path promises, for the native and the standard implementation alike."""
 
 import gc
+import io
 import pickle
 import sys
 import threading
@@ -34,6 +35,7 @@ from perdure.errors import (
 from perdure.ids import Oid
 from perdure.persistentclass import PersistentMetaClass
 from perdure.serialize import ObjectReader, ObjectWriter, get_refs, referencesf
+from perdure.serialize.pickling import RecordPickler
 from perdure.serialize.writer import StandardObjectWriter
 
 Connection = NativeConnection | StandardConnection
@@ -211,14 +213,9 @@ def test_old_references_are_read(connection: Connection) -> None:
 
 def record_with(reference: Any) -> bytes:
     """A record whose value is a reference."""
-    import io
-
     marker = object()
     file = io.BytesIO()
-    pickler = pickle.Pickler(file, 3)
-    pickler.persistent_id = (  # type: ignore[method-assign]
-        lambda obj: reference if obj is marker else None
-    )
+    pickler = RecordPickler(file, lambda obj: reference if obj is marker else None)
     pickler.dump(Thing)
     pickler.dump({"value": marker})
     return file.getvalue()
