@@ -17,7 +17,7 @@ _BLOCK = re.compile(
     r"^```(?P<kind>[a-z]+) ?(?P<name>\S*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE
 )
 _COMMAND = re.compile(r"^\$ perdure (?P<arguments>.*)\n(?P<output>(?:[^$].*\n|\n)*)", re.MULTILINE)
-_FLAGS = doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL | doctest.NORMALIZE_WHITESPACE
+_FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
 def main() -> None:
