@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 import transaction
 from BTrees.Length import Length
+from click.testing import CliRunner
 from persistent.mapping import PersistentMapping
 
 import perdure
-from perdure import _native
+from perdure import indoubt
+from perdure.cli.main import main
 from perdure.errors import ConflictError, InDoubtError
 from perdure.storage import FileStorage, MappingStorage
 
@@ -288,7 +290,7 @@ def reopened(folder: Path, name: str) -> Any:
 @pytest.mark.parametrize("order", ["ab", "ba"])
 def test_what_was_voted_and_not_decided_is_dropped_everywhere(tmp_path: Path, order: str) -> None:
     crash(tmp_path, "voted")
-    assert all(_native.in_doubt(tmp_path / f"{name}.fs") for name in "ab")
+    assert all(indoubt.find(tmp_path / f"{name}.fs") for name in "ab")
     assert [reopened(tmp_path, name) for name in order] == ["old", "old"]
 
 
@@ -296,7 +298,7 @@ def make_undecided(folder: Path, *, decided: bool) -> None:
     """Bring member b into the state between the decision and its own finish."""
     crash(folder, "voted")
     if decided:
-        _native.settle_in_doubt_by_hand(folder / "a.fs", commit=True)
+        indoubt.resolve(folder / "a.fs", commit=True)
 
 
 @pytest.mark.parametrize("decided", [True, False])
@@ -333,8 +335,8 @@ def test_without_the_deciding_member_nothing_is_guessed(tmp_path: Path) -> None:
 def test_an_operator_can_settle_it(tmp_path: Path, commit: bool) -> None:
     make_undecided(tmp_path, decided=True)
     (tmp_path / "a.fs").unlink()
-    _native.settle_in_doubt_by_hand(tmp_path / "b.fs", commit=commit)
-    assert _native.in_doubt(tmp_path / "b.fs") is None
+    indoubt.resolve(tmp_path / "b.fs", commit=commit)
+    assert indoubt.find(tmp_path / "b.fs") is None
     assert reopened(tmp_path, "b") == ("new" if commit else "old")
 
 
@@ -354,7 +356,7 @@ def test_a_packed_decider_that_may_have_forgotten_is_not_believed(tmp_path: Path
 def test_a_finished_joint_commit_leaves_nothing_to_clean_up(tmp_path: Path) -> None:
     crash(tmp_path, "finished")
     for name in "ab":
-        assert _native.in_doubt(tmp_path / f"{name}.fs") is None
+        assert indoubt.find(tmp_path / f"{name}.fs") is None
         assert reopened(tmp_path, name) == "new"
         assert not list(tmp_path.glob("*.tr*"))
 
@@ -366,3 +368,20 @@ def test_stock_reads_a_voted_member_as_it_was_before(tmp_path: Path) -> None:
     stock = ZODB.FileStorage.FileStorage(str(tmp_path / "b.fs"))
     assert len(list(stock.iterator())) == 2
     stock.close()
+
+
+def test_the_command_line_tells_and_settles(tmp_path: Path) -> None:
+    run = CliRunner()
+    make_undecided(tmp_path, decided=True)
+    file = str(tmp_path / "b.fs")
+    (tmp_path / "a.fs").unlink()
+    listed = run.invoke(main, ["indoubt", "list", file])
+    assert listed.exit_code == 0
+    assert f"{tmp_path / 'a.fs'} decides" in listed.output
+    settled = run.invoke(main, ["indoubt", "resolve", "--commit", file])
+    assert settled.exit_code == 0, settled.output
+    assert reopened(tmp_path, "b") == "new"
+    again = run.invoke(main, ["indoubt", "resolve", "--abort", file])
+    assert again.exit_code == 1
+    assert "no transaction in doubt" in again.output
+    assert run.invoke(main, ["indoubt", "list", file]).output == "nothing is in doubt\n"

@@ -3,6 +3,7 @@
 import click
 
 from perdure.cli.demo import demo
+from perdure.cli.indoubt import indoubt
 from perdure.cli.info import info, log
 
 
@@ -13,5 +14,6 @@ def main() -> None:
 
 
 main.add_command(demo)
+main.add_command(indoubt)
 main.add_command(info)
 main.add_command(log)
