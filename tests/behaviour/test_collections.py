@@ -195,6 +195,43 @@ def test_a_conflict_in_one_member_leaves_all_as_they_were(pair: Pair, conns: Con
     assert (conns[0].root.x.y, conns[1].root.x.y) == (1, 7)
 
 
+def test_what_is_read_in_one_member_can_be_required_to_stay_for_a_commit_to_another(
+    pair: Pair, conns: Conns
+) -> None:
+    conns[0].root.limit = Node(x=1)
+    commit(conns)
+    last = pair[0].lastTransaction()
+    conns[0].readCurrent(conns[0].root.limit)
+    conns[1].root.x = 1
+    commit(conns)
+    assert pair[0].lastTransaction() == last, "nothing was written there"
+    conns[0].readCurrent(conns[0].root.limit)
+    conns[1].root.x = 2
+    with pair[0].transaction() as other:
+        other.root.limit.x = 2
+    with pytest.raises(errors.ReadConflictError):
+        commit(conns)
+    conns[0].transaction_manager.abort()
+    assert conns[1].root.x == 1
+
+
+def test_requiring_that_the_past_stays_is_no_change_of_it(pair: Pair, conns: Conns) -> None:
+    conns[0].root.limit = Node(x=1)
+    commit(conns)
+    past = pair[0].open(transaction.TransactionManager(), at=pair[0].lastTransaction())
+    past.readCurrent(past.root.limit)
+    past.transaction_manager.commit()
+    past.close()
+
+
+def test_the_other_members_work_on_when_one_is_closed(pair: Pair) -> None:
+    pair[1].close()
+    with pair[0].transaction() as conn:
+        conn.root.x = 1
+    with pair[0].transaction() as conn:
+        assert conn.root.x == 1
+
+
 # References between members.
 
 

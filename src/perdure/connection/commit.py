@@ -11,6 +11,7 @@ from perdure.connection.state import ConnectionState
 from perdure.errors import InvalidObjectReference, ReadOnlyHistoryError
 from perdure.ids import NO_TID, Oid, Tid, oid_repr
 from perdure.serialize import ObjectWriter
+from perdure.storage.view import EngineView
 
 __all__ = ["Commit", "Record", "serialised"]
 
@@ -69,6 +70,13 @@ class Commit:
                 obj._p_changed = False
                 obj._p_serial = tid
         return tid
+
+    def only_checks(self, storage: Any) -> bool:
+        """Tell whether nothing is stored, only something read had to stay as it is.
+
+        perdure's own storages know by themselves that there is nothing to write.
+        """
+        return self.begun and not self.stored and not isinstance(storage, EngineView)
 
     def abort(self, storage: Any) -> None:
         """Drop what the storage was given, if it was given anything."""

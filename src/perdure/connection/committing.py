@@ -92,7 +92,10 @@ class Committing(Snapshot):
     def tpc_finish(self, transaction: Any) -> None:
         """Make the commit permanent."""
         commit = self._commit_running
-        if commit is not None and commit.begun:
+        if commit is not None and commit.only_checks(self._normal_storage):
+            # Others would take a transaction without records for a change.
+            commit.abort(self._normal_storage)
+        elif commit is not None and commit.begun:
             tid = commit.finish(self)
             if self.explicit_transactions:
                 self._own_commit = commit.stored, tid

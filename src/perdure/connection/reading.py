@@ -52,7 +52,7 @@ class Reading(ConnectionState):
         obj._p_activate()
         if obj._p_serial != NO_TID:
             self._readCurrent[obj._p_oid] = obj._p_serial
-            if len(self._db.databases) > 1:
+            if len(self._db.databases) > 1 and not self._normal_storage.isReadOnly():
                 # What depends on it may be written to another member.
                 self._register()
 

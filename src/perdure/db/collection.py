@@ -46,7 +46,11 @@ class Collection:
         """
         if len(self.databases) < 2:
             return {}
-        adapters = {name: db._mvcc_storage for name, db in list(self.databases.items())}
+        # One that is just being opened has no adapter yet.
+        adapters = {
+            name: None if db.closed else getattr(db, "_mvcc_storage", None)
+            for name, db in list(self.databases.items())
+        }
         own = {name: a for name, a in adapters.items() if isinstance(a, EngineAdapter)}
         tids = self._gate.snapshots([adapter._storage._native for adapter in own.values()])
         return dict(zip(own, tids, strict=True))

@@ -96,9 +96,9 @@ class DB(CacheStatistics, History, Settings):
     ) -> None:
         self.databases = {} if databases is None else databases
         self.database_name = database_name
+        self.closed = False
         self._collection = collection_of(self.databases)
         self._collection.add(database_name, self)
-        self.closed = False
         self.pool = ConnectionPool(pool_size, pool_timeout)
         self.historical_pool = ConnectionPool(
             historical_pool_size, historical_timeout, "DB.open(at/before)"
