@@ -72,6 +72,14 @@ class ConnectionSet:
 
     def advance(self, *, force: bool) -> None:
         """Move all members to their newest states, which become one snapshot."""
+        leader = self._leader
+        if len(leader._db.databases) == 1:
+            # The same steps as for many, and what every transaction of most programs does.
+            leader._readCurrent.clear()
+            view = leader._normal_storage
+            view.sync(force)
+            leader._invalidate(view.poll_invalidations())
+            return
         self._advance(list(self.members.values()), force=force, renew=True)
 
     def _advance(self, members: list[Any], *, force: bool, renew: bool = False) -> None:

@@ -20,7 +20,6 @@ from perdure.errors import (
 )
 from perdure.ids import NO_TID, Tid
 
-
 MAGIC = b"FS30"
 """What stock ZODB begins data files with on Python 3."""
 
