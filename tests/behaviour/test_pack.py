@@ -373,16 +373,16 @@ def test_a_packer_can_be_plugged_in(tmp_path: Path) -> None:
 def test_a_packer_that_missed_a_commit_is_refused(tmp_path: Path) -> None:
     def slow(storage: Any, referencesf: Any, stop: bytes, gc: bool) -> tuple[int, dict[str, int]]:
         result = pack_a_copy(storage, referencesf, stop, gc)
-        connection.root()["x"] = "meanwhile"
-        commit(connection)
+        writer.root()["x"] = "meanwhile"
+        commit(writer)
         return result
 
     database = perdure.DB(FileStorage(tmp_path / "data.fs", packer=slow))
-    connection = database.open(transaction.TransactionManager())
-    connection.root()["x"] = 1
-    commit(connection)
+    writer = database.open(transaction.TransactionManager())
+    writer.root()["x"] = 1
+    commit(writer)
     with pytest.raises(PackError, match="does not end with the last transaction"):
         database.pack()
-    connection.cacheMinimize()
-    assert connection.root()["x"] == "meanwhile"
+    writer.cacheMinimize()
+    assert writer.root()["x"] == "meanwhile"
     database.close()
