@@ -14,6 +14,7 @@ from persistent import Persistent
 from persistent.list import PersistentList
 from persistent.mapping import PersistentMapping
 
+from perdure.blob import Blob
 from perdure.connection import Connection, resetCaches
 from perdure.db import DB, connection
 from perdure.ids import Oid, Tid
@@ -21,6 +22,7 @@ from perdure.storage import FileStorage, MappingStorage
 
 __all__ = [
     "DB",
+    "Blob",
     "Connection",
     "FileStorage",
     "MappingStorage",

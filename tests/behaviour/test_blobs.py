@@ -17,6 +17,7 @@ from perdure.storage import FileStorage, MappingStorage
 from perdure.storage.demo import DemoStorage
 
 MAKERS: dict[str, Callable[[Path], Any]] = {
+    "file": lambda where: FileStorage(str(where / "data.fs"), blob_dir=str(where / "blobs")),
     "wrapped-file": lambda where: BlobStorage(
         str(where / "blobs"), FileStorage(str(where / "data.fs"))
     ),
@@ -311,6 +312,88 @@ def test_a_pack_removes_files_of_dropped_revisions_and_objects(
     assert [path.name for path in old[0].parent.glob("*.blob")] == [old[0].name]
 
 
+def test_an_undone_creation_comes_back_with_its_data(session: Session, db: DB) -> None:
+    if not db.supportsUndo():
+        pytest.skip("this storage can't undo")
+    session.commit()
+    session.blob(b"created")
+    for expected in (None, b"created"):
+        db.undo(db.undoLog(0, 1)[0]["id"], session.manager.get())
+        session.commit()
+        session.manager.begin()
+        found = session.root().get("blob")
+        assert (None if found is None else read(found)) == expected
+
+
+def test_a_pack_keeps_the_old_files_beside_if_it_keeps_the_old_records(tmp_path: Path) -> None:
+    db = DB(FileStorage(str(tmp_path / "data.fs"), blob_dir=str(tmp_path / "blobs")))
+    session = Session(db)
+    write(session.blob(b"first"), b"second")
+    session.commit()
+    db.pack()
+    session.connection.close()
+    db.close()
+    (old,) = (tmp_path / "blobs.old").rglob("*.blob")
+    assert old.read_bytes() == b"first"
+
+
+def test_files_that_a_crash_left_behind_go_with_the_next_pack(tmp_path: Path) -> None:
+    db = DB(FileStorage(str(tmp_path / "data.fs"), blob_dir=str(tmp_path / "blobs")))
+    session = Session(db)
+    blob = session.blob(b"data")
+    path = Path(blob.committed())
+    orphan = path.with_name("0x0300000000000000.blob")
+    orphan.write_bytes(b"of a transaction that was never finished")
+    session.root.more = 1
+    session.commit()
+    db.pack()
+    assert not orphan.exists()
+    assert path.exists()
+    session.connection.close()
+    db.close()
+
+
+def test_blobs_are_copied_with_their_transactions(tmp_path: Path) -> None:
+    source = FileStorage(str(tmp_path / "data.fs"), blob_dir=str(tmp_path / "blobs"))
+    target = FileStorage(str(tmp_path / "copy.fs"), blob_dir=str(tmp_path / "copies"))
+    db = DB(source)
+    session = Session(db)
+    session.blob(b"data")
+    target.copyTransactionsFrom(source)
+    session.connection.close()
+    db.close()
+    db = DB(target)
+    with db.transaction() as connection:
+        assert read(connection.root.blob) == b"data"
+    db.close()
+
+
+def test_blobs_are_committed_together_in_two_databases(tmp_path: Path) -> None:
+    databases: dict[str, Any] = {}
+    members = [
+        DB(
+            FileStorage(str(tmp_path / f"{name}.fs"), blob_dir=str(tmp_path / name)),
+            database_name=name,
+            databases=databases,
+        )
+        for name in ("one", "two")
+    ]
+    manager = transaction.TransactionManager()
+    one = members[0].open(manager)
+    two = one.get_connection("two")
+    one.root.blob, two.root.blob = Blob(b"first"), Blob(b"second")
+    manager.commit()
+    assert (read(one.root.blob), read(two.root.blob)) == (b"first", b"second")
+    assert one.root.blob._p_serial == two.root.blob._p_serial
+    write(one.root.blob, b"changed")
+    write(two.root.blob, b"changed")
+    manager.abort()
+    assert (read(one.root.blob), read(two.root.blob)) == (b"first", b"second")
+    one.close()
+    for member in members:
+        member.close()
+
+
 def test_a_storage_without_blobs_says_what_to_do() -> None:
     db = DB(MappingStorage())
     session = Session(db)
@@ -330,7 +413,10 @@ def test_a_directory_with_another_layout_is_refused(tmp_path: Path) -> None:
         BlobStorage(directory, MappingStorage(), layout="bushy")
 
 
-def test_files_of_stocks_blob_storage_are_read_and_the_reverse(tmp_path: Path) -> None:
+@pytest.mark.parametrize("layout", ["bushy", "lawn"])
+def test_files_of_stocks_blob_storage_are_read_and_the_reverse(tmp_path: Path, layout: str) -> None:
+    ZODB.blob.FilesystemHelper(str(tmp_path / "blobs"), layout).create()
+
     def stock() -> Any:
         return ZODB.FileStorage.FileStorage(
             str(tmp_path / "data.fs"), blob_dir=str(tmp_path / "blobs")
@@ -340,7 +426,7 @@ def test_files_of_stocks_blob_storage_are_read_and_the_reverse(tmp_path: Path) -
     with theirs.transaction() as connection:
         connection.root.theirs = ZODB.blob.Blob(b"theirs")
     theirs.close()
-    ours = DB(BlobStorage(str(tmp_path / "blobs"), FileStorage(str(tmp_path / "data.fs"))))
+    ours = DB(FileStorage(str(tmp_path / "data.fs"), blob_dir=str(tmp_path / "blobs")))
     with ours.transaction() as connection:
         assert read(connection.root.theirs) == b"theirs"
         connection.root.ours = Blob(b"ours")

@@ -9,6 +9,7 @@ import pytest
 import transaction
 import ZConfig
 
+from perdure.blob import Blob
 from perdure.config import (
     databaseFromFile,
     databaseFromString,
@@ -237,6 +238,26 @@ def test_a_file_storage_needs_a_path_in_a_directory_that_is_there(here: Path) ->
         storageFromString("<filestorage>\n</filestorage>")
     with pytest.raises(ZConfig.ConfigurationError, match="does not exist"):
         storageFromString("<filestorage>\npath no/such/Data.fs\n</filestorage>")
+
+
+def test_a_file_storage_with_a_directory_for_blobs_keeps_them(here: Path) -> None:
+    db = databaseFromString(
+        "<zodb>\n<filestorage>\npath Data.fs\nblob-dir blobs\n</filestorage>\n</zodb>"
+    )
+    with db.transaction() as connection:
+        connection.root()["blob"] = Blob(b"data")
+    assert len(list((here / "blobs").rglob("*.blob"))) == 1
+    db.close()
+
+
+def test_a_blob_storage_adds_blobs_to_a_storage(here: Path) -> None:
+    db = databaseFromString(
+        "<zodb>\n<blobstorage>\nblob-dir blobs\n<mappingstorage/>\n</blobstorage>\n</zodb>"
+    )
+    with db.transaction() as connection:
+        connection.root()["blob"] = Blob(b"data")
+    assert len(list((here / "blobs").rglob("*.blob"))) == 1
+    db.close()
 
 
 def test_a_mapping_storage_has_a_name() -> None:

@@ -267,15 +267,17 @@ class BlobStorage:
         undone = self.base.undo(transaction_id, transaction)
         tid = Tid(base64.b64decode(transaction_id))
         for oid in undone[1]:
-            if os.path.exists(self.fshelper.getBlobFilename(oid, tid)):
-                self._stage_earlier(oid, tid, transaction)
+            before = self.base.loadBefore(oid, tid)
+            if before is not None:
+                self._stage_again(oid, before[1], transaction)
         return undone
 
-    def _stage_earlier(self, oid: Oid, tid: Tid, transaction: Any) -> None:
-        before = self.base.loadBefore(oid, tid)
-        if before is not None:
+    def _stage_again(self, oid: Oid, serial: Tid, transaction: Any) -> None:
+        """Have an earlier revision of an object stored again, if it is a blob's."""
+        path = self.fshelper.getBlobFilename(oid, serial)
+        if os.path.exists(path):
             copied = mktemp(dir=self.temporaryDirectory(), prefix="BUN")
-            shutil.copyfile(self.loadBlob(oid, before[1]), copied)
+            shutil.copyfile(path, copied)
             self._stage(transaction, oid, copied)
 
     def copyTransactionsFrom(self, other: Any) -> None:

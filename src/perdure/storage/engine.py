@@ -24,10 +24,11 @@ from perdure.interfaces import (
     IStorageRestoreable,
     IStorageUndoable,
 )
+from perdure.storage._blobs import KeepsBlobs
 from perdure.storage.base import copy
 from perdure.storage.packing import PackResult, is_plain_referencesf
 from perdure.storage.records import StorageIterator, extension_bytes_of, extension_of
-from perdure.storage.undo import UndoLog, undo_into
+from perdure.storage.undo import UndoLog, tid_of_undo_id, undo_into
 from perdure.timestamp import TimeStamp
 
 __all__ = ["EngineStorage"]
@@ -74,7 +75,7 @@ class _Running:
     IExternalGC,
     IStorageUndoable,
 )
-class EngineStorage(ConflictResolvingStorage):
+class EngineStorage(KeepsBlobs, ConflictResolvingStorage):
     """A storage that keeps its records with perdure's engine.
 
     Any number of transactions may be begun; they take turns from their vote
@@ -155,8 +156,17 @@ class EngineStorage(ConflictResolvingStorage):
         The tid is chosen at the vote.  UndoError is raised where later changes are
         in the way that can't be merged.
         """
-        draft = self._running_for(transaction).draft
-        return None, undo_into(self._native, draft, self, transaction_id)
+        return None, self._undo_draft(self._running_for(transaction).draft, transaction_id)
+
+    def _undo_draft(self, draft: _native.Draft, transaction_id: bytes) -> list[Oid]:
+        oids = undo_into(self._native, draft, self, transaction_id)
+        if self.blobs is not None:
+            tid = tid_of_undo_id(transaction_id)
+            for oid in oids:
+                before = self.loadBefore(oid, tid)
+                if before is not None:
+                    self.blobs.stage_again(draft, oid, before[1])
+        return oids
 
     # Reading.
 
@@ -343,7 +353,10 @@ class EngineStorage(ConflictResolvingStorage):
         return tid
 
     def _vote_draft(self, draft: _native.Draft) -> tuple[list[Oid], Tid]:
-        return self._lock_draft(draft), draft.write(time.time())
+        resolved, tid = self._lock_draft(draft), draft.write(time.time())
+        if self.blobs is not None:
+            self.blobs.place(draft, tid)
+        return resolved, tid
 
     def _lock_draft(self, draft: _native.Draft) -> list[Oid]:
         """Wait for the turn and resolve conflicts; return the oids of those."""
@@ -380,17 +393,26 @@ class EngineStorage(ConflictResolvingStorage):
         if not running.voted:
             raise StorageTransactionError("tpc_finish comes after tpc_vote")
         del self._running[id(transaction)]
-        return running.draft.finish(f)
+        try:
+            return running.draft.finish(f)
+        finally:
+            if self.blobs is not None:
+                self.blobs.finished(running.draft)
 
     def tpc_abort(self, transaction: Any) -> None:
         """Forget what was stored; ignored where the transaction is not this storage's."""
         running = self._running.pop(id(transaction), None)
         if running is not None:
             running.draft.abort()
+            if self.blobs is not None:
+                self.blobs.aborted(running.draft)
 
     def copyTransactionsFrom(self, other: Any, verbose: int = 0) -> None:
         """Copy all transactions of another storage into this one."""
-        copy(other, self)
+        if self.blobs is not None:
+            self._copy_with_blobs(other)
+        else:
+            copy(other, self)
 
     # Packing.
 
@@ -423,6 +445,7 @@ class EngineStorage(ConflictResolvingStorage):
         """
         if self.isReadOnly():
             raise ReadOnlyError(f"{self.__name__} is read-only and can't be packed")
+        last = self.lastTransaction()
         result = self._native.pack(
             _native.tid_of_time(t),
             collect_garbage=self._pack_gc if gc is None else gc,
@@ -430,6 +453,8 @@ class EngineStorage(ConflictResolvingStorage):
             references=None if is_plain_referencesf(referencesf) else referencesf,
             progress=progress,
         )
+        if result is not None and self.blobs is not None:
+            self.blobs.remove_dropped(self, last, keep_old=self.pack_keep_old)
         return None if result is None else PackResult(*result)
 
     # The rest of a storage's life.

@@ -8,9 +8,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
+from zope.interface import alsoProvides
+
 from perdure import _native
-from perdure.errors import Unsupported
 from perdure.ids import Tid
+from perdure.interfaces import IBlobStorageRestoreable
+from perdure.storage._blobs import EngineBlobs
 from perdure.storage._index import ObjectIndex
 from perdure.storage.engine import EngineStorage
 from perdure.storage.packing import PackResult
@@ -71,8 +74,6 @@ class FileStorage(EngineStorage):
             raise ValueError("can't create a read-only file")
         if stop is not None and not read_only:
             raise ValueError("time-travel only supported in read-only mode")
-        if blob_dir:
-            raise Unsupported(f"blob_dir={blob_dir!r}: blobs can't be stored yet")
         name = os.fspath(file_name)
         # Not resolved: side files belong beside the name that was given.
         self._file_name = str(Path(name).absolute())
@@ -87,7 +88,11 @@ class FileStorage(EngineStorage):
         self._pack_gc = pack_gc
         self.pack_keep_old = pack_keep_old
         self.packer = packer
-        self.blob_dir = None
+        self.blob_dir = os.path.abspath(blob_dir) if blob_dir else None  # noqa: PTH100 - as named
+        if self.blob_dir is not None:
+            self.blobs = EngineBlobs(self.blob_dir)
+            self.fshelper = self.blobs.directory
+            alsoProvides(self, IBlobStorageRestoreable)
         self._warn_of_cut()
         self._warn_of_clock()
 

@@ -59,6 +59,8 @@ class JointCommit:
             now = time.time()
             tid = max(draft.least_tid(now) for draft in self._writing)
             _native.prepare_together(self._writing, tid)
+            for view in self._views:
+                view.place_blobs(tid)
         return resolved
 
     def finish(self) -> Tid:

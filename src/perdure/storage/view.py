@@ -3,14 +3,13 @@
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from zope.interface import implementer
+from zope.interface import alsoProvides, implementer
 
 from perdure import _native
 from perdure.errors import ReadOnlyError, StorageTransactionError
 from perdure.ids import Oid, Tid
-from perdure.interfaces import IMVCCStorage
+from perdure.interfaces import IBlobStorage, IMVCCStorage
 from perdure.storage.engine import EngineStorage
-from perdure.storage.undo import undo_into
 from perdure.utils import before2at
 
 if TYPE_CHECKING:
@@ -78,6 +77,18 @@ class _EngineFace:
         """Pack the storage."""
         return self._storage.pack(pack_time, referencesf)
 
+    def loadBlob(self, oid: Oid, serial: Tid) -> str:
+        """Return the path of a blob's file, or raise POSKeyError."""
+        return self._storage.loadBlob(oid, serial)
+
+    def openCommittedBlobFile(self, oid: Oid, serial: Tid, blob: Any = None) -> Any:
+        """Return a blob's data as a file opened for reading, or raise POSKeyError."""
+        return self._storage.openCommittedBlobFile(oid, serial, blob)
+
+    def temporaryDirectory(self) -> str:
+        """Return the directory for data that isn't committed yet."""
+        return self._storage.temporaryDirectory()
+
 
 class EngineAdapter(_EngineFace):
     """Makes the views of a storage of perdure's own."""
@@ -124,6 +135,8 @@ class EngineView(_native.StorageView, _EngineFace):
         self._storage = adapter._storage
         self._transaction: Any = None
         self._joint: JointCommit | None = None
+        if adapter._storage.blobs is not None:
+            alsoProvides(self, IBlobStorage)
         self._resets_seen = adapter.resets
 
     def new_instance(self) -> "EngineView":
@@ -183,9 +196,7 @@ class EngineView(_native.StorageView, _EngineFace):
 
     def undo(self, transaction_id: bytes, transaction: Any) -> tuple[Tid | None, list[Oid]]:
         """Undo a transaction, or raise UndoError; return (None, changed oids)."""
-        draft = self._draft(transaction)
-        native = self._storage._native
-        return None, undo_into(native, draft, self._storage, transaction_id)
+        return None, self._storage._undo_draft(self._draft(transaction), transaction_id)
 
     def tpc_vote(self, transaction: Any) -> Iterable[Oid]:
         """Get ready to finish; return the oids whose conflicts were resolved."""
@@ -199,8 +210,15 @@ class EngineView(_native.StorageView, _EngineFace):
         """Make it permanent; return the tid."""
         draft = self._draft(transaction)
         joint, self._joint, self._transaction = self._joint, None, None
-        if joint is None:
-            return self.finish(func)
+        try:
+            return self.finish(func) if joint is None else self._finish_joint(joint, draft, func)
+        finally:
+            if self._storage.blobs is not None:
+                self._storage.blobs.finished(draft)
+
+    def _finish_joint(
+        self, joint: "JointCommit", draft: _native.Draft, func: Callable[[Tid], object] | None
+    ) -> Tid:
         tid = joint.finish()
         self.detach()
         draft.abort()  # frees the lock where nothing was written
@@ -215,6 +233,29 @@ class EngineView(_native.StorageView, _EngineFace):
             draft = self.detach()
             if draft is not None:
                 draft.abort()
+                if self._storage.blobs is not None:
+                    self._storage.blobs.aborted(draft)
+
+    # Blobs, where the storage keeps them.
+
+    def storeBlob(
+        self,
+        oid: Oid,
+        oldserial: Tid,
+        data: bytes,
+        blobfilename: str,
+        version: str,
+        transaction: Any,
+    ) -> None:
+        """Store a record and take over the blob's file."""
+        blobs = self._storage.require_blobs()
+        self.store(oid, oldserial, data, version, transaction)
+        blobs.stage(self._draft(transaction), oid, blobfilename)
+
+    def place_blobs(self, tid: Tid) -> None:
+        """Put the files of blobs that were stored where they belong; *tid* was written."""
+        if self._storage.blobs is not None:
+            self._storage.blobs.place(self._own_draft(), tid)
 
 
 def _read_only(*_args: Any, **_kwargs: Any) -> Any:
