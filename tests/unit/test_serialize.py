@@ -211,13 +211,25 @@ def test_old_references_are_read(connection: Connection) -> None:
     assert loaded.value.oid == weak
 
 
-def record_with(reference: Any) -> bytes:
-    """A record whose value is a reference."""
+def test_a_reference_that_is_written_once_and_used_twice_is_read(connection: Connection) -> None:
     marker = object()
+    pair = [marker, marker]
+    connection._storage.data[numbered(1)] = record_with((numbered(7), Thing), pair, marker)
+    connection._storage.data[numbered(7)] = pickle.dumps(Thing, 3) + pickle.dumps({"value": 2}, 3)
+    first, again = reopened(connection).get(numbered(1)).value
+    assert first is again
+    assert first.value == 2
+
+
+_MARKER = object()
+
+
+def record_with(reference: Any, value: Any = _MARKER, marker: object = _MARKER) -> bytes:
+    """A record of *value*, in which a reference stands for *marker*."""
     file = io.BytesIO()
     pickler = RecordPickler(file, lambda obj: reference if obj is marker else None)
     pickler.dump(Thing)
-    pickler.dump({"value": marker})
+    pickler.dump({"value": value})
     return file.getvalue()
 
 

@@ -15,6 +15,19 @@ impl<'a> Cursor<'a> {
         Self { rest: data }
     }
 
+    /// Go past what ends a reference, a memo entry and BINPERSID, if that comes next.
+    ///
+    /// Returns the place in the memo, which nothing ever asks for.
+    pub fn end_of_reference(&mut self) -> Option<usize> {
+        let (place, rest) = match self.rest {
+            [b'q', place, b'Q', rest @ ..] => (u32::from(*place), rest),
+            [b'r', a, b, c, d, b'Q', rest @ ..] => (u32::from_le_bytes([*a, *b, *c, *d]), rest),
+            _ => return None,
+        };
+        self.rest = rest;
+        usize::try_from(place).ok()
+    }
+
     /// The next `count` bytes.
     pub fn take(&mut self, count: usize) -> Attempt<&'a [u8]> {
         let (taken, rest) = self.rest.split_at_checked(count).ok_or(ENDS)?;

@@ -44,7 +44,7 @@ impl<'py> Environment<'py> {
             if pair.len() == 2 {
                 let (oid, cls) = (pair.get_borrowed_item(0)?, pair.get_borrowed_item(1)?);
                 if let (Ok(oid), Ok(cls)) = (oid.cast_exact::<PyBytes>(), cls.cast::<PyType>()) {
-                    return self.with_class(memory, &oid, &cls, reference);
+                    return self.with_class(memory, &oid, &cls);
                 }
             }
         } else if let Ok(oid) = reference.cast_exact::<PyBytes>() {
@@ -57,18 +57,18 @@ impl<'py> Environment<'py> {
     }
 
     /// The object with this oid, or a new ghost of this class.
-    fn with_class(
+    pub fn with_class(
         &self,
         memory: &mut Memory,
         oid: &Bound<'py, PyBytes>,
         cls: &Bound<'py, PyType>,
-        reference: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
         if let Some(found) = self.cache.get(oid)? {
             return Ok(found);
         }
         if memory.kinds.of(self.layout, cls)?.is_broken {
-            return self.other(reference);
+            let reference = PyTuple::new(self.py(), [oid.as_any(), cls.as_any()])?;
+            return self.other(&reference);
         }
         let ghost = match new_object(cls, &PyTuple::empty(self.py())) {
             Ok(ghost) => ghost,

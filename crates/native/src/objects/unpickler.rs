@@ -4,7 +4,7 @@
 //! extension codes, out-of-band buffers) and everything damaged is left to the standard `pickle`.
 
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyFrozenSet, PyList, PySet, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyFrozenSet, PyList, PySet, PyTuple, PyType};
 
 use super::build;
 use super::classes::Memory;
@@ -14,6 +14,8 @@ use super::failure::{Attempt, Failure};
 use super::values;
 
 const NOTHING: Failure = Failure::Damaged("it takes what isn't there");
+
+const TOO_LARGE: Failure = Failure::Damaged("its memo is too large");
 
 /// The state of reading one record.
 pub struct Unpickler<'a, 'py> {
@@ -182,7 +184,7 @@ impl<'a, 'py> Unpickler<'a, 'py> {
 
     fn put(&mut self, index: usize) -> Attempt<()> {
         if index > self.memo_max {
-            return Err(Failure::Damaged("its memo is too large"));
+            return Err(TOO_LARGE);
         }
         let value = self.top()?.clone();
         if index == self.memo.len() {
@@ -210,6 +212,8 @@ impl<'a, 'py> Unpickler<'a, 'py> {
                 }
                 class
             }
+            // What was not kept is wanted after all.
+            _ if index < self.memo.len() => return Err(Failure::Unsupported),
             _ => return Err(NOTHING),
         };
         self.stack.push(value);
@@ -287,6 +291,11 @@ impl<'a, 'py> Unpickler<'a, 'py> {
 
     fn push_tuple(&mut self, opcode: u8) -> Attempt<()> {
         let py = self.py;
+        if opcode == 0x86
+            && let Some(place) = self.cursor.end_of_reference()
+        {
+            return self.push_referenced(place);
+        }
         let tuple = match opcode {
             b')' => PyTuple::empty(py),
             b't' => PyTuple::new(py, self.pop_mark()?)?,
@@ -297,6 +306,33 @@ impl<'a, 'py> Unpickler<'a, 'py> {
             }
         };
         self.stack.push(tuple.into_any());
+        Ok(())
+    }
+
+    /// Replace the oid and class on the stack by the object, without making a tuple of them.
+    fn push_referenced(&mut self, place: usize) -> Attempt<()> {
+        self.reserve(place)?;
+        let (class, oid) = (self.pop()?, self.pop()?);
+        let exact = (oid.cast_exact::<PyBytes>(), class.cast::<PyType>());
+        let found = if let (Ok(oid), Ok(class)) = exact {
+            self.environment.with_class(self.memory, oid, class)?
+        } else {
+            let reference = PyTuple::new(self.py, [oid, class])?;
+            self.environment.persistent(self.memory, &reference)?
+        };
+        self.stack.push(found);
+        Ok(())
+    }
+
+    /// Use up a place in the memo for something that is not kept.
+    fn reserve(&mut self, place: usize) -> Attempt<()> {
+        if place > self.memo_max {
+            return Err(TOO_LARGE);
+        }
+        if place >= self.memo.len() {
+            self.memo.resize(place + 1, None);
+        }
+        self.memo_count += 1;
         Ok(())
     }
 
