@@ -2,7 +2,9 @@
 
 import gc
 import io
+import os
 import pickle
+import subprocess
 import sys
 import threading
 import weakref
@@ -377,6 +379,46 @@ def test_an_unpicklable_attribute_is_named(
     assert path in str(caught.value)
     assert isinstance(caught.value, TypeError)
     assert caught.value.__cause__ is not None
+
+
+def test_values_nested_too_deeply_are_named(connection: Connection, writer: Any) -> None:
+    nested: list[Any] = []
+    for _ in range(100_000):
+        nested = [nested]
+    thing = Thing({"deep": nested})
+    connection._adopt(thing)
+    with pytest.raises(UnpicklableError) as caught:
+        writer.serialize(thing)
+    assert (caught.value.path or "").startswith(".value['deep'][0][0]")
+
+
+def test_deeply_nested_values_are_stored(connection: Connection, writer: Any) -> None:
+    nested: Any = ()
+    for _ in range(400):
+        nested = [(nested,)] if isinstance(nested, tuple) else {"k": nested}
+    loaded = reopened(connection).get(put(connection, writer, Thing(nested)))
+    assert pickle.dumps(loaded.value) == pickle.dumps(nested)
+
+
+PURE_PROGRAM = """
+import perdure, persistent.mapping, transaction
+with perdure.DB(None).transaction() as connection:
+    connection.root.inner = persistent.mapping.PersistentMapping(a=1)
+connection = connection.db().open()
+connection.cacheMinimize()
+print(connection.root.inner["a"])
+"""
+
+
+def test_without_the_c_implementation_of_persistent_the_standard_one_works() -> None:
+    found = subprocess.run(
+        [sys.executable, "-c", PURE_PROGRAM],
+        env={**os.environ, "PURE_PYTHON": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (found.stdout, found.returncode) == ("1\n", 0), found.stderr
 
 
 def test_an_error_in_getstate_surfaces(connection: Connection, writer: Any) -> None:

@@ -16,7 +16,7 @@ _DEPTH_MAX: Final = 50
 
 _PERSISTENT: tuple[Any, ...] = (Persistent, WeakRef)
 
-WHAT_PICKLE_RAISES: Final = (TypeError, AttributeError, pickle.PicklingError)
+WHAT_PICKLE_RAISES: Final = (TypeError, AttributeError, pickle.PicklingError, RecursionError)
 
 
 class _TrialPickler(pickle.Pickler):
@@ -68,7 +68,7 @@ def _culprit(value: Any, depth: int) -> tuple[str, Any] | None:
 def _can_pickle(value: Any) -> bool:
     try:
         _TrialPickler(io.BytesIO(), PROTOCOL).dump(value)
-    except (*WHAT_PICKLE_RAISES, RecursionError):
+    except WHAT_PICKLE_RAISES:
         return False
     return True
 

@@ -1,12 +1,12 @@
 """From objects to records, by the standard `pickle`."""
 
 from collections.abc import Iterator
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from persistent import Persistent
 from persistent.wref import WeakRef, WeakRefMarker
 
-from perdure._native import ObjectWriter
+from perdure import _native
 from perdure.broken import PersistentBroken
 from perdure.ids import Oid
 from perdure.serialize.pickling import dump_both, dump_by_name
@@ -64,6 +64,10 @@ class StandardObjectWriter:
                 raise
             raise explained from error
 
+    def put(self, obj: Any) -> None:
+        """Queue *obj* as if it had been met."""
+        self._new.append(obj)
+
     def take_new(self) -> list[Any]:
         """Return the new objects met since the last call, in the order they were met."""
         taken, self._new = self._new, []
@@ -108,6 +112,12 @@ class StandardObjectWriter:
         if weak.dm is self._jar:
             return ["w", (weak.oid,)]
         return ["w", (weak.oid, weak.database_name)]
+
+
+if TYPE_CHECKING or _native.native_objects():
+    ObjectWriter = _native.ObjectWriter
+else:
+    ObjectWriter = StandardObjectWriter
 
 
 def reference(oid: Oid, cls: type) -> Any:

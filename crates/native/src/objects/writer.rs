@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use pyo3::exceptions::{PyAttributeError, PyRuntimeError, PyTypeError};
+use pyo3::exceptions::{PyAttributeError, PyRecursionError, PyRuntimeError, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
@@ -188,6 +188,7 @@ fn explained<'py>(
         .getattr(intern!(py, "PicklingError"))?;
     let is_of_pickling = error.is_instance_of::<PyTypeError>(py)
         || error.is_instance_of::<PyAttributeError>(py)
+        || error.is_instance_of::<PyRecursionError>(py)
         || error.matches(py, pickling_error)?;
     if !is_of_pickling {
         return Ok(error);
