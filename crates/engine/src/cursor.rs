@@ -247,6 +247,11 @@ pub struct Records {
 }
 
 impl Records {
+    /// Where the next record begins.
+    pub(crate) fn position(&self) -> u64 {
+        self.position
+    }
+
     /// The next record with its data.
     ///
     /// # Errors

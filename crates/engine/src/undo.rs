@@ -1,10 +1,12 @@
 //! What it takes to undo a transaction.
 
-use perdure_format::file::Status;
+use std::collections::HashMap;
+
+use perdure_format::file::{RecordHeader, Status};
 use perdure_format::{Oid, Tid};
 
-use crate::cursor::{DataRecord, TransactionRecord};
-use crate::draft::{Basis, Content, Draft};
+use crate::cursor::TransactionRecord;
+use crate::draft::{Basis, Content, Draft, DraftRecord};
 use crate::error::{Error, Result};
 use crate::generation::Generation;
 use crate::store::Store;
@@ -40,9 +42,8 @@ pub enum UndoAction {
     Gone,
 }
 
-/// The current state of an object: who wrote it and where its data stand.
+/// The current state of an object: its data, and where they stand.
 struct Current {
-    tid: Tid,
     /// The position of the record with the data; none where the draft holds them.
     position: Option<u64>,
     data: Option<Vec<u8>>,
@@ -61,13 +62,22 @@ impl Store {
         let transaction = undoable(found, tid)?;
         let generation = transactions.generation();
         let mut records = transactions.records_of(&transaction);
-        let mut steps: Vec<UndoStep> = Vec::new();
-        while let Some(record) = records.advance()? {
+        let own = own_records(draft);
+        let mut steps: Vec<Option<UndoStep>> = Vec::new();
+        let mut places = HashMap::new();
+        loop {
+            let position = records.position();
+            let Some(header) = records.advance_header()? else {
+                return Ok(steps.into_iter().flatten().collect());
+            };
             // A later record of the same object in the transaction has the last word.
-            steps.retain(|step| step.oid != record.header.oid);
-            steps.push(step(generation, draft, &record)?);
+            let earlier = places.insert(header.oid, steps.len());
+            if let Some(overruled) = earlier.and_then(|place: usize| steps.get_mut(place)) {
+                *overruled = None;
+            }
+            let own = own.get(&header.oid).copied();
+            steps.push(Some(step(generation, draft, own, position, &header)?));
         }
-        Ok(steps)
     }
 
     /// The visible transactions that changed an object after `tid`, oldest first.
@@ -108,20 +118,46 @@ fn undoable(found: Option<TransactionRecord>, tid: Tid) -> Result<TransactionRec
     }
 }
 
-fn step(generation: &Generation, draft: &Draft, record: &DataRecord) -> Result<UndoStep> {
-    let oid = record.header.oid;
-    let current = current(generation, draft, oid)?;
-    let same_place = current.position.is_some()
-        && current.position == generation.data_position(record.position)?;
-    let same = same_place || current.data == record.data;
-    let previous = generation.previous(&record.header, record.position)?;
-    let action = match previous {
-        None if same => UndoAction::Remove,
-        None => UndoAction::Blocked,
-        Some(previous) if same => UndoAction::Point(previous),
-        Some(previous) => {
+/// A record of the draft, with its number.
+type Own<'a> = (usize, &'a DraftRecord);
+
+/// The last record of each object that a draft holds.
+fn own_records(draft: &Draft) -> HashMap<Oid, Own<'_>> {
+    let numbered = draft.records.iter().enumerate();
+    numbered.map(|own| (own.1.oid, own)).collect()
+}
+
+/// How to undo the record at `position`, where `own` is what the draft holds of the object.
+fn step(
+    generation: &Generation,
+    draft: &Draft,
+    own: Option<Own<'_>>,
+    position: u64,
+    header: &RecordHeader,
+) -> Result<UndoStep> {
+    let oid = header.oid;
+    let newest = generation.position(oid)?.ok_or(Error::NoObject { oid })?;
+    let previous = generation.previous(header, position)?;
+    let (tid, current) = match own {
+        // Nothing has to be read where the record is the newest one itself.
+        None if newest == position => (header.tid, None),
+        None => (
+            generation.header_at(newest)?.tid,
+            Some(state_at(generation, newest)?),
+        ),
+        Some(own) => own_state(generation, draft, own)?,
+    };
+    let same = match &current {
+        None => true,
+        Some(current) => current.is_what_stands_at(generation, position)?,
+    };
+    let action = match (previous, current) {
+        (None, _) if same => UndoAction::Remove,
+        (None, _) => UndoAction::Blocked,
+        (Some(previous), _) if same => UndoAction::Point(previous),
+        (Some(previous), current) => {
             let (before, _) = generation.data_at(previous, &mut Vec::new())?;
-            match (before, current.data) {
+            match (before, current.and_then(|current| current.data)) {
                 (Some(before), Some(now)) => UndoAction::Merge { before, now },
                 _ => UndoAction::Gone,
             }
@@ -129,56 +165,50 @@ fn step(generation: &Generation, draft: &Draft, record: &DataRecord) -> Result<U
     };
     Ok(UndoStep {
         oid,
-        current: current.tid,
+        current: tid,
         action,
     })
 }
 
-/// The state of an object as the draft leaves it, else the newest in the file.
-fn current(generation: &Generation, draft: &Draft, oid: Oid) -> Result<Current> {
-    let own = draft
-        .records
-        .iter()
-        .enumerate()
-        .rev()
-        .find(|(_, own)| own.oid == oid);
-    if let Some((number, own)) = own {
-        let tid = match own.basis {
-            Basis::Revision(tid) => tid,
-            Basis::Copy => Tid::ZERO,
-        };
-        return match own.content {
-            Content::Data(_) => {
-                let data = draft.data(number).map(<[u8]>::to_vec);
-                Ok(Current {
-                    tid,
-                    position: None,
-                    data,
-                })
-            }
-            Content::Position(0) => Ok(Current {
-                tid,
-                position: None,
-                data: None,
-            }),
-            Content::Position(position) => {
-                let (data, _) = generation.data_at(position, &mut Vec::new())?;
-                Ok(Current {
-                    tid,
-                    position: generation.data_position(position)?,
-                    data,
-                })
-            }
-        };
-    }
-    let position = generation.position(oid)?.ok_or(Error::NoObject { oid })?;
-    let tid = generation.header_at(position)?.tid;
+/// The state of an object as the draft leaves it, and the serial that it was made from.
+fn own_state(
+    generation: &Generation,
+    draft: &Draft,
+    (number, own): Own<'_>,
+) -> Result<(Tid, Option<Current>)> {
+    let tid = match own.basis {
+        Basis::Revision(tid) => tid,
+        Basis::Copy => Tid::ZERO,
+    };
+    let state = match own.content {
+        Content::Data(_) => Current {
+            position: None,
+            data: draft.data(number).map(<[u8]>::to_vec),
+        },
+        Content::Position(0) => Current {
+            position: None,
+            data: None,
+        },
+        Content::Position(position) => state_at(generation, position)?,
+    };
+    Ok((tid, Some(state)))
+}
+
+fn state_at(generation: &Generation, position: u64) -> Result<Current> {
     let (data, _) = generation.data_at(position, &mut Vec::new())?;
     Ok(Current {
-        tid,
         position: generation.data_position(position)?,
         data,
     })
+}
+
+impl Current {
+    /// Is this what the record at `position` holds?
+    fn is_what_stands_at(&self, generation: &Generation, position: u64) -> Result<bool> {
+        let same_place =
+            self.position.is_some() && self.position == generation.data_position(position)?;
+        Ok(same_place || self.data == generation.data_at(position, &mut Vec::new())?.0)
+    }
 }
 
 impl Draft {
