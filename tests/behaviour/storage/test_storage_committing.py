@@ -1,9 +1,10 @@
 """Committing to a storage: the two phases, their order, their errors."""
 
+import base64
 from typing import Any
 
 import pytest
-from tests.storing import begun, commit, oid, serial_of, tid_of
+from tests.storing import begun, commit, oid, serial_of, tid_of, undo
 from transaction.interfaces import TransientError
 
 from perdure.connection.metadata import TransactionMetaData
@@ -94,6 +95,28 @@ def test_an_object_stored_twice_has_what_was_stored_last(storage: Any) -> None:
     assert storage.load(oid(1)) == (b"second", tid)
     assert storage.loadSerial(oid(1), tid) == b"second"
     assert len(storage) == 1
+
+
+@pytest.mark.ours
+def test_undoing_an_object_stored_twice_brings_back_what_was_before_both(storage: Any) -> None:
+    before = commit(storage, {1: b"before"})
+    txn = begun(storage)
+    storage.store(oid(1), before, b"first", "", txn)
+    storage.store(oid(1), before, b"second", "", txn)
+    storage.tpc_vote(txn)
+    undone = undo(storage, storage.tpc_finish(txn))
+    assert storage.load(oid(1)) == (b"before", undone)
+
+
+def test_several_transactions_are_undone_in_one(storage: Any) -> None:
+    commit(storage, {1: b"one", 2: b"two"})
+    tids = [commit(storage, {1: b"%d" % number, 2: b"-"}) for number in range(3)]
+    txn = begun(storage)
+    for tid in reversed(tids):
+        storage.undo(base64.b64encode(tid), txn)
+    storage.tpc_vote(txn)
+    storage.tpc_finish(txn)
+    assert current(storage) == {1: b"one", 2: b"two"}
 
 
 def test_the_vote_names_no_resolved_objects_where_there_was_no_conflict(storage: Any) -> None:
