@@ -7,7 +7,7 @@ __all__ = ["PackResult", "is_plain_referencesf"]
 _PLAIN: Final = {
     ("perdure.serialize.references", "referencesf"),
     ("perdure.db.history", "History.references"),
-    ("perdure.mvcc", "MVCCAdapter.references"),
+    ("perdure.mvcc.views", "MVCCAdapter.references"),
     ("ZODB.serialize", "referencesf"),
     ("ZODB.DB", "DB.references"),
     ("ZODB.mvccadapter", "MVCCAdapter.references"),
