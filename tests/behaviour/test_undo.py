@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import transaction
+import ZODB.FileStorage
 from BTrees.Length import Length
 from persistent.mapping import PersistentMapping
 
@@ -200,3 +201,53 @@ def test_the_log_is_sliced_and_filtered(database: perdure.DB, connection: Any) -
     entry = database.undoLog(0, 1)[0]
     assert isinstance(entry["time"], float)
     assert entry["size"] > 0
+
+
+def test_a_dry_run_says_what_would_happen_and_changes_nothing(
+    database: perdure.DB, connection: Any
+) -> None:
+    root = connection.root()
+    root["a"], root["b"], root["n"] = PersistentMapping(), PersistentMapping(), Length(0)
+    commit(connection, "add")
+    root["a"]["x"] = root["b"]["x"] = 1
+    root["n"].change(5)
+    root["new"] = PersistentMapping()
+    commit(connection, "one")
+    root["b"]["x"] = 2
+    root["n"].change(1)
+    commit(connection, "two")
+    entry = next(e for e in database.undoLog(0, 9) if e["description"] == "one")
+    size = database.getSize()
+    plan = {step.oid: step for step in database.undo(entry["id"], dry_run=True) or ()}
+    assert database.getSize() == size
+    assert {oid: step.effect for oid, step in plan.items()} == {
+        root["a"]._p_oid: "restored",
+        root["b"]._p_oid: "impossible",
+        root["n"]._p_oid: "merged",
+        root["new"]._p_oid: "removed",
+        root._p_oid: "restored",
+    }
+    assert plan[root["a"]._p_oid].class_name == "persistent.mapping.PersistentMapping"
+    assert "changed later by" in (plan[root["b"]._p_oid].reason or "")
+
+
+def test_chosen_objects_of_a_transaction_are_undone(database: perdure.DB, connection: Any) -> None:
+    root = connection.root()
+    root["a"], root["b"] = PersistentMapping(x=0), PersistentMapping(x=0)
+    commit(connection, "add")
+    root["a"]["x"] = root["b"]["x"] = 1
+    commit(connection, "one")
+    manager = connection.transaction_manager
+    entry = database.undoLog(0, 1)[0]
+    database.undo(entry["id"], manager.get(), oids={root["a"]._p_oid})
+    manager.commit()
+    assert [root["a"]["x"], root["b"]["x"]] == [0, 1]
+
+
+def test_a_foreign_storage_undoes_whole_transactions_only(tmp_path: Path) -> None:
+    storage = ZODB.FileStorage.FileStorage(str(tmp_path / "data.fs"))
+    database = perdure.DB(storage)
+    entry = database.undoLog(0, 1)[0]
+    with pytest.raises(perdure.errors.Unsupported, match="whole transactions"):
+        database.undo(entry["id"], dry_run=True)
+    database.close()

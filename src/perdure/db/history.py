@@ -1,13 +1,16 @@
 """What a database's storage knows of the past: history, undo, pack."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 import transaction
 
 from perdure.db.undo import TransactionalUndo
+from perdure.errors import Unsupported
 from perdure.ids import Oid, Tid
+from perdure.storage.undo import UndoStep
+from perdure.storage.view import EngineAdapter
 
 __all__ = ["History"]
 
@@ -71,21 +74,46 @@ class History:
             return ()
         return _with_text(self._mvcc_storage.undoInfo(*args, **kw))
 
-    def undo(self, id: bytes, txn: Any = None) -> None:  # noqa: A002 - ZODB's name
+    def undo(
+        self,
+        id: bytes,  # noqa: A002 - ZODB's name
+        txn: Any = None,
+        *,
+        oids: Container[Oid] | None = None,
+        dry_run: bool = False,
+    ) -> list[UndoStep] | None:
         """Undo a transaction when *txn* (default: the thread's) commits.
 
         *id* is an `id` that `undoLog` or `undoInfo` gave, not a tid.  The commit
         raises UndoError if it can't be undone.
+
+        With *oids*, only what it did to these objects is undone.  With *dry_run*,
+        nothing is: what would change, and what is in the way, is returned, object by
+        object.  Both need a storage of perdure's own (else Unsupported is raised).
         """
-        self.undoMultiple([id], txn)
+        self._require_undo()
+        if (dry_run or oids is not None) and not isinstance(self._mvcc_storage, EngineAdapter):
+            raise Unsupported(
+                f"the storage of {self.database_name!r} can only undo whole transactions"
+            )
+        if dry_run:
+            steps: list[UndoStep] = self._mvcc_storage.undo_plan(id, oids)
+            return steps
+        self._join_undo([id], txn, oids)
+        return None
 
     def undoMultiple(self, ids: Any, txn: Any = None) -> None:
         """Undo several transactions when *txn* (default: the thread's) commits."""
+        self._require_undo()
+        self._join_undo([ids] if isinstance(ids, (str, bytes)) else ids, txn, None)
+
+    def _require_undo(self) -> None:
         if not self.supportsUndo():
             raise NotImplementedError(f"the storage of {self.database_name!r} can't undo")
-        if isinstance(ids, (str, bytes)):
-            ids = [ids]
-        (transaction.get() if txn is None else txn).join(TransactionalUndo(self, ids))
+
+    def _join_undo(self, ids: Any, txn: Any, oids: Container[Oid] | None) -> None:
+        current = transaction.get() if txn is None else txn
+        current.join(TransactionalUndo(self, ids, oids))
 
     def pack(self, t: float | None = None, days: float = 0) -> None:
         """Drop revisions that were no longer current at a time, and garbage.

@@ -1,6 +1,6 @@
 """Undo as part of a transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 from perdure.connection.metadata import TransactionMetaData
@@ -11,9 +11,12 @@ __all__ = ["TransactionalUndo"]
 class TransactionalUndo:
     """A resource of a transaction that undoes others when it commits."""
 
-    def __init__(self, database: Any, ids: Sequence[bytes]) -> None:
+    def __init__(
+        self, database: Any, ids: Sequence[bytes], oids: Container[Any] | None = None
+    ) -> None:
         self._database = database
         self._ids = ids
+        self._oids = oids
         self._view: Any = None
         self._meta: TransactionMetaData | None = None
 
@@ -38,7 +41,10 @@ class TransactionalUndo:
     def commit(self, transaction: Any) -> None:
         """Undo; raises UndoError where that isn't possible."""
         for transaction_id in self._ids:
-            self._view.undo(transaction_id, self._meta)
+            if self._oids is None:
+                self._view.undo(transaction_id, self._meta)
+            else:
+                self._view.undo(transaction_id, self._meta, self._oids)
 
     def tpc_vote(self, transaction: Any) -> None:
         """Get ready to finish."""

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any, Final
 
 from zope.interface import implementer
@@ -28,7 +28,7 @@ from perdure.storage._blobs import KeepsBlobs
 from perdure.storage.base import copy
 from perdure.storage.packing import PackResult, is_plain_referencesf
 from perdure.storage.records import StorageIterator, extension_bytes_of, extension_of
-from perdure.storage.undo import UndoLog, tid_of_undo_id, undo_into
+from perdure.storage.undo import UndoLog, UndoStep, plan_undo, tid_of_undo_id, undo_into
 from perdure.timestamp import TimeStamp
 
 __all__ = ["EngineStorage"]
@@ -150,16 +150,34 @@ class EngineStorage(KeepsBlobs, ConflictResolvingStorage):
         """As `undoLog`, of the transactions whose description has all of *specification*."""
         return UndoLog(self._native).info(first, last, specification)
 
-    def undo(self, transaction_id: bytes, transaction: Any) -> tuple[Tid | None, list[Oid]]:
+    def undo(
+        self, transaction_id: bytes, transaction: Any, oids: Container[Oid] | None = None
+    ) -> tuple[Tid | None, list[Oid]]:
         """Undo a transaction as part of *transaction*; return (None, changed oids).
 
         The tid is chosen at the vote.  UndoError is raised where later changes are
         in the way that can't be merged.
         """
-        return None, self._undo_draft(self._running_for(transaction).draft, transaction_id)
+        draft = self._running_for(transaction).draft
+        return None, self._undo_draft(draft, transaction_id, oids)
 
-    def _undo_draft(self, draft: _native.Draft, transaction_id: bytes) -> list[Oid]:
-        oids = undo_into(self._native, draft, self, transaction_id)
+    def undo_plan(
+        self, transaction_id: bytes, oids: Container[Oid] | None = None
+    ) -> list[UndoStep]:
+        """Say what undoing a transaction would do, object by object; nothing is changed.
+
+        UndoError is raised for an unknown or packed transaction.
+        """
+        draft = self._native.begin(b"", b"", b"")
+        return plan_undo(self._native, draft, self, transaction_id, oids)
+
+    def _undo_draft(
+        self,
+        draft: _native.Draft,
+        transaction_id: bytes,
+        chosen: Container[Oid] | None = None,
+    ) -> list[Oid]:
+        oids = undo_into(self._native, draft, self, transaction_id, chosen)
         if self.blobs is not None:
             tid = tid_of_undo_id(transaction_id)
             for oid in oids:

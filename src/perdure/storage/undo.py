@@ -2,16 +2,24 @@
 
 import base64
 import binascii
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Container, Mapping
+from typing import Any, NamedTuple, Protocol
 
 from perdure import _native
-from perdure.errors import ConflictError, MultipleUndoErrors, UndoError
+from perdure.classname import get_pickle_metadata
+from perdure.errors import ConflictError, MultipleUndoErrors, POSKeyError, UndoError
 from perdure.ids import Oid, Tid, readable_tid_repr
 from perdure.storage.records import extension_of
 from perdure.timestamp import TimeStamp
 
-__all__ = ["UndoLog", "tid_of_undo_id", "undo_id_of_tid", "undo_into"]
+__all__ = [
+    "UndoLog",
+    "UndoStep",
+    "plan_undo",
+    "tid_of_undo_id",
+    "undo_id_of_tid",
+    "undo_into",
+]
 
 _BLOCKING_SHOWN_MAX = 3
 
@@ -93,38 +101,99 @@ def _description(fields: tuple[Any, ...]) -> dict[str, Any]:
     }
 
 
+class UndoStep(NamedTuple):
+    """What undoing a transaction does to one object."""
+
+    oid: Oid
+    class_name: str | None
+    """Module and name of the object's class; None where there is no record to tell."""
+    effect: str
+    """"restored", "removed", "merged" with later changes, or "impossible"."""
+    reason: str | None
+    """Why it is impossible, and what is in the way."""
+
+
+def plan_undo(
+    native: _native.Storage,
+    draft: _native.Draft,
+    merging: _Merges,
+    transaction_id: bytes,
+    oids: Container[Oid] | None = None,
+) -> list[UndoStep]:
+    """Say what undoing a transaction (for *oids* only) would do; *draft* stays as it is."""
+    work = _Work(native, draft, merging, transaction_id, oids)
+    failed = dict(work.failures)
+    effects = {"point": "restored", "remove": "removed", "merge": "merged"}
+    return [
+        UndoStep(
+            oid,
+            _class_name(native, oid),
+            "impossible" if oid in failed else effects[action],
+            failed.get(oid),
+        )
+        for oid, _, action, _, _, _ in work.steps
+    ]
+
+
 def undo_into(
-    native: _native.Storage, draft: _native.Draft, merging: _Merges, transaction_id: bytes
+    native: _native.Storage,
+    draft: _native.Draft,
+    merging: _Merges,
+    transaction_id: bytes,
+    oids: Container[Oid] | None = None,
 ) -> list[Oid]:
-    """Add to *draft* what undoes a transaction; return the oids that it changes.
+    """Add to *draft* what undoes a transaction (for *oids* only); return the oids it changes.
 
     Raises UndoError (MultipleUndoErrors for several objects) where later changes are
     in the way that can't be merged; nothing is added then.
     """
-    tid = tid_of_undo_id(transaction_id)
-    steps = draft.plan_undo(tid)
-    merged: dict[Oid, bytes] = {}
-    failures: list[tuple[Oid, str]] = []
-    for oid, current, action, _, before, now in steps:
-        data = None
-        if before is not None and now is not None:
-            data = _merge(merging, oid, current, tid, before, now)
-        if data is not None:
-            merged[oid] = data
-        elif action not in {"point", "remove"}:
-            failures.append((oid, _reason(native, action, oid, tid)))
-    if len(failures) == 1:
-        raise UndoError(failures[0][1], failures[0][0])
-    if failures:
-        raise MultipleUndoErrors(list(failures))
-    for oid, current, action, position, _, _ in steps:
+    work = _Work(native, draft, merging, transaction_id, oids)
+    if len(work.failures) == 1:
+        raise UndoError(work.failures[0][1], work.failures[0][0])
+    if work.failures:
+        raise MultipleUndoErrors(list(work.failures))
+    for oid, current, action, position, _, _ in work.steps:
         if action == "point":
             draft.undo_to(oid, current, position)
         elif action == "remove":
             draft.delete(oid, current)
         else:
-            draft.store(oid, current, merged[oid])
-    return [oid for oid, *_ in steps]
+            draft.store(oid, current, work.merged[oid])
+    return [oid for oid, *_ in work.steps]
+
+
+class _Work:
+    """What undoing a transaction takes: steps, merged data, and what is in the way."""
+
+    def __init__(
+        self,
+        native: _native.Storage,
+        draft: _native.Draft,
+        merging: _Merges,
+        transaction_id: bytes,
+        oids: Container[Oid] | None,
+    ) -> None:
+        tid = tid_of_undo_id(transaction_id)
+        steps = draft.plan_undo(tid)
+        self.steps = [step for step in steps if oids is None or step[0] in oids]
+        self.merged: dict[Oid, bytes] = {}
+        self.failures: list[tuple[Oid, str]] = []
+        for oid, current, action, _, before, now in self.steps:
+            data = None
+            if before is not None and now is not None:
+                data = _merge(merging, oid, current, tid, before, now)
+            if data is not None:
+                self.merged[oid] = data
+            elif action not in {"point", "remove"}:
+                self.failures.append((oid, _reason(native, action, oid, tid)))
+
+
+def _class_name(native: _native.Storage, oid: Oid) -> str | None:
+    try:
+        module, name = get_pickle_metadata(native.load(oid)[0])
+    except POSKeyError:
+        return None
+    return f"{module}.{name}"
 
 
 def _merge(

@@ -1,6 +1,6 @@
 """What connections read and commit through where the storage is perdure's own."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import TYPE_CHECKING, Any
 
 from zope.interface import alsoProvides, implementer
@@ -72,6 +72,10 @@ class _EngineFace:
     def undoInfo(self, *args: Any, **kwargs: Any) -> list[dict[str, Any]]:
         """Return descriptions of transactions that can be undone."""
         return self._storage.undoInfo(*args, **kwargs)
+
+    def undo_plan(self, transaction_id: bytes, oids: Container[Oid] | None = None) -> Any:
+        """Say what undoing a transaction would do."""
+        return self._storage.undo_plan(transaction_id, oids)
 
     def pack(self, pack_time: float, referencesf: Callable[..., Any]) -> Any:
         """Pack the storage."""
@@ -194,9 +198,11 @@ class EngineView(_native.StorageView, _EngineFace):
         """Write a revision in which the object doesn't exist."""
         self._draft(transaction).delete(oid, serial)
 
-    def undo(self, transaction_id: bytes, transaction: Any) -> tuple[Tid | None, list[Oid]]:
+    def undo(
+        self, transaction_id: bytes, transaction: Any, oids: Container[Oid] | None = None
+    ) -> tuple[Tid | None, list[Oid]]:
         """Undo a transaction, or raise UndoError; return (None, changed oids)."""
-        return None, self._storage._undo_draft(self._draft(transaction), transaction_id)
+        return None, self._storage._undo_draft(self._draft(transaction), transaction_id, oids)
 
     def tpc_vote(self, transaction: Any) -> Iterable[Oid]:
         """Get ready to finish; return the oids whose conflicts were resolved."""
