@@ -18,6 +18,7 @@ from perdure.blob import Blob
 from perdure.connection import Connection, resetCaches
 from perdure.db import DB, connection
 from perdure.ids import Oid, Tid
+from perdure.maintenance import check, check_collection, copy, recover, refers_to
 from perdure.storage import FileStorage, MappingStorage
 
 __all__ = [
@@ -31,6 +32,11 @@ __all__ = [
     "PersistentList",
     "PersistentMapping",
     "Tid",
+    "check",
+    "check_collection",
     "connection",
+    "copy",
+    "recover",
+    "refers_to",
     "resetCaches",
 ]

@@ -22,6 +22,7 @@ __all__ = [
     "StorageView",
     "TransactionIterator",
     "all_references",
+    "check_file",
     "class_name",
     "in_doubt",
     "native_objects",
@@ -40,6 +41,15 @@ def tid_of_time(seconds: float) -> Tid:
 
 def time_of_tid(tid: bytes) -> float:
     """Return the time, in seconds since the epoch (UTC), of a tid."""
+
+def check_file(
+    path: Path | str, progress: Callable[[int, int], object] | None = None
+) -> dict[str, Any]:
+    """Check a data file, which may be damaged, without opening it as a database.
+
+    *progress* is called now and then with the bytes done and the bytes there are; what it
+    raises stops the check.
+    """
 
 @final
 class Storage:
@@ -99,6 +109,8 @@ class Storage:
         progress: Callable[[str, int, int], object] | None = None,
     ) -> tuple[int, int, int, int] | None: ...
     def adopt_packed(self, keep_old: bool) -> tuple[int, int, int, int]: ...
+    def check(self, progress: Callable[[int, int], object] | None = None) -> dict[str, Any]: ...
+    def reference_pairs(self, progress: Callable[[int, int], object] | None = None) -> bytes: ...
     def save_index(self) -> None: ...
     def close(self) -> None: ...
 

@@ -3,6 +3,7 @@
 //! [`Store`] is an open storage; [`Draft`] the transaction that is put together for it.
 #![forbid(unsafe_code)]
 
+mod check;
 mod commit;
 mod commit_lock;
 mod cursor;
@@ -24,6 +25,7 @@ mod store;
 mod torn;
 mod undo;
 
+pub use check::{Checked, Finding, FindingKind, Gap, check_file};
 pub use commit::{Conflict, Finished, Locked, Voted};
 pub use cursor::{DataRecord, Records, TransactionRecord, Transactions};
 pub use draft::{Basis, Draft, Metadata};

@@ -6,7 +6,7 @@
 
 mod copy;
 mod mark;
-mod oids;
+pub(crate) mod oids;
 mod swap;
 
 use std::ops::ControlFlow;

@@ -39,6 +39,10 @@ impl Default for Range {
 pub(crate) trait Visitor {
     /// A record of a transaction that is part of the database.
     fn record(&mut self, position: u64, header: &RecordHeader);
+    /// Is [`Visitor::data`] to be called?
+    const READS_DATA: bool = false;
+    /// What stands behind the header just told: data, or a position in their place.
+    fn data(&mut self, _position: u64, _header: &RecordHeader, _data: &[u8]) {}
     /// All records of this transaction were told.
     fn transaction(&mut self, _position: u64, _header: &TransactionHeader) {}
     /// The records told since the last transaction belong to a damaged one.
@@ -153,11 +157,11 @@ pub(crate) fn scan(
 }
 
 /// Read the transaction at `done.end` and its records.
-fn transaction(
+fn transaction<V: Visitor>(
     window: &mut Window<'_>,
     done: &Scanned,
     limit: u64,
-    visitor: &mut impl Visitor,
+    visitor: &mut V,
 ) -> Result<std::result::Result<TransactionHeader, Stop>> {
     let position = done.end;
     let damaged = |position, problem| Ok(Err(Stop::Damaged { position, problem }));
@@ -195,6 +199,12 @@ fn transaction(
             }
             if header.status != Status::Voted {
                 visitor.record(at, &record);
+                if V::READS_DATA {
+                    let start = at + RECORD_HEADER_LEN as u64;
+                    let len = usize::try_from(record.record_len()).unwrap_or(usize::MAX);
+                    let data = window.at(start, len.saturating_sub(RECORD_HEADER_LEN))?;
+                    visitor.data(at, &record, data);
+                }
             }
             at += record.record_len();
         }

@@ -1,5 +1,6 @@
 //! `perdure._native.Storage`: a storage of the engine, open.
 
+mod check;
 mod draft;
 mod errors;
 mod iterate;
@@ -17,8 +18,9 @@ use perdure_format::file::Status;
 use perdure_format::{Oid, Tid, timestamp};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyDict};
 
+use check::Reporter;
 use draft::PyDraft;
 use errors::{IntoPython, to_python};
 use iterate::{RecordIterator, TransactionIterator};
@@ -38,6 +40,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(joint::prepare_together, module)?)?;
     module.add_function(wrap_pyfunction!(joint::in_doubt, module)?)?;
     module.add_function(wrap_pyfunction!(joint::settle_in_doubt_by_hand, module)?)?;
+    module.add_function(wrap_pyfunction!(check::check_path, module)?)?;
     module.add_function(wrap_pyfunction!(tid_of_time, module)?)?;
     module.add_function(wrap_pyfunction!(time_of_tid, module)?)
 }
@@ -467,6 +470,37 @@ impl PyStorage {
             packed.objects_before,
             packed.objects_after,
         ))
+    }
+
+    /// Read everything and say what is wrong; `progress(done, total)` is called now and then.
+    #[pyo3(signature = (progress=None))]
+    fn check<'py>(
+        &self,
+        py: Python<'py>,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let mut reporter = Reporter::new(progress);
+        let checked = py.detach(|| {
+            self.store
+                .check(&mut |done, total| reporter.report(done, total))
+        });
+        let checked = reporter.outcome(py, checked)?;
+        check::to_dict(py, &checked)
+    }
+
+    /// Who refers to whom: pairs of the target's and the referrer's oid, sorted, 16 bytes a pair.
+    #[pyo3(signature = (progress=None))]
+    fn reference_pairs<'py>(
+        &self,
+        py: Python<'py>,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let mut reporter = Reporter::new(progress);
+        let pairs = py.detach(|| {
+            self.store
+                .reference_pairs(&mut |done, total| reporter.report(done, total))
+        });
+        Ok(PyBytes::new(py, &reporter.outcome(py, pairs)?))
     }
 
     /// Save the index now.

@@ -22,7 +22,7 @@ __all__ = ["FileStorage"]
 
 _log = logging.getLogger("perdure.FileStorage")
 
-_SIDE_FILES: Final = ("", ".old", ".tmp", ".lock", ".index", ".pindex", ".pack")
+_SIDE_FILES: Final = ("", ".old", ".tmp", ".lock", ".index", ".pindex", ".pack", ".refs")
 
 
 class _OpenFile:

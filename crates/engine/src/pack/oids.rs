@@ -8,7 +8,7 @@ use perdure_format::Oid;
 ///
 /// Oids are mostly consecutive from zero: those stand in one array, the others in a map.
 #[derive(Debug, Default)]
-pub(super) struct OidMap {
+pub(crate) struct OidMap {
     dense: Vec<u64>,
     sparse: HashMap<u64, u64>,
     filled: usize,
@@ -26,7 +26,7 @@ impl OidMap {
             .filter(|place| *place < limit.max(self.dense.len()))
     }
 
-    pub(super) fn get(&self, oid: Oid) -> Option<u64> {
+    pub(crate) fn get(&self, oid: Oid) -> Option<u64> {
         let dense = usize::try_from(oid.0)
             .ok()
             .and_then(|place| self.dense.get(place))
@@ -39,7 +39,7 @@ impl OidMap {
     }
 
     /// Set the number of an oid; whether it had none.
-    pub(super) fn insert(&mut self, oid: Oid, number: u64) -> bool {
+    pub(crate) fn insert(&mut self, oid: Oid, number: u64) -> bool {
         if let Some(known) = self.sparse.get_mut(&oid.0) {
             *known = number;
             return false;
@@ -61,14 +61,14 @@ impl OidMap {
     }
 
     /// How many oids have a number.
-    pub(super) fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         self.filled as u64
     }
 }
 
 /// A bit for each oid.
 #[derive(Debug, Default)]
-pub(super) struct OidSet {
+pub(crate) struct OidSet {
     words: OidMap,
     count: u64,
 }
@@ -79,7 +79,7 @@ impl OidSet {
     }
 
     /// Add an oid; whether it was not there.
-    pub(super) fn insert(&mut self, oid: Oid) -> bool {
+    pub(crate) fn insert(&mut self, oid: Oid) -> bool {
         let (word, bit) = Self::split(oid);
         let bits = self.words.get(word).unwrap_or(0);
         if bits & bit != 0 {
@@ -90,13 +90,13 @@ impl OidSet {
         true
     }
 
-    pub(super) fn contains(&self, oid: Oid) -> bool {
+    pub(crate) fn contains(&self, oid: Oid) -> bool {
         let (word, bit) = Self::split(oid);
         self.words.get(word).is_some_and(|bits| bits & bit != 0)
     }
 
     /// How many oids are there.
-    pub(super) fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         self.count
     }
 }

@@ -1,0 +1,199 @@
+//! Checking a data file: everything is read once, front to back, and nothing is run.
+
+mod checker;
+mod pairs;
+mod paths;
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+
+use perdure_format::file::{FIRST_TRANSACTION, MAGIC, is_magic};
+use perdure_format::{Oid, Tid};
+
+use crate::disk::{Access, Disk, OsDisk};
+use crate::error::{Error, Result};
+use crate::generation::Generation;
+use crate::index::Index;
+use crate::scan::{self, Range, Scanned, Stop};
+use crate::store::Store;
+use checker::Checker;
+pub(crate) use pairs::Pairs;
+
+/// Hears how many of how many bytes are done; may ask to stop.
+pub type Progress<'a> = &'a mut dyn FnMut(u64, u64) -> ControlFlow<()>;
+
+/// What is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FindingKind {
+    /// Bytes that are no whole transaction.
+    Damaged,
+    /// A transaction that was voted and not finished.
+    Unfinished,
+    /// The position of an object's previous record is wrong.
+    Previous,
+    /// The position of the data of an undone record is wrong.
+    DataPosition,
+    /// The data are not pickles.
+    Unreadable,
+    /// An object that is referred to does not exist.
+    Missing,
+}
+
+/// Something that is wrong in a file.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    /// What is wrong.
+    pub kind: FindingKind,
+    /// Where.
+    pub position: u64,
+    /// In which transaction.
+    pub tid: Option<Tid>,
+    /// In the record of which object.
+    pub oid: Option<Oid>,
+    /// The object's class, as "module.name".
+    pub class: String,
+    /// The object that is missing.
+    pub target: Option<Oid>,
+    /// In words.
+    pub problem: String,
+    /// The objects that lead from the root to the object; empty where none do.
+    pub path: Vec<(Oid, String)>,
+}
+
+/// A part of a file that is no whole transaction.
+#[derive(Clone, Debug)]
+pub struct Gap {
+    /// Where it begins.
+    pub start: u64,
+    /// Where it ends.
+    pub end: u64,
+    /// Why.
+    pub problem: String,
+}
+
+/// What a check found.
+#[derive(Debug, Default)]
+pub struct Checked {
+    /// How many bytes were read.
+    pub bytes: u64,
+    /// How many whole transactions there are.
+    pub transactions: u64,
+    /// How many records they have.
+    pub records: u64,
+    /// How many objects exist.
+    pub objects: u64,
+    /// What is wrong, the first `FINDINGS_MAX` of it.
+    pub findings: Vec<Finding>,
+    /// How much is wrong.
+    pub findings_total: u64,
+    /// The parts that are no whole transactions.
+    pub gaps: Vec<Gap>,
+    /// The objects of other databases that are referred to, and one that does.
+    pub others: BTreeMap<(String, Oid), Oid>,
+}
+
+/// Check a data file without opening it as a database: it may be damaged.
+///
+/// # Errors
+/// Where the file cannot be read, or `progress` asked to stop.
+pub fn check_file(path: &Path, progress: Progress<'_>) -> Result<Checked> {
+    let (generation, len) = generation_of(path)?;
+    run(&generation, len, progress)
+}
+
+/// The file, without an index.
+fn generation_of(path: &Path) -> Result<(Arc<Generation>, u64)> {
+    let error = |source| Error::io("reading", path, source);
+    let file = OsDisk.open(path, Access::Read).map_err(error)?;
+    let mut found = [0; MAGIC.len()];
+    let read = file.read_at(&mut found, 0).map_err(error)?;
+    if !is_magic(&found) {
+        return Err(Error::NotADatabase {
+            path: path.to_owned(),
+            found: found.get(..read).unwrap_or_default().to_vec(),
+        });
+    }
+    let len = file.len().map_err(error)?;
+    let generation = Generation::new(file, path, Index::default());
+    Ok((Arc::new(generation), len))
+}
+
+impl Store {
+    /// Read everything, and find what is wrong.
+    ///
+    /// # Errors
+    /// Where the file cannot be read, or `progress` asked to stop.
+    pub fn check(&self, progress: Progress<'_>) -> Result<Checked> {
+        let (generation, end) = self.generation_and_end();
+        run(&generation, end, progress)
+    }
+
+    /// Which current record refers to which object: pairs of the target's and the referrer's oid,
+    /// 8 bytes each, sorted.
+    ///
+    /// # Errors
+    /// Where the file cannot be read, or `progress` asked to stop.
+    pub fn reference_pairs(&self, progress: Progress<'_>) -> Result<Vec<u8>> {
+        let (generation, end) = self.generation_and_end();
+        let mut pairs = Pairs::new(&generation, end, progress);
+        let range = Range {
+            end,
+            ..Range::default()
+        };
+        scan::scan(&generation.file, &generation.path, range, &mut pairs)?;
+        pairs.sorted()
+    }
+}
+
+fn run(generation: &Arc<Generation>, end: u64, progress: Progress<'_>) -> Result<Checked> {
+    let mut checker = Checker::new(generation, end, progress);
+    let mut range = Range {
+        end,
+        ..Range::default()
+    };
+    loop {
+        let scanned = scan::scan(&generation.file, &generation.path, range, &mut checker)?;
+        checker.check_stopped()?;
+        let Some(gap) = gap_behind(generation, &scanned, end)? else {
+            break;
+        };
+        range.start = gap.end;
+        range.after = scanned.last_tid;
+        let unfinished = matches!(scanned.stop, Some(Stop::Voted(_)));
+        checker.gap(gap, unfinished);
+        if range.start >= end {
+            break;
+        }
+    }
+    checker.finish()
+}
+
+/// What lies between the end of a scan and the next whole transaction.
+fn gap_behind(generation: &Arc<Generation>, scanned: &Scanned, end: u64) -> Result<Option<Gap>> {
+    let problem = match &scanned.stop {
+        None => return Ok(None),
+        Some(Stop::Voted(header)) => {
+            format!("transaction {} was voted and not finished", header.tid)
+        }
+        Some(Stop::Damaged { position, problem }) => format!("at {position}: {problem}"),
+    };
+    let start = scanned.end.max(FIRST_TRANSACTION);
+    let next = scan::whole_transaction_after(
+        &generation.file,
+        &generation.path,
+        start + 1,
+        scanned.last_tid,
+    )?;
+    Ok(Some(Gap {
+        start,
+        end: next.filter(|next| *next < end).unwrap_or(end),
+        problem,
+    }))
+}
+
+/// The position that stands in place of a record's data.
+fn pointer_of(bytes: &[u8]) -> u64 {
+    bytes.try_into().map_or(0, u64::from_be_bytes)
+}

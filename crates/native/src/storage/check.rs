@@ -1,0 +1,144 @@
+//! Checks from Python: progress, interrupts, and what was found.
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use perdure_engine::{Checked, Finding, FindingKind, check_file};
+use perdure_format::{Oid, Tid};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
+
+use super::errors::IntoPython;
+use crate::ids::{oid_bytes, tid_bytes};
+
+/// How often the GIL is taken to report and to look for an interrupt.
+const REPORT_PATIENCE: Duration = Duration::from_millis(100);
+
+/// Tells a Python callable how far something is, and keeps what it raises.
+pub(super) struct Reporter {
+    progress: Option<Py<PyAny>>,
+    reported: Instant,
+    raised: Option<PyErr>,
+}
+
+impl Reporter {
+    pub(super) fn new(progress: Option<Py<PyAny>>) -> Self {
+        Self {
+            progress,
+            reported: Instant::now(),
+            raised: None,
+        }
+    }
+
+    pub(super) fn report(&mut self, done: u64, total: u64) -> ControlFlow<()> {
+        if self.reported.elapsed() < REPORT_PATIENCE {
+            return ControlFlow::Continue(());
+        }
+        self.reported = Instant::now();
+        let outcome = Python::attach(|py| {
+            py.check_signals()?;
+            match &self.progress {
+                Some(progress) => progress.call1(py, (done, total)).map(drop),
+                None => Ok(()),
+            }
+        });
+        match outcome {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                self.raised = Some(error);
+                ControlFlow::Break(())
+            }
+        }
+    }
+
+    /// The outcome, or what the callable raised.
+    pub(super) fn outcome<T>(
+        self,
+        py: Python<'_>,
+        result: perdure_engine::Result<T>,
+    ) -> PyResult<T> {
+        match self.raised {
+            Some(raised) => Err(raised),
+            None => result.into_python(py),
+        }
+    }
+}
+
+/// Check the data file at `path`, which may be damaged, without opening it as a database.
+#[pyfunction]
+#[pyo3(name = "check_file", signature = (path, progress=None))]
+pub(super) fn check_path(
+    py: Python<'_>,
+    path: PathBuf,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<Bound<'_, PyDict>> {
+    let mut reporter = Reporter::new(progress);
+    let checked = py.detach(|| check_file(&path, &mut |done, total| reporter.report(done, total)));
+    let checked = reporter.outcome(py, checked)?;
+    to_dict(py, &checked)
+}
+
+const fn name_of(kind: FindingKind) -> &'static str {
+    match kind {
+        FindingKind::Damaged => "damaged",
+        FindingKind::Unfinished => "unfinished",
+        FindingKind::Previous => "previous",
+        FindingKind::DataPosition => "data-position",
+        FindingKind::Unreadable => "unreadable",
+        FindingKind::Missing => "missing",
+    }
+}
+
+/// Everything that a check found, by name.
+pub(super) fn to_dict<'py>(py: Python<'py>, checked: &Checked) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("bytes", checked.bytes)?;
+    dict.set_item("transactions", checked.transactions)?;
+    dict.set_item("records", checked.records)?;
+    dict.set_item("objects", checked.objects)?;
+    dict.set_item("findings_total", checked.findings_total)?;
+    let findings: PyResult<Vec<_>> = checked
+        .findings
+        .iter()
+        .map(|each| fields(py, each))
+        .collect();
+    dict.set_item("findings", findings?)?;
+    let gaps = checked.gaps.iter();
+    let gaps: Vec<_> = gaps
+        .map(|gap| (gap.start, gap.end, gap.problem.clone()))
+        .collect();
+    dict.set_item("gaps", gaps)?;
+    let others = checked.others.iter();
+    let others: Vec<_> = others
+        .map(|((database, oid), referrer)| {
+            (
+                database.clone(),
+                oid_bytes(py, *oid),
+                oid_bytes(py, *referrer),
+            )
+        })
+        .collect();
+    dict.set_item("others", others)?;
+    Ok(dict)
+}
+
+fn fields<'py>(py: Python<'py>, finding: &Finding) -> PyResult<Bound<'py, PyDict>> {
+    let oid =
+        |oid: Option<Oid>| -> Option<Bound<'py, PyBytes>> { oid.map(|oid| oid_bytes(py, oid)) };
+    let tid = |tid: Option<Tid>| tid.map(|tid| tid_bytes(py, tid));
+    let dict = PyDict::new(py);
+    dict.set_item("kind", name_of(finding.kind))?;
+    dict.set_item("position", finding.position)?;
+    dict.set_item("tid", tid(finding.tid))?;
+    dict.set_item("oid", oid(finding.oid))?;
+    dict.set_item("class_name", &finding.class)?;
+    dict.set_item("target", oid(finding.target))?;
+    dict.set_item("problem", &finding.problem)?;
+    let path = finding.path.iter();
+    let path: Vec<_> = path
+        .map(|(oid, class)| (oid_bytes(py, *oid), class.clone()))
+        .collect();
+    dict.set_item("path", path)?;
+    Ok(dict)
+}

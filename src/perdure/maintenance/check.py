@@ -1,0 +1,122 @@
+"""Reading everything in a database, to find what is wrong."""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from perdure import _native
+from perdure.ids import Oid, oid_repr
+from perdure.maintenance._iterating import check_by_iteration
+from perdure.maintenance.report import CheckReport, Finding, OtherReference, Step
+from perdure.storage.engine import EngineStorage
+from perdure.storage.file import FileStorage
+
+__all__ = ["CheckReport", "Finding", "Step", "check", "check_collection"]
+
+Progress = Callable[[int, int], object]
+
+
+def check(source: Any, progress: Progress | None = None) -> CheckReport:
+    """Read everything in *source* and report what is wrong.
+
+    *source* is a storage, a database, or the path of a data file. A file is read as it is, even
+    one that is too damaged to be opened; nothing is changed. Everything is read once: headers,
+    lengths, positions, each record's pickles and references. No pickle is executed and no class
+    imported. *progress* is called now and then with how much of how much is done (bytes, or
+    transactions); what it raises stops the check.
+
+    Raises NotADatabase or OSError where there is no data file at the path, and Unsupported for a
+    storage that can't be iterated over.
+    """
+    start = time.perf_counter()
+    if isinstance(source, (str, os.PathLike)):
+        name = os.fspath(source)
+        report = _from_native(name, _native.check_file(Path(name), progress))
+    else:
+        storage = getattr(source, "storage", source)
+        if isinstance(storage, EngineStorage):
+            report = _from_native(storage.getName(), storage._native.check(progress))
+        else:
+            report = check_by_iteration(storage, progress)
+    return replace(report, seconds=time.perf_counter() - start)
+
+
+def check_collection(
+    members: Mapping[str, Any], progress: Progress | None = None
+) -> dict[str, CheckReport]:
+    """Check all *members* of a collection, and their references to one another.
+
+    *members* are what `check` takes, by the names that they refer to each other by (for opened
+    databases: `db.databases`). Returns a report for each.
+    """
+    reports = {name: check(member, progress) for name, member in members.items()}
+    return {
+        name: report.with_findings(_dangling(report, members, reports))
+        for name, report in reports.items()
+    }
+
+
+def _dangling(
+    report: CheckReport, members: Mapping[str, Any], reports: Mapping[str, CheckReport]
+) -> list[Finding]:
+    found = []
+    existing = {name: _Existing(member) for name, member in members.items()}
+    for other in report.references_to_others:
+        if other.database not in reports:
+            problem = f"refers to database {other.database!r}, which isn't in the collection"
+        elif other.oid in existing[other.database]:
+            continue
+        else:
+            problem = (
+                f"refers to {oid_repr(other.oid)} in database {other.database!r}, "
+                "which does not exist"
+            )
+        found.append(
+            Finding(
+                kind="missing", problem=problem, position=None, oid=other.referrer, target=other.oid
+            )
+        )
+    for one in existing.values():
+        one.close()
+    return found
+
+
+class _Existing:
+    """The objects that a member has, by their oids."""
+
+    def __init__(self, member: Any) -> None:
+        self._own: Any = None
+        if isinstance(member, (str, os.PathLike)):
+            self._own = member = FileStorage(member, read_only=True)
+        self._storage = getattr(member, "storage", member)
+
+    def __contains__(self, oid: Oid) -> bool:
+        try:
+            self._storage.getTid(oid)
+        except KeyError:
+            return False
+        return True
+
+    def close(self) -> None:
+        if self._own is not None:
+            self._own.close()
+
+
+def _from_native(name: str, found: dict[str, Any]) -> CheckReport:
+    findings = [
+        Finding(**(each | {"path": tuple(Step(oid, cls) for oid, cls in each["path"])}))
+        for each in found["findings"]
+    ]
+    return CheckReport(
+        name=name,
+        bytes_read=found["bytes"],
+        transactions=found["transactions"],
+        records=found["records"],
+        objects=found["objects"],
+        findings=findings,
+        findings_total=found["findings_total"],
+        references_to_others=[OtherReference(*each) for each in found["others"]],
+    )
