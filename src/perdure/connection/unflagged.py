@@ -9,6 +9,8 @@ was loaded.  That costs one load per cached object: it is for development.
 import warnings
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from persistent import Persistent
+
 from perdure.errors import UnflaggedChangeError
 from perdure.ids import Oid
 
@@ -52,9 +54,13 @@ class UnflaggedChanges:
 
 
 def _can_hide_changes(obj: Any) -> bool:
-    """Tell whether the object's attributes can be compared one by one."""
+    """Tell whether the object has attributes that could change unnoticed."""
     attributes: dict[str, Any] = getattr(obj, "__dict__", {})
-    return not all(isinstance(v, _PLAIN) for v in attributes.values())
+    return _has_slots(type(obj)) or not all(isinstance(v, _PLAIN) for v in attributes.values())
+
+
+def _has_slots(cls: type) -> bool:
+    return any(vars(base).get("__slots__") for base in cls.__mro__ if base is not Persistent)
 
 
 def _differences(connection: "ConnectionState", oid: Oid, obj: Any) -> list[tuple[Oid, str, str]]:
