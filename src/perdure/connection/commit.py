@@ -19,7 +19,7 @@ Record = tuple[Oid, Tid, bytes, Any]
 """An object ready to be stored: oid, the revision it was made from, data, the object itself."""
 
 _LARGE = (
-    "The {cls} object you're saving ({oid}, database {database!r}) is large: {size} bytes. "
+    "The {cls} object you're saving is large. ({size} bytes; {oid} in database {database!r}.) "
     "Every change of it writes all of this again. Store media in blobs, large collections in "
     "BTrees, and parts that change on their own in persistent objects; or allow such records "
     "by the large_record_size option of the database."

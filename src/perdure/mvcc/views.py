@@ -82,7 +82,7 @@ class MVCCView(StorageFace):
         self._log = adapter.log
         self._position = self._log.end
         self._at: Tid | None = None
-        self._before: Tid | None = None
+        self._start: Tid | None = None
         self._modified: set[Oid] = set()
         self._resolved: set[Oid] = set()
 
@@ -109,7 +109,7 @@ class MVCCView(StorageFace):
         newest = max(newest, last)
         if newest != self._at:
             self._at = newest
-            self._before = at2before(newest)
+            self._start = at2before(newest)
         return changed
 
     def load(self, oid: Oid) -> tuple[bytes, Tid]:
@@ -118,13 +118,13 @@ class MVCCView(StorageFace):
         Raises POSKeyError if there is no such object, ReadConflictError if there
         is one, but not at the snapshot.
         """
-        if self._before is None:
+        if self._start is None:
             raise ConnectionStateError(
                 f"can't load {oid_repr(oid)}: no transaction has begun; "
                 "call begin() on the transaction manager first"
             )
         try:
-            found = self._storage.loadBefore(oid, self._before)
+            found = self._storage.loadBefore(oid, self._start)
         except stock_errors() as error:
             adopt(error)
             raise
@@ -141,7 +141,7 @@ class MVCCView(StorageFace):
 
     def prefetch(self, oids: Iterable[Oid]) -> None:
         """Have the storage begin to fetch records."""
-        self._adapter.prefetch_storage(oids, self._before)
+        self._adapter.prefetch_storage(oids, self._start)
 
     @adopting
     def new_oid(self) -> Oid:
