@@ -21,6 +21,9 @@
      |    |    +-- CommitOutcomeUnknown          the disk failed while committing
      |    |    +-- InDoubtError                  a joint commit of unknown outcome
      |    |    +-- StorageLocked                 a second writer (also: LockError)
+     |    |    +-- UnreadableRecord              a layer can't undo what was done to a record
+     |    |    |    +-- DictionaryMissing        ... compressed with a dictionary not at hand
+     |    |    |    +-- EncryptionError          ... a key not at hand, or not what was stored
      |    |    +-- FileStorageError
      |    |         +-- PackError
      |    |         |    +-- RedundantPackWarning
@@ -58,8 +61,10 @@ import transaction.interfaces
 from transaction.interfaces import TransactionError, TransactionFailedError
 
 from perdure import _coexist
+from perdure._messages import about as _about
+from perdure._messages import with_details as _with_details
 from perdure.classname import get_pickle_metadata
-from perdure.ids import Oid, Tid, oid_repr, readable_tid_repr
+from perdure.ids import Oid, Tid, oid_repr
 
 __all__ = [
     "BTreesConflictError",
@@ -72,6 +77,8 @@ __all__ = [
     "CorruptedFileStorageError",
     "CorruptedTransactionError",
     "DanglingReferenceError",
+    "DictionaryMissing",
+    "EncryptionError",
     "ExportError",
     "FileStorageError",
     "FileStorageFormatError",
@@ -101,6 +108,7 @@ __all__ = [
     "UndoError",
     "UnflaggedChangeError",
     "UnpicklableError",
+    "UnreadableRecord",
     "Unsupported",
     "VersionCommitError",
     "VersionError",
@@ -112,31 +120,6 @@ class POSError(_coexist.OutwardError):
     """Base of everything that goes wrong with persistent objects."""
 
     _outward: ClassVar[str | None] = "ZODB.POSException"
-
-
-def _about(
-    oid: Oid | None = None,
-    class_name: str | None = None,
-    database: str | None = None,
-    **tids: Tid | None,
-) -> list[str]:
-    """Return what a message says about the object concerned, piece by piece."""
-    parts = []
-    if oid:
-        parts.append(f"oid {oid_repr(oid)}")
-    if class_name:
-        parts.append(f"class {class_name}")
-    if database:
-        parts.append(f"database {database!r}")
-    for label, tid in tids.items():
-        if tid:
-            parts.append(f"{label.replace('_', ' ')} {readable_tid_repr(tid)}")
-    return parts
-
-
-def _with_details(message: str, parts: Sequence[str], advice: str = "") -> str:
-    details = f" ({', '.join(parts)})" if parts else ""
-    return f"{message}{details}{': ' + advice if advice else ''}"
 
 
 class POSKeyError(POSError, KeyError):
@@ -444,6 +427,35 @@ class StorageLocked(StorageError):  # noqa: N818 - ZODB's name, or a state and n
 
 
 LockError = StorageLocked
+
+
+class UnreadableRecord(StorageError):  # noqa: N818 - a state, and not always a mistake
+    """A layer can't give back a record (or blob) as the application stored it.
+
+    `oid` and `tid` name the revision, `key` the key or dictionary that it needs, where
+    they are known.
+    """
+
+    def __init__(
+        self, *args: Any, oid: Oid | None = None, tid: Tid | None = None, key: Any = None
+    ) -> None:
+        super().__init__(*args)
+        self.oid = oid
+        self.tid = tid
+        self.key = key
+
+    def __str__(self) -> str:
+        return _with_details(super().__str__(), _about(self.oid, tid=self.tid))
+
+
+class DictionaryMissing(UnreadableRecord):
+    """A record is compressed with a dictionary (`key` is its id) that isn't at hand."""
+
+
+class EncryptionError(UnreadableRecord):
+    """A record can't be decrypted with the keys at hand (`key` is the id of the one
+    concerned), or isn't what was encrypted there.
+    """
 
 
 class FileStorageError(StorageError):

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import perdure.storage.demo
 import perdure.storage.file
 import perdure.storage.mapping
@@ -71,6 +73,15 @@ def _zlib_over_demo(_directory: Path, name: str) -> Iterator[Any]:
 
 
 @contextlib.contextmanager
+def _zstd(directory: Path, name: str) -> Iterator[Any]:
+    pytest.importorskip("zstandard")
+    from perdure.storage.zstd import ZstdStorage
+
+    file = perdure.storage.file.FileStorage(str(directory / f"{name}-zstd.fs"))
+    yield ZstdStorage(file)
+
+
+@contextlib.contextmanager
 def _stock_file(directory: Path, name: str) -> Iterator[Any]:
     from ZODB.FileStorage import FileStorage
 
@@ -122,6 +133,7 @@ STORAGES = [
     StorageKind("perdure-demo2", _demo2, reopens=True),
     StorageKind("perdure-zlib", _zlib, reopens=True),
     StorageKind("perdure-zlib-over-demo", _zlib_over_demo, reopens=False),
+    StorageKind("perdure-zstd", _zstd, reopens=True),
     StorageKind("zodb-file", _stock_file, reopens=True),
     StorageKind("zodb-mapping", _stock_mapping, reopens=False, resolves=False),
     StorageKind("zodb-demo", _stock_demo, reopens=False),

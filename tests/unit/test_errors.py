@@ -49,6 +49,8 @@ def test_key_error_keeps_the_oid_as_its_argument() -> None:
         lambda: errors.DanglingReferenceError(OID, OID),
         lambda: errors.StorageLocked(path="Data.fs", pid=17),
         lambda: errors.CorruptedDataError(OID, b"x", 4),
+        lambda: errors.DictionaryMissing("gone", key=7, oid=OID),
+        lambda: errors.EncryptionError("wrong", key="0123", oid=OID, tid=NEW),
         lambda: errors.UnpicklableError(oid=OID, path=".x", value_class="socket"),
     ],
 )

@@ -6,7 +6,7 @@ their sections' kinds are in ZODB, because packages ask for them by these names.
 
 import contextlib
 import importlib
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -158,6 +158,22 @@ class BlobStorage(Factory):
         return Storage(self.config.blob_dir, self.config.base.open())
 
 
+class ZstdStorage(Factory):
+    """A ``zstdstorage`` section."""
+
+    def open(self) -> Any:
+        """Return the layer over the storage of the section inside."""
+        from perdure.storage.zstd import ZstdStorage as Storage
+
+        section = self.config
+        options = {"level": section.level, "compress": section.compress}
+        if section.record_bytes_max is not None:
+            options["record_bytes_max"] = section.record_bytes_max
+        return _over(
+            section.base, lambda base: Storage(base, section.dictionaries or (), **options)
+        )
+
+
 class ZEOClient(Factory):
     """A ``zeoclient`` section."""
 
@@ -188,6 +204,16 @@ def open_layers(factories: list[Any]) -> tuple[Any, Any]:
             on_failure.callback(layers[kind].close)
         on_failure.pop_all()
     return layers.get("base"), layers.get("changes")
+
+
+def _over(section: Any, layer: Callable[[Any], Any]) -> Any:
+    """Open *section* and return *layer* of it; close it again when that fails."""
+    base = section.open()
+    try:
+        return layer(base)
+    except BaseException:
+        base.close()
+        raise
 
 
 def _packer(name: str) -> Any:

@@ -5,6 +5,7 @@ from perdure.storage.engine import EngineStorage
 from perdure.storage.file import FileStorage
 from perdure.storage.mapping import MappingStorage
 from perdure.storage.records import DataRecord, TransactionRecord
+from perdure.storage.zstd import ZstdStorage
 
 __all__ = [
     "BaseStorage",
@@ -13,5 +14,6 @@ __all__ = [
     "FileStorage",
     "MappingStorage",
     "TransactionRecord",
+    "ZstdStorage",
     "copy",
 ]

@@ -16,7 +16,11 @@ References = Callable[..., Any]
 
 
 class RecordTransform:
-    """How a layer keeps a record's data; both methods leave empty data as it is."""
+    """How a layer keeps a record's data; no method changes empty data.
+
+    `encode` and `decode` are for a layer to which it doesn't matter whose record it is.
+    One to which it does has the two with a record's place beside its data.
+    """
 
     def encode(self, data: bytes) -> bytes:
         """Return *data* as it is kept."""
@@ -25,6 +29,14 @@ class RecordTransform:
     def decode(self, data: bytes) -> bytes:
         """Return the data that is kept as *data*."""
         raise NotImplementedError
+
+    def encode_for(self, data: bytes, oid: Oid, serial: Tid | None) -> bytes:
+        """Return *data*, made from the revision *serial* of *oid*, as it is kept."""
+        return self.encode(data)
+
+    def decode_for(self, data: bytes, oid: Oid, serial: Tid) -> bytes:
+        """Return the data of the revision *serial* of *oid* that is kept as *data*."""
+        return self.decode(data)
 
 
 class Unchanged(RecordTransform):
@@ -81,7 +93,7 @@ class TransformingStorage:
     def load(self, oid: Oid, version: str = "") -> tuple[bytes, Tid]:
         """Return the newest record and its serial, or raise POSKeyError."""
         data, serial = self.base.load(oid)
-        return self._transform.decode(data), serial
+        return self._transform.decode_for(data, oid, serial), serial
 
     def loadBefore(self, oid: Oid, tid: Tid) -> tuple[bytes, Tid, Tid | None] | None:
         """Return data, serial and next serial of the last record before *tid*."""
@@ -89,11 +101,11 @@ class TransformingStorage:
         if found is None:
             return None
         data, serial, end = found
-        return self._transform.decode(data), serial, end
+        return self._transform.decode_for(data, oid, serial), serial, end
 
     def loadSerial(self, oid: Oid, serial: Tid) -> bytes:
         """Return what one transaction wrote, or raise POSKeyError."""
-        return self._transform.decode(self.base.loadSerial(oid, serial))
+        return self._transform.decode_for(self.base.loadSerial(oid, serial), oid, serial)
 
     def iterator(self, start: Tid | None = None, stop: Tid | None = None) -> "_Transactions":
         """Iterate over the transactions from *start* to *stop*."""
@@ -102,13 +114,14 @@ class TransformingStorage:
     def record_iternext(self, next: Any = None) -> tuple[Oid, Tid, bytes, Any]:  # noqa: A002
         """Return a current record and what to pass for the next one."""
         oid, tid, data, following = self.base.record_iternext(next)
-        return oid, tid, self._transform.decode(data), following
+        return oid, tid, self._transform.decode_for(data, oid, tid), following
 
     # Storing
 
     def store(self, oid: Oid, serial: Tid, data: bytes, version: str, transaction: Any) -> Any:
         """Store a record; *serial* is the revision that it was made from."""
-        return self.base.store(oid, serial, self._transform.encode(data), version, transaction)
+        kept = self._transform.encode_for(data, oid, serial)
+        return self.base.store(oid, serial, kept, version, transaction)
 
     def restore(
         self,
@@ -120,7 +133,7 @@ class TransformingStorage:
         transaction: Any,
     ) -> Any:
         """Store a record that was committed elsewhere; None: the object is gone."""
-        kept = None if data is None else self._transform.encode(data)
+        kept = None if data is None else self._transform.encode_for(data, oid, None)
         return self.base.restore(oid, serial, kept, version, prev_txn, transaction)
 
     def storeBlob(
@@ -133,7 +146,7 @@ class TransformingStorage:
         transaction: Any,
     ) -> Any:
         """Store a record and take over the blob's file."""
-        kept = self._transform.encode(data)
+        kept = self._transform.encode_for(data, oid, oldserial)
         return self.base.storeBlob(oid, oldserial, kept, blobfilename, version, transaction)
 
     def restoreBlob(
@@ -146,7 +159,7 @@ class TransformingStorage:
         transaction: Any,
     ) -> Any:
         """Store a blob that was committed elsewhere."""
-        kept = self._transform.encode(data)
+        kept = self._transform.encode_for(data, oid, None)
         return self.base.restoreBlob(oid, serial, kept, blobfilename, prev_txn, transaction)
 
     def pack(self, pack_time: float, referencesf: References, *args: Any, **options: Any) -> Any:
@@ -242,5 +255,5 @@ class _Transaction:
     def __iter__(self) -> Iterator[Any]:
         for record in self._transaction:
             if record.data:
-                record.data = self._transform.decode(record.data)
+                record.data = self._transform.decode_for(record.data, record.oid, record.tid)
             yield record
