@@ -4,6 +4,9 @@ use pyo3::prelude::*;
 
 use super::classes::ShortMap;
 
+/// How large a memo may be to be kept for the next record.
+const KEPT_MAX: usize = 4096;
+
 /// Places in the pickle's memo, by the objects' addresses.
 #[derive(Default)]
 pub struct Memo {
@@ -36,11 +39,12 @@ impl Memo {
     /// Forget everything.
     pub fn clear(&mut self) {
         self.count = 0;
-        self.kept.clear();
-        if self.places.capacity() > 4096 {
+        if self.places.capacity() > KEPT_MAX {
             self.places = ShortMap::default();
+            self.kept = Vec::new();
         } else {
             self.places.clear();
+            self.kept.clear();
         }
     }
 }

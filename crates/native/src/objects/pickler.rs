@@ -23,6 +23,9 @@ const BATCH: usize = 1000;
 /// How deep containers may be nested before the standard `pickle` takes over.
 const DEPTH_MAX: u32 = 200;
 
+/// The largest buffer that is kept for the next record.
+const KEPT_BYTES_MAX: usize = 1 << 20;
+
 /// What a writer keeps from record to record.
 #[derive(Default)]
 pub struct Workshop {
@@ -39,6 +42,14 @@ pub struct Workshop {
 }
 
 impl Workshop {
+    /// Get ready for the next record, without holding on to what a huge one needed.
+    pub fn tidy_up(&mut self) {
+        self.memo.clear();
+        if self.out.capacity() > KEPT_BYTES_MAX {
+            self.out = Vec::new();
+        }
+    }
+
     /// Show the collector what is kept alive between records.
     pub fn traverse(&self, visit: &pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
         self.kinds.traverse(visit)?;

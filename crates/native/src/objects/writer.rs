@@ -51,7 +51,7 @@ impl ObjectWriter {
         let mut state = None;
         let attempt = self.write(py, &mut workshop, obj, &mut state);
         let record = attempt.map(|()| PyBytes::new(py, &workshop.out));
-        workshop.memo.clear();
+        workshop.tidy_up();
         locked(&self.new).append(&mut workshop.new);
         let replaced = locked(home).replace(workshop);
         drop(replaced);
