@@ -49,10 +49,29 @@ class Commit:
             if self._joint is not None:
                 self._joint.join(storage)
 
+    def store_objects(self, storage: Any, records: Iterable[Record]) -> None:
+        """Give records to the storage, and remember their objects."""
+        if not isinstance(storage, EngineView):
+            # Others may take their lock as soon as they are told of the commit, so
+            # everything is serialised first.  perdure's own take none before the vote;
+            # so only their copy of a large commit needs to be in memory.
+            records = list(records)
+        self.objects = []
+        self.store(storage, self._remembered(records, self.objects))
+
+    def _remembered(self, records: Iterable[Record], objects: list[Any]) -> Iterator[Record]:
+        oids = self.stored
+        for record in records:
+            oids.append(record[0])
+            objects.append(record[3])
+            yield record
+
     def store(self, storage: Any, records: Iterable[Record]) -> None:
-        """Give records to the storage."""
+        """Give records to the storage, which is told of the commit with the first."""
         store, meta = storage.store, self.meta
         for oid, serial, data, obj in records:
+            if not self.begun:
+                self.begin(storage)
             if type(obj) is Blob or type(obj) is SavedBlob:
                 store_blob(storage, (oid, serial, data, obj), meta)
             else:

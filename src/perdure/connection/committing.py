@@ -32,8 +32,7 @@ class Committing(Snapshot):
     def commit(self, transaction: Any) -> None:
         """Give the storage the records of what was changed.
 
-        All objects are serialised before the storage is told of the commit:
-        only then may it take its lock.
+        All objects are serialised before any storage takes its lock.
         """
         commit = self._running_commit(transaction)
         try:
@@ -46,12 +45,7 @@ class Committing(Snapshot):
         if self._unflagged is not None:
             self._unflagged.check(self)
         if self._savepoint_storage is None:
-            records = list(serialised(self))
-            commit.stored = [record[0] for record in records]
-            commit.objects = [record[3] for record in records]
-            if records or self._readCurrent:
-                commit.begin(self._normal_storage)
-                commit.store(self._normal_storage, records)
+            commit.store_objects(self._normal_storage, serialised(self))
         else:
             self.savepoint()
             self._store_savepoint(commit, self._savepoint_storage)
@@ -65,6 +59,7 @@ class Committing(Snapshot):
         return self._commit_running
 
     def _check_read_current(self, commit: Commit) -> None:
+        commit.begin(self._normal_storage)
         check = self._normal_storage.checkCurrentSerialInTransaction
         for oid, serial in self._readCurrent.items():
             check(oid, serial, commit.meta)
@@ -195,7 +190,6 @@ class Committing(Snapshot):
         self._creating.update(storage.created)
         commit.stored = sorted(storage)
         try:
-            commit.begin(self._normal_storage)
             commit.store(self._normal_storage, map(storage.record, commit.stored))
             # Their files have moved: the next use finds out where to.
             self._cache.invalidate(storage.oids_of_blobs())
