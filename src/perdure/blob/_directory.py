@@ -20,7 +20,7 @@ class BlobDirectory:
 
     def __init__(self, base_dir: str, layout_name: str = "automatic") -> None:
         self.base_dir = os.path.abspath(base_dir) + os.path.sep
-        self.temp_dir = os.path.join(base_dir, "tmp")
+        self.temp_dir = os.path.join(self.base_dir, "tmp")
         self.layout_name = (
             auto_layout_select(base_dir) if layout_name == "automatic" else layout_name
         )

@@ -21,6 +21,9 @@ __all__ = [
     "extension_of",
 ]
 
+_HEADER_BYTES: Final = 23
+"""The length of a transaction's header in the data file, without the texts after it."""
+
 _EXTENSION_GLOBALS: Final = {
     ("_codecs", "encode"),
     ("builtins", "bytearray"),
@@ -118,6 +121,7 @@ class TransactionRecord:
         description: bytes,
         extension_bytes: bytes,
         records: Callable[[], Iterable[Any]],
+        place: tuple[int, int] = (0, 0),
     ) -> None:
         self.tid = tid
         self.status = status
@@ -125,6 +129,7 @@ class TransactionRecord:
         self.description = description
         self.extension_bytes = extension_bytes
         self._records = records
+        self._place = place
         self._annotations: dict[str, Any] | None = None
 
     @property
@@ -134,10 +139,30 @@ class TransactionRecord:
             self._annotations = extension_of(self.extension_bytes)
         return self._annotations
 
+    @extension.setter
+    def extension(self, value: dict[str, Any]) -> None:
+        self._annotations = value
+
     @property
     def _extension(self) -> dict[str, Any]:
         """What `extension` returns, under the name that ZODB's transactions have."""
         return self.extension
+
+    @property
+    def _tpos(self) -> int:
+        """Where it begins in the data file, under the name that ZODB's transactions have."""
+        return self._place[0]
+
+    @property
+    def _tend(self) -> int:
+        """Where its last record ends in the data file, and its length follows once more."""
+        return self._place[1] - 8
+
+    @property
+    def _pos(self) -> int:
+        """Where its first record begins in the data file."""
+        texts = len(self.user) + len(self.description) + len(self.extension_bytes)
+        return self._tpos + _HEADER_BYTES + texts
 
     def __iter__(self) -> Iterator[DataRecord]:
         for oid, tid, data, data_tid, position, previous in self._records():
@@ -166,9 +191,10 @@ class StorageIterator:
         return self
 
     def __next__(self) -> TransactionRecord:
-        tid, status, user, description, extension, _, _, records = next(self._transactions)
+        tid, status, user, description, extension, *place, records = next(self._transactions)
         again = _Repeatable(self._native, tid, records)
-        return TransactionRecord(tid, status, user, description, extension, again)
+        start, end = place
+        return TransactionRecord(tid, status, user, description, extension, again, (start, end))
 
     def close(self) -> None:
         """Stop: nothing comes any more."""

@@ -1,0 +1,1 @@
+"""ZODB's command line tools."""

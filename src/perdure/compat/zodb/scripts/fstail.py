@@ -1,0 +1,43 @@
+"""Show the last transactions in a data file.
+
+usage: fstail.py [-n count] Data.fs
+"""
+
+import getopt
+import hashlib
+import os
+import sys
+from pathlib import Path
+
+from ..fstools import TxnHeader, prev_txn
+
+
+def main(path: str, ntxn: int) -> None:
+    """Print the last *ntxn* transactions of the data file *path*, newest first."""
+    with Path(path).open("rb") as file:
+        if file.seek(0, os.SEEK_END) <= 4:
+            return
+        header: TxnHeader | None = prev_txn(file)
+        while header is not None and ntxn > 0:
+            digest = hashlib.sha1(header.get_raw_data()).hexdigest()  # noqa: S324 - to compare
+            header.read_meta()
+            print(f"{header.get_timestamp()}: hash={digest}")
+            print(
+                f"user={header.user!r} description={header.descr!r} length={header.length} "
+                f"offset={header.get_offset()} (+{len(header)})\n"
+            )
+            header = header.prev_txn()
+            ntxn -= 1
+
+
+def Main() -> None:
+    """Print what the command line asks for."""
+    try:
+        options, (path,) = getopt.getopt(sys.argv[1:], "n:")
+    except (getopt.error, ValueError):
+        sys.exit((__doc__ or "").strip())
+    main(path, int(dict(options).get("-n", 10)))
+
+
+if __name__ == "__main__":
+    Main()

@@ -1,0 +1,116 @@
+"""ZODB's command line tools print on perdure what they print on stock ZODB."""
+
+import re
+from pathlib import Path
+
+import pytest
+from tests.interop.programs import checked, run, run_code
+
+DATA = Path(__file__).parents[1] / "data"
+FILES = ["basic.fs", "packed.fs", "undo.fs", "multi_a.fs", "multi_b.fs"]
+
+
+def both(directory: Path, *arguments: str) -> tuple[str, str]:
+    """What a program prints on perdure and on stock ZODB."""
+    return (
+        checked(run(*arguments, alias=True, directory=directory)),
+        checked(run(*arguments, alias=False, directory=directory)),
+    )
+
+
+@pytest.fixture(params=FILES)
+def data_file(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    (tmp_path / "Data.fs").write_bytes((DATA / request.param).read_bytes())
+    return "Data.fs"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("-m", "ZODB.FileStorage.fsdump"),
+        ("-m", "ZODB.scripts.fstail", "-n", "5"),
+        ("-m", "ZODB.scripts.analyze"),
+        ("-m", "ZODB.scripts.fsrefs"),
+    ],
+    ids=lambda arguments: arguments[1].rpartition(".")[2],
+)
+def test_a_tool_prints_what_stocks_does(
+    tmp_path: Path, data_file: str, arguments: tuple[str, ...]
+) -> None:
+    if arguments[1] == "ZODB.FileStorage.fsdump":
+        code = "import sys; from ZODB.FileStorage.fsdump import main; main()"
+        arguments = ("-c", code)
+    ours, stocks = both(tmp_path, *arguments, data_file)
+    assert ours == stocks
+
+
+def test_space_counts_what_stocks_does(tmp_path: Path, data_file: str) -> None:
+    ours, stocks = both(tmp_path, "-m", "ZODB.scripts.space", data_file)
+    assert sorted(ours.splitlines()) == sorted(stocks.splitlines())
+
+
+def test_the_dumper_prints_every_header_as_stocks_does(tmp_path: Path, data_file: str) -> None:
+    code = f"from ZODB.FileStorage.fsdump import Dumper; Dumper({data_file!r}).dump()"
+    ours, stocks = both(tmp_path, "-W", "ignore", "-c", code)
+    assert ours == stocks
+
+
+def without_classes_referred_to(printed: str) -> list[str]:
+    """The lines; stock's tool doesn't know every class that perdure's does."""
+    return [re.sub(r"(references 0x\w+) \S+", r"\1", line) for line in printed.splitlines()]
+
+
+def test_fsoids_finds_what_stocks_does(tmp_path: Path, data_file: str) -> None:
+    ours, stocks = both(tmp_path, "-m", "ZODB.scripts.fsoids", data_file, "0", "0x1", "12345")
+    assert without_classes_referred_to(ours) == without_classes_referred_to(stocks)
+
+
+def test_fsrefs_names_references_to_what_is_missing(tmp_path: Path) -> None:
+    write = """
+        import ZODB, transaction
+        from persistent.mapping import PersistentMapping
+        connection = ZODB.connection("Data.fs")
+        connection.root.gone = PersistentMapping()
+        transaction.commit()
+        storage = connection.db().storage
+        oid, serial = connection.root.gone._p_oid, connection.root.gone._p_serial
+        from ZODB.Connection import TransactionMetaData
+        meta = TransactionMetaData()
+        storage.tpc_begin(meta)
+        storage.deleteObject(oid, serial, meta)
+        storage.tpc_vote(meta)
+        storage.tpc_finish(meta)
+        connection.close()
+    """
+    run_code(write, alias=True, directory=tmp_path)
+    printed = checked(run("-m", "ZODB.scripts.fsrefs", "Data.fs", alias=True, directory=tmp_path))
+    assert "oid 0x0 persistent.mapping.PersistentMapping" in printed
+    assert "refers to invalid object:" in printed
+    assert "\toid 0x01 " in printed
+
+
+def test_referrers_are_found(tmp_path: Path) -> None:
+    code = f"""
+        import ZODB.FileStorage
+        from ZODB.scripts.referrers import referrers
+        storage = ZODB.FileStorage.FileStorage({str(DATA / "basic.fs")!r}, read_only=True)
+        print(sorted(referrers(storage).items()))
+        storage.close()
+    """
+    assert run_code(code, alias=True) == run_code(code)
+
+
+def test_fstools_goes_back_and_forth(tmp_path: Path) -> None:
+    code = f"""
+        from ZODB.fstools import prev_txn
+        with open({str(DATA / "undo.fs")!r}, "rb") as file:
+            file.seek(0, 2)
+            last = prev_txn(file)
+            first = last
+            while first.prev_txn():
+                first = first.prev_txn()
+            first.read_meta()
+            print(first.get_offset(), first.user, first.descr, first.ext, first.tid)
+            print(first.next_txn().get_timestamp(), last.next_txn())
+    """
+    assert run_code(code, alias=True) == run_code(code)
