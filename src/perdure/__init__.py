@@ -18,7 +18,17 @@ from perdure.blob import Blob
 from perdure.connection import Connection, resetCaches
 from perdure.db import DB, connection
 from perdure.ids import Oid, Tid
-from perdure.maintenance import check, check_collection, copy, recover, refers_to
+from perdure.maintenance import (
+    Inspector,
+    backup,
+    check,
+    check_collection,
+    copy,
+    recover,
+    refers_to,
+    restore,
+    verify_backup,
+)
 from perdure.storage import FileStorage, MappingStorage
 
 __all__ = [
@@ -26,12 +36,14 @@ __all__ = [
     "Blob",
     "Connection",
     "FileStorage",
+    "Inspector",
     "MappingStorage",
     "Oid",
     "Persistent",
     "PersistentList",
     "PersistentMapping",
     "Tid",
+    "backup",
     "check",
     "check_collection",
     "connection",
@@ -39,4 +51,6 @@ __all__ = [
     "recover",
     "refers_to",
     "resetCaches",
+    "restore",
+    "verify_backup",
 ]

@@ -2,9 +2,15 @@
 
 import click
 
+from perdure.cli.analyzing import analyze, diff
+from perdure.cli.backing import backup, restore
+from perdure.cli.changing import export, import_, pack, undo
+from perdure.cli.checking import check, copy, recover, referrers
 from perdure.cli.demo import demo
 from perdure.cli.indoubt import indoubt
 from perdure.cli.info import info, log
+from perdure.cli.shell import shell
+from perdure.cli.walking import ls, show
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -13,7 +19,25 @@ def main() -> None:
     """Look at and work with perdure databases."""
 
 
-main.add_command(demo)
-main.add_command(indoubt)
-main.add_command(info)
-main.add_command(log)
+for command in (
+    analyze,
+    backup,
+    check,
+    copy,
+    demo,
+    diff,
+    export,
+    import_,
+    indoubt,
+    info,
+    log,
+    ls,
+    pack,
+    recover,
+    referrers,
+    restore,
+    shell,
+    show,
+    undo,
+):
+    main.add_command(command)

@@ -1,0 +1,90 @@
+"""`perdure ls` and `perdure show`: objects by their paths, without their classes."""
+
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import click
+
+import perdure
+from perdure.cli.opening import FILE, JSON, MOMENT, print_json, reading, time_of
+from perdure.cli.output import size
+from perdure.ids import Tid, oid_repr, p64, u64
+
+__all__ = ["ls", "show"]
+
+_AT = click.option("--at", type=MOMENT, help="Look at the state at this tid or time.")
+
+
+def _inspector(storage: Any, at: bytes | None) -> Any:
+    return perdure.Inspector(storage, Tid(p64(u64(at) + 1)) if at else None)
+
+
+def _described(value: Any) -> str:
+    class_name = getattr(value, "class_name", None)
+    if class_name is not None and hasattr(value, "oid"):
+        return f"{class_name} {oid_repr(value.oid)}"
+    text = repr(value)
+    return text if len(text) <= 100 else text[:97] + "..."
+
+
+def _resolved(inspector: Any, value: Any) -> Any:
+    try:
+        return inspector.resolved(value)
+    except (KeyError, ValueError):
+        return value
+
+
+@click.command()
+@click.argument("file", type=FILE)
+@click.argument("path", default="/")
+@click.option("-n", "--limit", type=click.IntRange(min=1), default=100, show_default=True)
+@_AT
+@JSON
+def ls(file: Path, path: str, limit: int, at: bytes | None, *, as_json: bool) -> None:
+    """List what is in the object at PATH: its attributes, or a collection's items.
+
+    PATH has names from the root on, or begins with an oid (`#0x2a`). No class is imported.
+
+    Example: perdure ls demo/packages.fs /packages
+    """
+    with reading(file) as storage:
+        inspector = _inspector(storage, at)
+        found = inspector.at(path)
+        if not hasattr(found, "oid"):
+            raise click.ClickException(f"{path} is a plain value: {_described(found)}")
+        items = list(islice(inspector.items(found), limit + 1))
+        rows = [(name, _described(_resolved(inspector, value))) for name, value in items[:limit]]
+    if as_json:
+        print_json([{"name": name, "value": value} for name, value in rows])
+        return
+    for name, value in rows:
+        click.echo(f"{name}  {value}")
+    if len(items) > limit:
+        click.echo(f"... and more: --limit shows more than {limit}")
+
+
+@click.command()
+@click.argument("file", type=FILE)
+@click.argument("path", default="/")
+@_AT
+@JSON
+def show(file: Path, path: str, at: bytes | None, *, as_json: bool) -> None:
+    """Show the object at PATH: its class, its record and its state.
+
+    Example: perdure show demo/packages.fs '#0x1'
+    """
+    with reading(file) as storage:
+        found = _inspector(storage, at).at(path)
+    if not hasattr(found, "oid"):
+        print_json(repr(found)) if as_json else click.echo(repr(found))
+        return
+    if as_json:
+        state = repr(found.state)
+        facts = {"oid": found.oid, "class": found.class_name, "tid": found.tid}
+        print_json(facts | {"data_bytes": found.data_bytes, "state": state})
+        return
+    click.echo(f"{found.class_name} {oid_repr(found.oid)}")
+    click.echo(f"written {time_of(found.tid)} (tid {found.tid.hex()}), {size(found.data_bytes)}")
+    for name, value in found.items or [("state", found.state)]:
+        click.echo(f"  {name}: {value!r}")

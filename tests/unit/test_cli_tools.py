@@ -1,0 +1,193 @@
+"""The commands for looking after databases, called as a shell calls them."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from perdure.cli import main
+
+DATA = Path(__file__).parents[1] / "data"
+COMMANDS = sorted(set(main.commands) - {"demo", "indoubt"})
+
+
+def run(*arguments: Any) -> Result:
+    return CliRunner().invoke(main, [str(each) for each in arguments])
+
+
+def of_json(*arguments: Any, code: int = 0) -> Any:
+    done = run(*arguments, "--json")
+    assert done.exit_code == code, done.output
+    return json.loads(done.stdout)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A copy of a data file of stock."""
+    path = tmp_path / "Data.fs"
+    shutil.copy(DATA / "basic.fs", path)
+    return path
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_an_example(command: str) -> None:
+    done = run(command, "--help")
+    assert done.exit_code == 0
+    if command not in ("info", "log"):
+        assert f"Example: perdure {command}" in done.output
+
+
+@pytest.mark.parametrize("command", ["analyze", "check", "diff", "info", "log", "ls", "show"])
+def test_a_file_that_is_not_there_is_an_error_of_one_line(command: str, tmp_path: Path) -> None:
+    done = run(command, tmp_path / "none.fs")
+    assert done.exit_code == 1
+    assert "none.fs" in done.output
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["analyze", "check", "diff", "info", "log", "ls", "show"])
+def test_looking_changes_nothing(command: str, file: Path) -> None:
+    assert run(command, file).exit_code == 0
+    assert list(file.parent.iterdir()) == [file]
+    assert file.read_bytes() == (DATA / "basic.fs").read_bytes()
+
+
+def test_check_tells_scripts_whether_something_is_wrong() -> None:
+    assert of_json("check", DATA / "basic.fs")[0]["ok"] is True
+    (report,) = of_json("check", DATA / "damaged_middle.fs", code=3)
+    assert report["findings"][0]["path"][-1][1] == "BTrees.OOBTree.OOBucket"
+    done = run("check", DATA / "damaged_middle.fs")
+    assert "0xae (BTrees.OOBTree.OOBucket)" in done.output
+
+
+def test_check_takes_a_collection() -> None:
+    assert run("check", f"a={DATA}/multi_a.fs", f"b={DATA}/multi_b.fs").exit_code == 0
+    alone = run("check", f"a={DATA}/multi_a.fs", f"c={DATA}/multi_b.fs")
+    assert alone.exit_code == 3
+    assert "isn't in the collection" in alone.output
+
+
+def test_recover_says_what_is_lost(tmp_path: Path) -> None:
+    done = run("recover", DATA / "truncated.fs", tmp_path / "new.fs")
+    assert done.exit_code == 3
+    assert "bytes 163543 to 163626" in done.output
+    assert run("check", tmp_path / "new.fs").exit_code == 0
+
+
+def test_copy_goes_on_where_it_was(file: Path, tmp_path: Path) -> None:
+    assert of_json("copy", file, tmp_path / "copy.fs")["transactions"] == 25
+    assert of_json("copy", file, tmp_path / "copy.fs")["transactions"] == 0
+
+
+def test_objects_are_walked_over_by_path_without_their_classes() -> None:
+    names = {each["name"] for each in of_json("ls", DATA / "basic.fs")}
+    assert {"trees", "books"} <= names
+    assert len(of_json("ls", DATA / "basic.fs", "/trees/OO", "--limit", 1000)) > 100
+    assert of_json("show", DATA / "basic.fs", "/counter")["class"] == "sample_classes.Counter"
+    assert of_json("show", DATA / "basic.fs", "#0x0")["oid"] == "00" * 8
+    assert "title: 'Book 0" in run("show", DATA / "basic.fs", "/books/0").output
+
+
+def test_the_past_can_be_walked_over() -> None:
+    first = of_json("log", DATA / "basic.fs", "--limit", 100)[-1]["tid"]
+    assert of_json("ls", DATA / "basic.fs", "--at", first) == []
+
+
+def test_a_path_that_leads_nowhere_is_an_error() -> None:
+    done = run("ls", DATA / "basic.fs", "/trees/none")
+    assert done.exit_code == 1
+    assert "'none' in /trees" in done.output
+
+
+def test_pack_makes_a_file_smaller(file: Path) -> None:
+    facts = of_json("pack", file)
+    assert facts["bytes_after"] == file.stat().st_size < facts["bytes_before"]
+    assert of_json("pack", file) == {"packed": False}
+
+
+def test_undo_says_first_what_it_would_do(file: Path) -> None:
+    tid = of_json("log", file, "--limit", 1)[0]["tid"]
+    steps = of_json("undo", "--dry-run", file, tid)
+    assert steps
+    assert of_json("undo", file, tid)["undone"] == tid
+    assert of_json("log", file, "--limit", 1)[0]["records"] == len(steps)
+
+
+def test_what_is_exported_can_be_imported(file: Path, tmp_path: Path) -> None:
+    assert run("export", file, "/counter", tmp_path / "counter.zexp").exit_code == 0
+    assert run("import", file, tmp_path / "counter.zexp", "again").exit_code == 0
+    assert of_json("show", file, "/again")["class"] == "sample_classes.Counter"
+    taken = run("import", file, tmp_path / "counter.zexp", "again")
+    assert taken.exit_code == 1
+    assert "has 'again' already" in taken.output
+
+
+def test_analyze_counts_by_class() -> None:
+    classes = of_json("analyze", DATA / "basic.fs")["classes"]
+    books = next(each for each in classes if each["class_name"] == "sample_classes.Book")
+    assert books["objects"] == 50
+    assert books["records"] >= books["objects"]
+    assert "sample_classes.Book" in run("analyze", DATA / "basic.fs").output
+
+
+def test_diff_tells_what_changed(file: Path, tmp_path: Path) -> None:
+    shutil.copy(file, tmp_path / "old.fs")
+    tid = of_json("log", file, "--limit", 1)[0]["tid"]
+    assert run("shell", "--write", file, "-c", "root.x = 1; commit()").exit_code == 0
+    assert [each["change"] for each in of_json("diff", tmp_path / "old.fs", file)] == ["changed"]
+    assert [each["oid"] for each in of_json("diff", "--from", tid, file)] == ["00" * 8]
+    assert "no differences" in run("diff", file, file).output
+
+
+def test_who_refers_to_an_object(file: Path) -> None:
+    assert len(of_json("referrers", file, "0xcb")) >= 2
+
+
+def test_the_shell_is_read_only_unless_asked(file: Path) -> None:
+    done = run("shell", file, "-c", "print(sorted(root()))")
+    assert "'books'" in done.output
+    assert run("shell", file, "-c", "root.x = 1; commit()").exit_code != 0
+
+
+def test_a_backup_takes_what_is_new_and_is_restored_to_any_moment(
+    file: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "backup"
+    assert of_json("backup", file, folder)["full"] is True
+    tid = of_json("log", file, "--limit", 1)[0]["tid"]
+    before = file.read_bytes()
+    run("shell", "--write", file, "-c", "root.x = 1; commit()")
+    assert of_json("backup", file, folder)["full"] is False
+    assert of_json("backup", file, folder)["file"] is None
+    assert of_json("backup", "--verify", folder) == []
+    assert run("restore", folder, tmp_path / "last.fs").exit_code == 0
+    assert run("restore", "--at", tid, folder, tmp_path / "earlier.fs").exit_code == 0
+    assert (tmp_path / "last.fs").read_bytes() == file.read_bytes()
+    assert (tmp_path / "earlier.fs").read_bytes() == before
+    assert run("restore", folder, tmp_path / "last.fs").exit_code == 1
+
+
+def test_a_backup_begins_anew_after_a_pack(file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "backup"
+    run("backup", file, folder)
+    run("pack", file)
+    assert of_json("backup", file, folder)["full"] is True
+    assert run("restore", folder, tmp_path / "new.fs").exit_code == 0
+    assert (tmp_path / "new.fs").read_bytes() == file.read_bytes()
+
+
+def test_a_damaged_backup_is_found_and_not_restored(file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "backup"
+    part = folder / of_json("backup", file, folder)["file"]
+    content = bytearray(part.read_bytes())
+    content[5000] ^= 1
+    part.write_bytes(content)
+    done = run("backup", "--verify", folder)
+    assert done.exit_code == 3
+    assert "damaged" in done.output
+    assert run("restore", folder, tmp_path / "new.fs").exit_code == 1
+    assert not (tmp_path / "new.fs").exists()
+    assert run("restore", tmp_path / "none", tmp_path / "new.fs").exit_code == 1
