@@ -87,6 +87,15 @@ def test_connection_is_a_short_way_to_one() -> None:
         db.open()
 
 
+def test_a_database_can_be_closed_by_a_block() -> None:
+    with perdure.DB(None) as db, db.transaction() as conn:
+        conn.root.x = 1
+    assert db.closed
+    with pytest.raises(ZeroDivisionError), perdure.DB(None) as db:
+        raise ZeroDivisionError
+    assert db.closed
+
+
 def test_a_closed_database_opens_no_connections(db: perdure.DB) -> None:
     db.close()
     db.close()

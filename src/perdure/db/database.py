@@ -4,7 +4,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Callable, MutableMapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from persistent.mapping import PersistentMapping
 from transaction.interfaces import NoTransaction
@@ -26,6 +26,9 @@ from perdure.ids import ROOT_OID, Tid
 from perdure.interfaces import IDatabase
 from perdure.mvcc import adapter_for
 from perdure.serialize import referencesf
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["DB", "connection"]
 
@@ -237,6 +240,13 @@ class DB(CacheStatistics, History, Settings):
         conn = self.open()
         conn.onCloseCallback(self.close)
         return conn
+
+    def __enter__(self) -> "Self":
+        """Return the database, which the end of the `with` block closes."""
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Close the database, its storage and all its connections.
