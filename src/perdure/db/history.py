@@ -1,11 +1,12 @@
 """What a database's storage knows of the past: history, undo, pack."""
 
 import time
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, MutableMapping, Sequence
 from typing import Any
 
 import transaction
 
+from perdure.db.packing import pack_keeping_garbage
 from perdure.db.undo import TransactionalUndo
 from perdure.errors import Unsupported
 from perdure.ids import Oid, Tid
@@ -21,6 +22,7 @@ class History:
     """The part of a database that asks its storage about transactions."""
 
     database_name: str
+    databases: MutableMapping[str, Any]
     storage: Any
     _mvcc_storage: Any
     references: Callable[..., list[Oid]]
@@ -119,9 +121,17 @@ class History:
         """Drop revisions that were no longer current at a time, and garbage.
 
         The time is *days* days before *t* (seconds since the epoch, default: now).
+
+        In a collection of several members, no object is dropped, only revisions:
+        other members may refer to what looks like garbage from here.  A storage
+        that can't be told so raises Unsupported.
         """
         when = time.time() if t is None else t
-        self._mvcc_storage.pack(when - days * _SECONDS_PER_DAY, self.references)
+        until = when - days * _SECONDS_PER_DAY
+        if len(self.databases) < 2:
+            self._mvcc_storage.pack(until, self.references)
+        else:
+            pack_keeping_garbage(self.storage, self.databases, until, self.references)
 
 
 def _with_text(infos: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
