@@ -23,6 +23,7 @@ from perdure.config import (
 from perdure.db import DB
 from perdure.storage import FileStorage, MappingStorage
 from perdure.storage.demo import DemoStorage
+from perdure.storage.zlib import ServerZlibStorage, ZlibStorage
 
 
 @pytest.fixture
@@ -360,3 +361,115 @@ def test_a_packer_is_named(here: Path, name: str) -> None:
         getStorageSchema(), io.StringIO(f"<filestorage>\npath d.fs\npacker {name}\n</filestorage>")
     )
     assert config.storage.options()["packer"] is join
+
+
+def test_demostorage2_needs_no_package(here: Path) -> None:
+    FileStorage("base.fs").close()
+    storage = storageFromString(
+        """
+        %import zc.demostorage2
+        <demostorage2>
+          <filestorage base>
+            path base.fs
+          </filestorage>
+          <filestorage changes>
+            path changes.fs
+          </filestorage>
+        </demostorage2>
+        """
+    )
+    assert repr(storage) == "<DemoStorage2: DemoStorage2(base.fs, changes.fs)>"
+    storage.close()
+
+
+def test_a_compressing_layer_needs_no_package(here: Path) -> None:
+    text = """
+        %import zc.zlibstorage
+        <zodb>
+          <zlibstorage>
+            compress {}
+            <filestorage>
+              path Data.fs
+            </filestorage>
+          </zlibstorage>
+        </zodb>
+    """
+    for compress in ("true", "false"):
+        db = databaseFromString(text.format(compress))
+        assert type(db.storage) is ZlibStorage
+        with db.transaction() as connection:
+            connection.root()[compress] = "perdure " * 1000
+        kept = db.storage.base.load(bytes(8))[0]
+        assert kept.startswith(b".z") is (compress == "true")
+        db.close()
+
+
+def test_the_layer_of_a_server_whose_clients_compress_needs_no_package() -> None:
+    text = "%import zc.zlibstorage\n<serverzlibstorage>\n<mappingstorage/>\n</serverzlibstorage>"
+    assert type(storageFromString(text)) is ServerZlibStorage
+
+
+BEFORE = """
+    %import zc.beforestorage
+    <before>
+      {}
+      <mappingstorage>
+        name base
+      </mappingstorage>
+    </before>
+"""
+
+
+def test_a_view_of_the_past_needs_no_package() -> None:
+    storage = storageFromString(BEFORE.format("before 2026-11-21T10:30"))
+    assert storage.getName() == "base before 2026-11-21 10:30:00.000000"
+    for moment in ("", "before now", "before startup"):
+        assert storageFromString(BEFORE.format(moment)).isReadOnly()
+
+
+def test_the_moment_of_a_view_can_be_kept_in_a_file(here: Path) -> None:
+    text = BEFORE.format("before-from-file moment")
+    made = storageFromString(text)
+    assert (here / "moment").exists()
+    assert storageFromString(text).before == made.before
+    (here / "moment").write_text("2026-11-21")
+    assert storageFromString(text).getName() == "base before 2026-11-21 00:00:00.000000"
+
+
+def test_a_view_has_one_moment(here: Path) -> None:
+    text = BEFORE.format("before now\nbefore-from-file moment")
+    with pytest.raises(ValueError, match="not both"):
+        storageFromString(text)
+    with pytest.raises(ValueError, match="no moment"):
+        storageFromString(BEFORE.format("before yesterday"))
+
+
+def test_layers_can_be_stacked(here: Path) -> None:
+    FileStorage("base.fs").close()
+    db = databaseFromString(
+        """
+        %import zc.beforestorage
+        %import zc.zlibstorage
+        <zodb>
+          <zlibstorage>
+            <demostorage>
+              <before base>
+                <filestorage>
+                  path base.fs
+                  read-only true
+                </filestorage>
+              </before>
+              <filestorage changes>
+                path changes.fs
+              </filestorage>
+            </demostorage>
+          </zlibstorage>
+        </zodb>
+        """
+    )
+    with db.transaction() as connection:
+        connection.root()["text"] = "perdure " * 1000
+    with db.transaction() as connection:
+        assert len(connection.root()["text"]) == 8000
+    db.close()
+    assert Path("changes.fs").stat().st_size < 1000

@@ -20,6 +20,9 @@ _PACKAGE = "perdure.config"
 
 _OWN_COMPONENTS = {
     "ZODB": "component.xml",
+    "zc.beforestorage": "beforestorage.xml",
+    "zc.demostorage2": "demostorage2.xml",
+    "zc.zlibstorage": "zlibstorage.xml",
 }
 """Packages whose component is perdure's own, and the file here that holds it."""
 
