@@ -6,7 +6,7 @@ from tests.interop.programs import checked, run, run_code
 
 from perdure.compat import CompatError
 
-WHERE_IS_ZODB = "import ZODB; print('perdure' in ZODB.__file__)"
+WHERE_IS_ZODB = "import ZODB; print('perdure/compat' in ZODB.__file__)"
 
 
 def test_install_makes_zodb_mean_perdure() -> None:
@@ -48,7 +48,7 @@ def test_a_refused_install_leaves_stock_zodb_as_it_was() -> None:
             perdure.compat.install()
         except ImportError:
             import ZODB.fsIndex
-            print(perdure.compat.is_installed(), 'perdure' in ZODB.fsIndex.__file__)
+            print(perdure.compat.is_installed(), 'perdure/compat' in ZODB.fsIndex.__file__)
     """
     assert run_code(code) == "False False"
 
@@ -67,7 +67,7 @@ def test_a_child_that_ignores_pythons_own_variables_has_the_alias_too() -> None:
 
 
 def test_a_child_that_never_imports_zodb_never_imports_perdure() -> None:
-    assert run_code("import sys; print('perdure' in sys.modules)", alias=True) == "False"
+    assert run_code("import sys; print('perdure/compat' in sys.modules)", alias=True) == "False"
 
 
 def test_processes_of_multiprocessing_have_the_alias(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_processes_of_multiprocessing_have_the_alias(tmp_path: Path) -> None:
         "import multiprocessing\n"
         "def where(_):\n"
         "    import ZODB\n"
-        "    return 'perdure' in ZODB.__file__\n"
+        "    return 'perdure/compat' in ZODB.__file__\n"
         "if __name__ == '__main__':\n"
         "    with multiprocessing.get_context('spawn').Pool(1) as pool:\n"
         "        print(pool.map(where, [1]))\n"
@@ -98,7 +98,7 @@ def test_a_module_that_the_alias_does_not_have_is_an_import_error() -> None:
 def test_stocks_test_helpers_run_on_perdure() -> None:
     code = """
         import ZODB.tests.MinPO, ZODB.tests.hexstorage
-        print('perdure' in ZODB.tests.MinPO.__file__, 'perdure' in ZODB.utils.__file__)
+        print('perdure/compat' in ZODB.tests.MinPO.__file__, 'perdure/compat' in ZODB.utils.__file__)
         print(ZODB.tests.MinPO.MinPO(3))
     """
     assert run_code(code, alias=True).split("\n") == ["False True", "MinPO(3)"]
@@ -110,7 +110,7 @@ def test_a_program_runs_as_the_main_module_with_its_arguments(tmp_path: Path) ->
     program.write_text(
         "import sys, beside, __main__, ZODB\n"
         "me = 'me'\n"
-        "print(__name__, __main__.me, sys.argv[1:], beside.text, 'perdure' in ZODB.__file__)\n"
+        "print(__name__, __main__.me, sys.argv[1:], beside.text, 'perdure/compat' in ZODB.__file__)\n"
         "sys.exit(7)\n"
     )
     done = run("-m", "perdure.compat", str(program), "-x", "y")
@@ -126,7 +126,7 @@ def test_a_module_runs_as_the_main_module(tmp_path: Path) -> None:
     (package / "__main__.py").write_text(
         "import sys, ZODB\n"
         "from .other import text\n"
-        "print(__name__, __package__, text, sys.argv[1:], 'perdure' in ZODB.__file__)\n"
+        "print(__name__, __package__, text, sys.argv[1:], 'perdure/compat' in ZODB.__file__)\n"
     )
     done = run("-m", "perdure.compat", "-m", "package", "y", directory=tmp_path)
     assert checked(done) == "__main__ package found ['y'] True"
