@@ -306,6 +306,23 @@ def test_an_object_that_cannot_be_pickled_leaves_nothing_behind(
         assert other.root.good.good is not None
 
 
+def test_an_object_of_a_class_that_has_no_name_is_refused(conn: perdure.Connection) -> None:
+    class Local(Node):
+        """Can't be found by its name, so what is stored couldn't be loaded."""
+
+    conn.root.node = Node(children=[Local()])
+    with pytest.raises(errors.UnpicklableError, match="Local") as caught:
+        conn.transaction_manager.commit()
+    assert caught.value.path == ".children[0]"
+    assert caught.value.class_name == "tests.behaviour.models.Node"
+    conn.transaction_manager.abort()
+    conn.add(Local())
+    with pytest.raises(errors.UnpicklableError, match="Local") as caught:
+        conn.transaction_manager.commit()
+    assert caught.value.path == ""
+    conn.transaction_manager.abort()
+
+
 def test_an_error_while_committing_asks_for_an_abort(conn: perdure.Connection) -> None:
     conn.root.bad = Node(inner=lambda: 1)
     with pytest.raises(errors.UnpicklableError):

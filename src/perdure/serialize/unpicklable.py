@@ -20,11 +20,12 @@ WHAT_PICKLE_RAISES: Final = (TypeError, AttributeError, pickle.PicklingError, Re
 
 
 class _TrialPickler(pickle.Pickler):
-    """Tries whether values can be pickled; persistent objects are taken to be all right."""
+    """Tries whether values can be pickled; of persistent objects, only whether their class can."""
 
     def persistent_id(self, obj: Any) -> Any:
         if isinstance(obj, _PERSISTENT):
-            return "persistent"
+            # What is returned is pickled in turn: by its name, as a reference's class is.
+            return "persistent", type(obj)
         if isinstance(obj, type) and isinstance(getattr(obj, "_p_oid", 0), (bytes, type(None))):
             return "persistent"
         return None
@@ -37,6 +38,8 @@ def explanation(error: Exception, obj: Any, state: Any) -> Exception:
     what failed.
     """
     found = None if isinstance(error, UnpicklableError) else _culprit(state, 0)
+    if found is None and not _can_pickle(type(obj)):
+        found = "", obj
     if found is None:
         return error
     path, value = found
