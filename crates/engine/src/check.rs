@@ -178,6 +178,7 @@ fn gap_behind(generation: &Arc<Generation>, scanned: &Scanned, end: u64) -> Resu
             format!("transaction {} was voted and not finished", header.tid)
         }
         Some(Stop::Damaged { position, problem }) => format!("at {position}: {problem}"),
+        Some(Stop::Torn(problem)) => problem.clone(),
     };
     let start = scanned.end.max(FIRST_TRANSACTION);
     let next = scan::whole_transaction_after(

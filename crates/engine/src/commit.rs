@@ -4,6 +4,7 @@
 //! ([`Voted`]) and finished ([`Finished`]). Dropping a step aborts it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use perdure_format::file::{
@@ -247,6 +248,8 @@ impl Locked {
             end,
             "the transaction's length is wrong"
         );
+        self.store.settle_joint_end()?;
+        self.store.checksums.vote(&bytes, start, tid)?;
         bytes.extend_from_slice(mark);
         self.store.use_tid(tid);
         self.store.write_tail(&bytes, start)?;
@@ -317,7 +320,8 @@ impl Voted {
     /// Where the sync failed: the storage takes no more writes.
     pub(crate) fn sync(&self) -> Result<()> {
         let generation = self.store.generation();
-        generation.file.sync().map_err(|source| {
+        let synced = self.store.checksums.sync(&generation.file);
+        synced.map_err(|source| {
             self.store.publication.fail(&source.to_string());
             Error::io("syncing", &generation.path, source)
         })
@@ -343,11 +347,14 @@ impl Voted {
     /// [`Error::OutcomeUnknown`] where the status cannot be written.
     pub fn finish(mut self, held: bool) -> Result<Finished> {
         let store = Arc::clone(&self.store);
-        store.write_status(self.start + STATUS_OFFSET, self.status.to_byte(), self.tid)?;
-        if self.is_marked {
-            // Behind a finished transaction the mark means nothing, wherever it is cut off.
-            store.cut_tail(self.end);
+        let status = self.status.to_byte();
+        if let Err(error) = store.write_status(self.start + STATUS_OFFSET, status, self.tid) {
+            // Cutting it off could undo in one member what is done in others.
+            self.guard = None;
+            return Err(error);
         }
+        // Should the status be lost, the mark is needed: it stays until the status is synced.
+        store.joint_end.store(self.is_marked, Ordering::Release);
         let generation = store.generation();
         let mut oids = Vec::with_capacity(self.records.len());
         for &(oid, position, is_new) in &self.records {
@@ -355,6 +362,8 @@ impl Voted {
             oids.push(oid);
         }
         store.advance(self.end, self.tid, &oids);
+        let (start, end) = (self.start, self.end);
+        store.checksums.finish(start, end, self.tid, self.status);
         let published = Published {
             tid: self.tid,
             oids: oids.into(),
@@ -393,7 +402,7 @@ impl Finished {
         let file = Arc::clone(&self.store.generation().file);
         self.store
             .publication
-            .wait_durable(self.ticket, || file.sync())
+            .wait_durable(self.ticket, || self.store.checksums.sync(&file))
             .map_err(|reason| Error::OutcomeUnknown {
                 tid: self.tid,
                 path: self.store.path().to_owned(),

@@ -112,6 +112,19 @@ pub trait Disk: Debug + Send + Sync {
     /// What the operating system reports.
     fn exists(&self, path: &Path) -> io::Result<bool>;
 
+    /// Wait until what was written to each of some files is on the device.
+    ///
+    /// # Errors
+    /// What the operating system reports; what is on the device is then unknown.
+    fn sync_together(&self, files: &[&dyn File]) -> io::Result<()> {
+        files.iter().try_for_each(|file| file.sync())
+    }
+
+    /// Is nothing left of the files when the process ends?
+    fn is_volatile(&self) -> bool {
+        false
+    }
+
     /// Wait until the names in the directory of `path` are on the device.
     ///
     /// # Errors

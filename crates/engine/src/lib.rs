@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod check;
+mod checksums;
 mod commit;
 mod commit_lock;
 mod cursor;
@@ -26,6 +27,7 @@ mod torn;
 mod undo;
 
 pub use check::{Checked, Finding, FindingKind, Gap, check_file};
+pub use checksums::{ChecksumReport, Damage};
 pub use commit::{Conflict, Finished, Locked, Voted};
 pub use cursor::{DataRecord, Records, TransactionRecord, Transactions};
 pub use draft::{Basis, Draft, Metadata};

@@ -4,9 +4,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use perdure_format::checksums::Mark;
 use perdure_format::file::{FIRST_TRANSACTION, MAGIC, RecordHeader, is_magic};
 use perdure_format::{Oid, Tid};
 
+use crate::checksums::{self, Finished, Judgement, holder_line, stamp_line};
 use crate::disk::{Access, Disk, File};
 use crate::error::{Error, Result};
 use crate::generation::Generation;
@@ -53,26 +55,36 @@ pub(crate) struct Opened {
     pub(crate) max_oid: Oid,
     pub(crate) cut: Option<Cut>,
     pub(crate) index_is_saved: bool,
+    /// The mark of the checksum file, where one belongs to the data file.
+    pub(crate) mark: Option<Mark>,
+    /// How far the checksums agree with the data file.
+    pub(crate) checked: Finished,
 }
 
 /// Open or create the data file at `path`.
 pub(crate) fn open(disk: &dyn Disk, path: &Path, options: &Options) -> Result<Opened> {
-    let lock = if options.read_only {
-        None
+    let (lock, stamp) = if options.read_only {
+        (None, read_stamp(disk, path))
     } else {
-        Some(take_lock(disk, path)?)
+        let (lock, stamp) = take_lock(disk, path)?;
+        (Some(lock), stamp)
     };
     let file = open_file(disk, path, options)?;
     check_magic(&file, path, options.read_only)?;
-    let mut opened = index_of(disk, path, file, u64::MAX)?;
+    let judgement = checksums::judge(disk, path, &file, stamp)?;
+    let mut opened = index_of(disk, path, file, judgement)?;
     if settle_joint(disk, path, &mut opened, options.read_only)? {
         let file = Arc::clone(&opened.generation.file);
-        opened = index_of(disk, path, file, u64::MAX)?;
+        let judgement = checksums::judge(disk, path, &file, stamp)?;
+        opened = index_of(disk, path, file, judgement)?;
     }
     opened = without_torn(disk, path, opened)?;
     opened.lock = lock;
     if let Some(stop) = opened.stop.take() {
         opened.cut = handle_tail(disk, path, &opened, stop, options.read_only)?;
+    }
+    if !options.read_only {
+        settle(disk, path, &mut opened)?;
     }
     if !options.read_only && !opened.index_is_saved {
         // The index only saves time: a disk that has no room for it is no reason not to open.
@@ -88,7 +100,9 @@ pub(crate) fn open(disk: &dyn Disk, path: &Path, options: &Options) -> Result<Op
 }
 
 /// Take the lock that stock ZODB takes too.
-pub(crate) fn take_lock(disk: &dyn Disk, path: &Path) -> Result<Arc<dyn File>> {
+///
+/// Gives the session that left its stamp there, too; the stamp stays until a commit replaces it.
+pub(crate) fn take_lock(disk: &dyn Disk, path: &Path) -> Result<(Arc<dyn File>, Option<u64>)> {
     let lock_path = with_suffix(path, ".lock");
     let error = |source| Error::io("locking", &lock_path, source);
     let file = match disk.open(&lock_path, Access::Write) {
@@ -104,21 +118,34 @@ pub(crate) fn take_lock(disk: &dyn Disk, path: &Path) -> Result<Arc<dyn File>> {
     }
     .map_err(error)?;
     if !file.try_lock().map_err(error)? {
-        let mut text = [0; 32];
-        let read = file.read_at(&mut text, 0).unwrap_or(0);
-        let holder = text
-            .get(..read)
-            .and_then(|text| std::str::from_utf8(text).ok());
-        let holder = holder.and_then(|text| text.trim().parse().ok());
+        let text = text_of(file.as_ref());
+        let holder = text.split_whitespace().next();
+        let holder = holder.and_then(|text| text.parse().ok());
         return Err(Error::Locked {
             path: path.to_owned(),
             holder,
         });
     }
-    file.truncate(0).map_err(error)?;
-    file.write_at(format!(" {}\n", std::process::id()).as_bytes(), 0)
+    let stamp = checksums::session_of(&text_of(file.as_ref()));
+    let mut text = holder_line(std::process::id());
+    text.extend(stamp.map(stamp_line));
+    file.write_at(text.as_bytes(), 0)
+        .and_then(|()| file.truncate(text.len() as u64))
         .map_err(error)?;
-    Ok(file)
+    Ok((file, stamp))
+}
+
+/// The text of a lock file, as far as it is any.
+fn text_of(file: &dyn File) -> String {
+    let mut bytes = [0; 64];
+    let read = file.read_at(&mut bytes, 0).unwrap_or(0);
+    String::from_utf8_lossy(bytes.get(..read).unwrap_or_default()).into_owned()
+}
+
+/// The session that left its stamp in the lock file.
+fn read_stamp(disk: &dyn Disk, path: &Path) -> Option<u64> {
+    let file = disk.open(&with_suffix(path, ".lock"), Access::Read).ok()?;
+    checksums::session_of(&text_of(file.as_ref()))
 }
 
 fn open_file(disk: &dyn Disk, path: &Path, options: &Options) -> Result<Arc<dyn File>> {
@@ -128,15 +155,32 @@ fn open_file(disk: &dyn Disk, path: &Path, options: &Options) -> Result<Arc<dyn 
     } else {
         Access::Write
     };
-    if options.create && disk.exists(path).map_err(error)? {
-        disk.remove(path).map_err(error)?;
+    if options.create && !options.read_only {
+        return create_file(disk, path).map_err(error);
     }
     match disk.open(path, access) {
         Err(missing) if missing.kind() == io::ErrorKind::NotFound && !options.read_only => {
-            disk.open(path, Access::Create).map_err(error)
+            create_file(disk, path).map_err(error)
         }
         other => other.map_err(error),
     }
+}
+
+/// Make an empty data file, whose name appears when it is whole on the device.
+fn create_file(disk: &dyn Disk, path: &Path) -> io::Result<Arc<dyn File>> {
+    let temporary = with_suffix(path, ".pnew");
+    let checksums = checksums::path_of(path);
+    for leftover in [&temporary, &checksums] {
+        if disk.exists(leftover)? {
+            disk.remove(leftover)?;
+        }
+    }
+    let file = disk.open(&temporary, Access::Create)?;
+    file.write_at(&MAGIC, 0)?;
+    file.sync()?;
+    disk.rename(&temporary, path)?;
+    disk.sync_directory_of(path)?;
+    Ok(file)
 }
 
 /// Refuse what is no data file; begin one where the file is empty.
@@ -146,14 +190,19 @@ fn check_magic(file: &Arc<dyn File>, path: &Path, read_only: bool) -> Result<()>
         .read_at(&mut found, 0)
         .map_err(|e| Error::io("reading", path, e))?;
     let found = found.get(..read).unwrap_or_default();
-    if read == 0 && !read_only {
-        // Not synced: until the first commit is, there is nothing to lose.
+    if is_magic(found) {
+        return Ok(());
+    }
+    let len = file.len().map_err(|e| Error::io("reading", path, e))?;
+    // Zeros are what a power loss leaves where the magic was written and not synced.
+    if len <= FIRST_TRANSACTION && found.iter().all(|byte| *byte == 0) {
+        if read_only {
+            return Ok(());
+        }
         return file
             .write_at(&MAGIC, 0)
+            .and_then(|()| file.sync())
             .map_err(|source| Error::io("writing", path, source));
-    }
-    if read == 0 || is_magic(found) {
-        return Ok(());
     }
     Err(Error::NotADatabase {
         path: path.to_owned(),
@@ -173,6 +222,7 @@ struct Indexed {
     cut: Option<Cut>,
     index_is_saved: bool,
     stop: Option<Stop>,
+    judgement: Judgement,
 }
 
 impl From<Indexed> for Opened {
@@ -185,6 +235,12 @@ impl From<Indexed> for Opened {
             max_oid: indexed.max_oid,
             cut: indexed.cut,
             index_is_saved: indexed.index_is_saved,
+            checked: Finished {
+                data_end: indexed.end,
+                last_tid: indexed.last_tid,
+                ..indexed.judgement.verified
+            },
+            mark: indexed.judgement.mark,
         }
     }
 }
@@ -215,9 +271,16 @@ impl Visitor for Newer<'_> {
 }
 
 /// Use the saved index and scan what is behind it; without one, scan the file.
-fn index_of(disk: &dyn Disk, path: &Path, file: Arc<dyn File>, end: u64) -> Result<Indexed> {
+fn index_of(
+    disk: &dyn Disk,
+    path: &Path,
+    file: Arc<dyn File>,
+    judgement: Judgement,
+) -> Result<Indexed> {
+    let limit = judgement.limit.as_ref().map_or(u64::MAX, |(at, _)| *at);
     let (index, scanned, max_oid, index_is_saved): (Index, Scanned, Oid, bool);
-    if let Some(base) = saved_index::load(disk, path, file.as_ref()) {
+    let saved = saved_index::load(disk, path, file.as_ref());
+    if let Some(base) = saved.filter(|base| base.header().end <= limit) {
         let header = *base.header();
         index = Index::over(base);
         let mut newer = Newer {
@@ -227,7 +290,7 @@ fn index_of(disk: &dyn Disk, path: &Path, file: Arc<dyn File>, end: u64) -> Resu
         };
         let range = Range {
             start: header.end,
-            end,
+            end: limit,
             after: header.last_tid,
         };
         scanned = scan::scan(&file, path, range, &mut newer)?;
@@ -236,7 +299,7 @@ fn index_of(disk: &dyn Disk, path: &Path, file: Arc<dyn File>, end: u64) -> Resu
     } else {
         let mut entries = Entries::default();
         let range = Range {
-            end,
+            end: limit,
             ..Range::default()
         };
         scanned = scan::scan(&file, path, range, &mut entries)?;
@@ -245,6 +308,10 @@ fn index_of(disk: &dyn Disk, path: &Path, file: Arc<dyn File>, end: u64) -> Resu
         index = Index::over(entries.into_memory_base()?);
         index_is_saved = scanned.last_start.is_none();
     }
+    let stop = match (scanned.stop, &judgement.limit) {
+        (None, Some((_, problem))) => Some(Stop::Torn(problem.clone())),
+        (stop, _) => stop,
+    };
     Ok(Indexed {
         generation: Generation::new(file, path, index),
         lock: None,
@@ -254,30 +321,31 @@ fn index_of(disk: &dyn Disk, path: &Path, file: Arc<dyn File>, end: u64) -> Resu
         max_oid,
         cut: None,
         index_is_saved,
-        stop: scanned.stop,
+        stop,
+        judgement,
     })
 }
 
-/// Leave out a last transaction that is not all there.
+/// Leave out a last transaction that is not all there, where no checksums tell.
 fn without_torn(disk: &dyn Disk, path: &Path, indexed: Indexed) -> Result<Indexed> {
-    let Some(start) = indexed.last_start.filter(|_| indexed.stop.is_none()) else {
+    let known_end = indexed.judgement.verified.data_end;
+    let last_start = indexed.last_start.filter(|start| *start >= known_end);
+    let Some(start) = last_start.filter(|_| indexed.stop.is_none()) else {
         return Ok(indexed);
     };
     let file = Arc::clone(&indexed.generation.file);
     let Some(position) = torn::zeroed_at(&file, path, start, indexed.end)? else {
         return Ok(indexed);
     };
-    let lock = indexed.lock;
-    let mut whole = index_of(disk, path, file, start)?;
-    whole.lock = lock;
-    whole.stop = Some(Stop::Damaged {
-        position,
-        problem: format!(
-            "transaction {} has zeros in place of data",
-            indexed.last_tid
-        ),
-    });
-    Ok(whole)
+    let problem = format!(
+        "transaction {} has zeros in place of data at {position}",
+        indexed.last_tid
+    );
+    let judgement = Judgement {
+        limit: Some((start, problem)),
+        ..indexed.judgement
+    };
+    index_of(disk, path, file, judgement)
 }
 
 /// Judge a joint transaction at the end by what its deciding member says.
@@ -319,7 +387,7 @@ fn settle_joint(
             }
             Ok(false)
         }
-        None => Ok(false),
+        Some(Stop::Torn(_)) | None => Ok(false),
     }
 }
 
@@ -335,22 +403,7 @@ fn handle_tail(
     let len = file
         .len()
         .map_err(|source| Error::io("reading", path, source))?;
-    let reason = match stop {
-        Stop::Voted(header) => {
-            let end = indexed.end + header.length + perdure_format::file::TRAILER_LEN;
-            refuse_if_followed(file, path, end, header.tid, indexed.end, || {
-                format!("transaction {} was voted and not finished", header.tid)
-            })?;
-            format!("transaction {} was voted and never finished", header.tid)
-        }
-        Stop::Damaged { position, problem } => {
-            let after = indexed.end.max(FIRST_TRANSACTION) + 1;
-            refuse_if_followed(file, path, after, indexed.last_tid, position, || {
-                problem.clone()
-            })?;
-            problem
-        }
-    };
+    let reason = refuse_damage(path, indexed, stop)?;
     if read_only {
         return Ok(None);
     }
@@ -361,6 +414,66 @@ fn handle_tail(
         kept_in,
         reason,
     }))
+}
+
+/// Why the file's tail was never part of the database; an error where it was.
+fn refuse_damage(path: &Path, indexed: &Indexed, stop: Stop) -> Result<String> {
+    let file = &indexed.generation.file;
+    let judgement = &indexed.judgement;
+    let (position, after, last, reason) = match stop {
+        Stop::Torn(problem) => return Ok(problem),
+        Stop::Voted(header) => (
+            indexed.end,
+            indexed.end + header.length + perdure_format::file::TRAILER_LEN,
+            header.tid,
+            format!("transaction {} was voted and never finished", header.tid),
+        ),
+        Stop::Damaged { position, problem } => {
+            let after = indexed.end.max(FIRST_TRANSACTION) + 1;
+            (position, after, indexed.last_tid, problem)
+        }
+    };
+    if indexed.end < judgement.acknowledged {
+        return Err(Error::Corrupted {
+            path: path.to_owned(),
+            position,
+            problem: format!(
+                "{reason}; everything up to {} was acknowledged; {}",
+                judgement.acknowledged,
+                checksums::without(path)
+            ),
+        });
+    }
+    if !judgement.sole_writer {
+        refuse_if_followed(file, path, after, last, position, || reason.clone())?;
+    }
+    Ok(reason)
+}
+
+/// Bring what recovery decided to the device, before anybody sees it.
+///
+/// What the process finds in the file may not be there: a process that was killed did not sync it,
+/// or a sync failed, after which only what is written again is written at all.
+fn settle(disk: &dyn Disk, path: &Path, indexed: &mut Indexed) -> Result<()> {
+    let acknowledged = indexed.judgement.acknowledged;
+    let mark = indexed.judgement.mark.as_ref();
+    let was_closed = mark.is_none_or(|mark| mark.session == 0);
+    if (indexed.end == acknowledged && was_closed) || disk.is_volatile() {
+        return Ok(());
+    }
+    let file = indexed.generation.file.as_ref();
+    let again = || -> io::Result<()> {
+        if indexed.judgement.sole_writer {
+            checksums::rewrite(file, acknowledged, indexed.end)?;
+        }
+        file.sync()
+    };
+    again()
+        .and_then(|()| {
+            let (end, last_tid) = (indexed.end, indexed.last_tid);
+            indexed.judgement.note_recovery(disk, path, end, last_tid)
+        })
+        .map_err(|source| Error::io("syncing", path, source))
 }
 
 /// What stands before whole transactions is damage, not a tail: cutting there would lose them.

@@ -65,6 +65,8 @@ pub(crate) struct Scanned {
 /// Why a scan ended before the end of the file.
 #[derive(Debug)]
 pub(crate) enum Stop {
+    /// The checksums say that what follows was never wholly written.
+    Torn(String),
     /// A whole transaction that was voted and not finished.
     Voted(TransactionHeader),
     /// No whole transaction.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use perdure_format::{Oid, Tid};
 
+use crate::checksums::Checksums;
 use crate::commit_lock::CommitLock;
 use crate::cursor::Transactions;
 use crate::disk::{Disk, File, MemoryDisk, OsDisk};
@@ -30,12 +31,16 @@ pub struct Store {
     pub(crate) packing: AtomicBool,
     pub(crate) commit_lock: Arc<CommitLock>,
     pub(crate) publication: Publication,
+    pub(crate) checksums: Checksums,
     /// Where the next transaction goes. Changed only under the commit lock.
     end: AtomicU64,
     /// The last finished transaction, visible or not. Changed only under the commit lock.
     last_tid: AtomicU64,
     /// The greatest id that a transaction was written with, finished or not: none is used twice.
     used_tid: AtomicU64,
+    /// Does the mark of a joint transaction stand behind the last transaction, whose status may not
+    /// be on the device? Changed only under the commit lock.
+    pub(crate) joint_end: AtomicBool,
     max_oid: AtomicU64,
     cut: Option<Cut>,
     /// Holds the lock file; none when read-only or closed. A leaf.
@@ -74,6 +79,13 @@ impl Store {
         let opened = open::open(disk.as_ref(), path, &options)?;
         let (mut end, mut last_tid) = (opened.end, opened.last_tid);
         let generation = Arc::new(opened.generation);
+        let checksums = Checksums::new(
+            Arc::clone(&disk),
+            path,
+            opened.lock.clone(),
+            opened.mark,
+            opened.checked,
+        );
         if let Some(stop) = options.stop {
             (end, last_tid) = before(&generation, end, stop)?;
         }
@@ -87,9 +99,11 @@ impl Store {
             packing: AtomicBool::new(false),
             commit_lock: Arc::default(),
             publication: Publication::starting_at(last_tid, end),
+            checksums,
             end: AtomicU64::new(end),
             last_tid: AtomicU64::new(last_tid.0),
             used_tid: AtomicU64::new(last_tid.0),
+            joint_end: AtomicBool::new(false),
             max_oid: AtomicU64::new(opened.max_oid.0),
             cut: opened.cut,
             lock: Mutex::new(opened.lock),
@@ -147,6 +161,8 @@ impl Store {
         self.packs.fetch_add(1, Ordering::AcqRel);
         self.generation.store(Arc::new(generation));
         self.end.store(end, Ordering::Release);
+        self.checksums.restart(end);
+        self.joint_end.store(false, Ordering::Release);
         self.publication.rebase(end);
         self.index_saved_end.store(0, Ordering::Release);
         self.packs.fetch_add(1, Ordering::AcqRel);
@@ -476,6 +492,23 @@ impl Store {
         let _ = self.generation.load().file.truncate(start);
     }
 
+    /// Remove the mark that a joint transaction left behind itself, once its status is synced.
+    pub(crate) fn settle_joint_end(&self) -> Result<()> {
+        if !self.joint_end.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let file = Arc::clone(&self.generation.load().file);
+        self.checksums
+            .sync(&file)
+            .and_then(|()| file.truncate(self.end()))
+            .map_err(|source| {
+                self.publication.fail(&source.to_string());
+                Error::io("syncing", &self.path, source)
+            })?;
+        self.joint_end.store(false, Ordering::Release);
+        Ok(())
+    }
+
     pub(crate) fn write_status(&self, position: u64, status: u8, tid: Tid) -> Result<()> {
         self.generation
             .load()
@@ -530,9 +563,15 @@ impl Store {
         }
         self.publication.settle();
         let saved = {
-            let _guard = self.commit_lock.acquire(CLOSE_PATIENCE);
+            let guard = self.commit_lock.acquire(CLOSE_PATIENCE);
             self.closed.store(true, Ordering::Release);
-            self.save_index()
+            // A transaction that is still voted keeps the commit lock, and its end as it is.
+            let settled = guard.is_some()
+                && self.publication.failure().is_none()
+                && self.settle_joint_end().is_ok();
+            let noted = self.checksums.close(settled);
+            let noted = noted.map_err(|e| Error::io("closing the checksums of", &self.path, e));
+            self.save_index().and(noted)
         };
         self.lock
             .lock()

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod bytes;
+pub mod checksums;
 pub mod file;
 pub mod ids;
 pub mod index;

@@ -1,6 +1,7 @@
 //! What the files hold, as the process sees it and as the device has it.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// The part of a file that a device writes whole or not at all, in bytes.
@@ -64,24 +65,20 @@ impl Change {
         }
     }
 
-    /// A write as one change for each sector that it touches.
-    pub(crate) fn sectors(&self) -> Vec<Self> {
-        let Self::Write { offset, bytes } = self else {
-            return vec![self.clone()];
-        };
-        let mut parts = Vec::new();
-        let (mut offset, mut rest) = (*offset, bytes.as_slice());
-        while !rest.is_empty() {
-            let room = SECTOR_LEN - offset % SECTOR_LEN;
-            let (part, behind) = rest.split_at(room.min(rest.len()));
-            parts.push(Self::Write {
-                offset,
-                bytes: part.to_vec(),
-            });
-            offset += part.len();
-            rest = behind;
+    /// Where the change ends in the file.
+    pub(crate) fn end(&self) -> usize {
+        match self {
+            Self::Truncate { len } => *len,
+            Self::Write { offset, bytes } => offset + bytes.len(),
         }
-        parts
+    }
+
+    /// The sectors that a write touches.
+    pub(crate) fn sectors(&self) -> Range<usize> {
+        match self {
+            Self::Truncate { .. } => 0..0,
+            Self::Write { offset, .. } => offset / SECTOR_LEN..self.end().div_ceil(SECTOR_LEN),
+        }
     }
 }
 

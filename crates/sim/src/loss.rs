@@ -1,7 +1,9 @@
 //! What is left of unsynced changes after a power loss, or after a sync that failed.
 
+use std::collections::BTreeMap;
+
 use crate::dice::Dice;
-use crate::image::{Change, FileImage, Image};
+use crate::image::{Change, FileImage, Image, SECTOR_LEN};
 
 /// Which unsynced changes reach the device.
 #[derive(Clone, Copy, Debug)]
@@ -46,46 +48,103 @@ impl Luck {
         }
     }
 
+    /// Which sectors of a change reach the device, of those that it touches.
+    fn sectors(self, number: u64, change: &Change, dice: &mut Dice) -> Vec<usize> {
+        let percent = match self {
+            Self::Prefix(end) if number == end => 50,
+            Self::Sectors(percent) | Self::Junk(percent) => percent,
+            _ if self.keeps(number, dice) => 100,
+            _ => 0,
+        };
+        let touched = change.sectors();
+        touched.filter(|_| dice.chance(percent)).collect()
+    }
+
+    /// Does the length of a change reach the device, whatever becomes of its bytes?
+    fn grows(self, dice: &mut Dice) -> bool {
+        matches!(self, Self::Sectors(_) | Self::Junk(_)) && dice.chance(50)
+    }
+
     /// Bring what has luck to the device.
+    ///
+    /// A sector reaches the device as it was at some time: with all changes until then.
     fn write(self, file: &mut FileImage, dice: &mut Dice) {
-        for (number, change) in std::mem::take(&mut file.unsynced) {
-            let torn = match self {
-                Self::Prefix(end) => number == end,
-                Self::Sectors(_) | Self::Junk(_) => true,
-                _ => false,
-            };
-            if !torn {
-                if self.keeps(number, dice) {
-                    change.apply(&mut file.synced);
+        let changes = std::mem::take(&mut file.unsynced);
+        let mut newest: BTreeMap<usize, usize> = BTreeMap::new();
+        let mut len = file.synced.len();
+        let mut cuts = Vec::new();
+        for (place, (number, change)) in changes.iter().enumerate() {
+            if let Change::Truncate { len: cut } = change {
+                if self.keeps(*number, dice) {
+                    len = *cut;
+                    cuts.push((place, *cut));
                 }
                 continue;
             }
-            if let Change::Write { offset, bytes } = &change
-                && dice.chance(50)
-            {
-                self.grow(&mut file.synced, offset + bytes.len(), dice);
+            let kept = self.sectors(*number, change, dice);
+            for &sector in &kept {
+                len = len.max(change.end().min((sector + 1) * SECTOR_LEN));
+                newest.insert(sector, place);
             }
-            let percent = match self {
-                Self::Sectors(percent) | Self::Junk(percent) => percent,
-                _ => 50,
-            };
-            for part in change.sectors() {
-                if dice.chance(percent) {
-                    part.apply(&mut file.synced);
-                }
+            if self.grows(dice) {
+                len = len.max(change.end());
             }
         }
+        let before = std::mem::take(&mut file.synced);
+        let sectors = len.div_ceil(SECTOR_LEN);
+        for number in 0..sectors {
+            let start = number * SECTOR_LEN;
+            let mut sector = Sector::of(&before, start);
+            let end = newest.get(&number).map_or(0, |place| place + 1);
+            for (_, change) in changes.iter().take(end) {
+                sector.apply(change);
+            }
+            for (_, cut) in cuts.iter().filter(|(place, _)| *place >= end) {
+                sector.apply(&Change::Truncate { len: *cut });
+            }
+            if end == 0 && start >= before.len() && matches!(self, Self::Junk(_)) {
+                sector.bytes = dice.bytes(SECTOR_LEN);
+            }
+            file.synced.extend_from_slice(&sector.bytes);
+        }
+        file.synced.truncate(len);
+    }
+}
+
+/// One sector of a file.
+struct Sector {
+    start: usize,
+    bytes: Vec<u8>,
+}
+
+impl Sector {
+    fn of(file: &[u8], start: usize) -> Self {
+        let rest = file.get(start..).unwrap_or_default();
+        let mut bytes = rest.get(..SECTOR_LEN).unwrap_or(rest).to_vec();
+        bytes.resize(SECTOR_LEN, 0);
+        Self { start, bytes }
     }
 
-    /// The new length reaches the device, whatever becomes of the bytes.
-    fn grow(self, bytes: &mut Vec<u8>, len: usize, dice: &mut Dice) {
-        while bytes.len() < len {
-            let byte = if matches!(self, Self::Junk(_)) {
-                dice.byte()
-            } else {
-                0
-            };
-            bytes.push(byte);
+    fn apply(&mut self, change: &Change) {
+        match change {
+            Change::Truncate { len } => {
+                let from = len.saturating_sub(self.start);
+                if let Some(gone) = self.bytes.get_mut(from..) {
+                    gone.fill(0);
+                }
+            }
+            Change::Write { offset, bytes } => {
+                let first = self.start.max(*offset);
+                let end = (self.start + SECTOR_LEN).min(offset + bytes.len());
+                if first >= end {
+                    return;
+                }
+                let source = bytes.get(first - offset..end - offset);
+                let target = self.bytes.get_mut(first - self.start..end - self.start);
+                if let (Some(target), Some(source)) = (target, source) {
+                    target.copy_from_slice(source);
+                }
+            }
         }
     }
 }

@@ -22,7 +22,7 @@ __all__ = ["FileStorage"]
 
 _log = logging.getLogger("perdure.FileStorage")
 
-_SIDE_FILES: Final = ("", ".old", ".tmp", ".lock", ".index", ".pindex", ".pack", ".refs")
+_SIDE_FILES: Final = ("", ".old", ".tmp", ".lock", ".index", ".pindex", ".psums", ".pack", ".refs")
 
 
 class _OpenFile:
@@ -37,6 +37,7 @@ class FileStorage(EngineStorage):
 
     Beside `file_name` there are, each with a suffix: `.lock` (one writer at a time,
     perdure's or stock ZODB's), `.pindex` (the index, which can be lost),
+    `.psums` (checksums, which can be lost too, but protect what was committed),
     `.tr0`, `.tr1`, … (what was cut off a damaged end), `.old` (the file
     before the last pack).
 

@@ -37,6 +37,11 @@ def written(path: Path, revisions: int = 3) -> list[Tid]:
     return tids
 
 
+def never_acknowledged(path: Path) -> None:
+    """Forget the checksums: without them, nobody knows that the end was acknowledged once."""
+    path.with_name(path.name + ".psums").unlink()
+
+
 def records(storage: Any) -> list[bytes]:
     return [record.data for txn in storage.iterator() for record in txn]
 
@@ -269,6 +274,7 @@ def test_any_half_written_transaction_at_the_end_is_cut_and_kept(
     whole = path.read_bytes()
     ends = transaction_ends(whole)
     path.write_bytes(whole[: ends[-2] + left])
+    never_acknowledged(path)
     storage = perdure.FileStorage(str(path))
     assert storage.lastTransaction() == tids[-2]
     assert storage.load(oid(1)) == (b"1", tids[-2])
@@ -353,11 +359,25 @@ def test_a_part_of_a_truncated_file_can_be_iterated(path: Path) -> None:
     tids = written(path, 6)
     data = path.read_bytes()
     path.write_bytes(data[:-20])
+    never_acknowledged(path)
     storage = perdure.FileStorage(str(path), read_only=True)
     assert [txn.tid for txn in storage.iterator()] == tids[:5]
     for number in range(5):
         assert [txn.tid for txn in storage.iterator(tids[number])] == tids[number:5]
     assert list(storage.iterator(tids[5])) == []
+    storage.close()
+
+
+def test_an_end_that_was_acknowledged_is_missed_not_cut(path: Path) -> None:
+    tids = written(path)
+    data = path.read_bytes()
+    path.write_bytes(data[:-20])
+    with pytest.raises(perdure.errors.StorageError, match=r"acknowledged.*remove .*psums"):
+        perdure.FileStorage(str(path))
+    assert path.read_bytes() == data[:-20]
+    never_acknowledged(path)
+    storage = perdure.FileStorage(str(path))
+    assert storage.lastTransaction() == tids[-2]
     storage.close()
 
 
@@ -369,6 +389,7 @@ def test_closing_leaves_the_data_the_index_and_the_lock_file(path: Path) -> None
     assert {each.name for each in path.parent.iterdir()} <= {
         "data.fs",
         "data.fs.pindex",
+        "data.fs.psums",
         "data.fs.lock",
     }
 

@@ -186,6 +186,10 @@ impl Disk for MemoryDisk {
     fn sync_directory_of(&self, _path: &Path) -> io::Result<()> {
         Ok(())
     }
+
+    fn is_volatile(&self) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]

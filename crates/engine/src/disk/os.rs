@@ -5,14 +5,23 @@ use std::io::{self, IoSliceMut};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use super::{Access, Disk, File};
 
+/// A sync that takes less is over before another thread has begun to help.
+const HELP_WORTH: Duration = Duration::from_micros(60);
+
 /// The operating system's file system.
 #[derive(Debug, Default)]
 pub struct OsDisk;
+
+/// Was the last sync so fast that files are best synced one after the other?
+static SYNCS_FAST: AtomicBool = AtomicBool::new(false);
 
 #[derive(Debug)]
 struct OsFile(fs::File);
@@ -43,6 +52,37 @@ impl Disk for OsDisk {
 
     fn exists(&self, path: &Path) -> io::Result<bool> {
         path.try_exists()
+    }
+
+    fn sync_together(&self, files: &[&dyn File]) -> io::Result<()> {
+        let Some((first, others)) = files.split_first() else {
+            return Ok(());
+        };
+        let timed = || {
+            let begun = Instant::now();
+            let result = first.sync();
+            let fast = begun.elapsed() < HELP_WORTH;
+            SYNCS_FAST.store(fast, Ordering::Relaxed);
+            result
+        };
+        if others.is_empty() || SYNCS_FAST.load(Ordering::Relaxed) {
+            return timed().and_then(|()| others.iter().try_for_each(|file| file.sync()));
+        }
+        thread::scope(|scope| {
+            let help = |file| thread::Builder::new().spawn_scoped(scope, move || File::sync(file));
+            let helpers: Vec<_> = others.iter().map(|file| (file, help(*file))).collect();
+            let mut result = timed();
+            for (file, helper) in helpers {
+                let helped = match helper.map(thread::ScopedJoinHandle::join) {
+                    Ok(Ok(helped)) => helped,
+                    Ok(Err(_panic)) => Err(io::ErrorKind::Other.into()),
+                    // No thread to be had: without help then.
+                    Err(_) => file.sync(),
+                };
+                result = result.and(helped);
+            }
+            result
+        })
     }
 
     fn sync_directory_of(&self, path: &Path) -> io::Result<()> {

@@ -73,6 +73,7 @@ impl PackTime {
             Some(Stop::Voted(_)) => {
                 Err(generation.corrupted(scanned.end, "a transaction that was not finished"))
             }
+            Some(Stop::Torn(problem)) => Err(generation.corrupted(scanned.end, problem)),
             Some(Stop::Damaged { position, problem }) => {
                 Err(generation.corrupted(position, problem))
             }

@@ -85,6 +85,7 @@ impl Store {
         let error = |source| Error::io("replacing", &path, source);
         let disk = self.disk();
         // They tell positions in the old file. Without them, the next open scans.
+        self.checksums.forget().map_err(error)?;
         for index in [saved_index::path_of(&path), with_suffix(&path, ".index")] {
             remove_if_there(self, &index).map_err(error)?;
         }

@@ -7,7 +7,10 @@
     reason = "a test that fails may panic"
 )]
 
+mod checksums;
 mod concurrency;
 mod facts;
+mod faults;
+mod joint;
 mod recovery;
 mod support;

@@ -11,6 +11,7 @@ use perdure_sim::SimDisk;
 
 pub const NOW: f64 = 1_795_251_000.0;
 pub const EIO: i32 = 5;
+pub const ENOSPC: i32 = 28;
 
 pub type Result<T> = perdure_engine::Result<T>;
 
@@ -168,4 +169,16 @@ pub fn walk(store: &Store) -> Result<Vec<Oid>> {
 
 pub fn is_corrupted<T>(result: &Result<T>) -> bool {
     matches!(result, Err(Error::Corrupted { .. }))
+}
+/// How much work a campaign does: `PERDURE_CAMPAIGN` times its share in a usual run.
+pub fn effort(usual: u64) -> u64 {
+    let factor = std::env::var("PERDURE_CAMPAIGN").ok();
+    let factor = factor.map_or(1, |text| text.parse().expect("PERDURE_CAMPAIGN: a number"));
+    usual * factor
+}
+
+/// The seed of a campaign: `PERDURE_SEED`, or the usual one.
+pub fn seed() -> u64 {
+    let seed = std::env::var("PERDURE_SEED").ok();
+    seed.map_or(1, |text| text.parse().expect("PERDURE_SEED: a number"))
 }

@@ -1,0 +1,329 @@
+//! Every I/O call fails, or is the last one before the power is lost; then the file is recovered.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use perdure_engine::{Error, Store};
+use perdure_format::{Oid, Tid};
+use perdure_sim::{Call, Dice, Fault, SimDisk};
+
+use crate::support::*;
+
+/// What a run knows of its commits: what was acknowledged, and what may be there.
+#[derive(Default)]
+struct Witness {
+    /// Each transaction that was written, in the order of the tids.
+    attempted: Contents,
+    /// How many of them must be there, whatever happens.
+    acknowledged: usize,
+}
+
+impl Witness {
+    /// A transaction is about to be finished: its changes may reach the disk.
+    fn attempt(&mut self, tid: Tid, changes: &Changes) {
+        // What failed before may have been cut off, and then another took its id.
+        self.attempted.retain(|(earlier, _)| *earlier < tid);
+        self.attempted.push((tid, changes.clone()));
+    }
+
+    /// The storage holds what was acknowledged, then what was attempted in its order; no more.
+    fn check(&self, store: &Store) -> Result<usize> {
+        let found = contents(store)?;
+        let count = found.len();
+        assert!(
+            count >= self.acknowledged,
+            "of {} acknowledged transactions {count} are left",
+            self.acknowledged
+        );
+        let expected = self.attempted.get(..count);
+        assert_eq!(Some(&found[..]), expected, "not what was committed");
+        check_consistent(store)?;
+        Ok(count)
+    }
+}
+
+/// Commit in groups of one to three with one sync each, close and open now and then.
+///
+/// Ends at the first error: with `Ok` where it was an ordinary one.
+fn run(disk: &SimDisk, witness: &mut Witness, dice: &mut Dice, groups: usize) -> Result<()> {
+    let mut store = open(disk)?;
+    witness.acknowledged = witness.check(&store)?;
+    for _ in 0..groups {
+        if dice.chance(15) {
+            store.close()?;
+            drop(store);
+            store = open(disk)?;
+        }
+        group(&store, witness, dice)?;
+    }
+    store.close()
+}
+
+fn group(store: &Arc<Store>, witness: &mut Witness, dice: &mut Dice) -> Result<()> {
+    let size = 1 + dice.place(3);
+    let mut finished = Vec::new();
+    for _ in 0..size {
+        let changes = some_changes(store, dice);
+        let locked = store.lock(fresh(store, &changes)?, std::time::Duration::ZERO)?;
+        let locked = locked.unwrap();
+        let tid = locked.least_tid(NOW);
+        let voted = locked.write(tid)?;
+        if dice.chance(10) {
+            continue;
+        }
+        witness.attempt(tid, &changes);
+        finished.push(voted.finish(false)?);
+    }
+    for one in &finished {
+        one.wait_durable()?;
+    }
+    if let Some(last) = finished.last() {
+        assert_eq!(store.last_transaction(), last.tid());
+        witness.acknowledged = witness.attempted.len();
+    }
+    Ok(())
+}
+
+/// A draft on the newest revisions, visible or not: each group's transactions follow each other.
+fn fresh(store: &Store, changes: &Changes) -> Result<perdure_engine::Draft> {
+    store.position(Oid::ZERO)?;
+    let mut draft = perdure_engine::Draft::new(perdure_engine::Metadata::default())?;
+    for (oid, data) in changes {
+        if let Some(data) = data {
+            draft.store(*oid, perdure_engine::Basis::Copy, data);
+        }
+    }
+    Ok(draft)
+}
+
+fn some_changes(_store: &Store, dice: &mut Dice) -> Changes {
+    let count = 1 + dice.place(3);
+    let mut changes: Changes = Vec::new();
+    for _ in 0..count {
+        let oid = Oid(dice.below(6));
+        let len = match dice.below(4) {
+            0 => 1 + dice.place(30),
+            1 => 200 + dice.place(300),
+            2 => 500 + dice.place(2000),
+            _ => 600,
+        };
+        // Runs of zeros look like a sector that was never written.
+        let data = if dice.chance(20) {
+            vec![0; len]
+        } else {
+            dice.bytes(len)
+        };
+        if !changes.iter().any(|(other, _)| *other == oid) {
+            changes.push((oid, Some(data)));
+        }
+    }
+    changes
+}
+
+/// How many calls a run makes when nothing goes wrong.
+fn calls_of_a_run(seed: u64, groups: usize) -> Vec<Call> {
+    let disk = SimDisk::new(seed);
+    run(&disk, &mut Witness::default(), &mut Dice::new(seed), groups).unwrap();
+    disk.trace()
+}
+
+/// Open what a power loss left, check it, and go on working with it.
+fn recover(disk: &SimDisk, witness: &mut Witness, context: &str) {
+    let store = match open(disk) {
+        Ok(store) => store,
+        Err(error) => panic!("{context}: it does not open: {error}"),
+    };
+    let count = witness.check(&store).unwrap_or_else(|error| {
+        panic!("{context}: it cannot be read: {error}");
+    });
+    witness.attempted.truncate(count);
+    witness.acknowledged = count;
+    let changes = changes_of(&[(1, "goes on")]);
+    let tid = try_commit(&store, &changes).unwrap();
+    witness.attempt(tid, &changes);
+    witness.acknowledged = witness.attempted.len();
+    store.close().unwrap();
+}
+
+/// Run until the process dies in one call, lose the power, recover.
+fn crash(seed: u64, groups: usize, at: usize, losses: u64) {
+    let disk = SimDisk::new(seed);
+    disk.plan(at, Fault::Death);
+    let mut witness = Witness::default();
+    let ended = run(&disk, &mut witness, &mut Dice::new(seed), groups);
+    assert!(
+        ended.is_err() || disk.calls() > at,
+        "call {at} was not made"
+    );
+    for loss in 0..losses {
+        let context = format!("seed {seed}, groups {groups}, death in call {at}, loss {loss}");
+        let mut witness = Witness {
+            attempted: witness.attempted.clone(),
+            acknowledged: witness.acknowledged,
+        };
+        let left = disk.power_loss(seed ^ loss << 20);
+        recover(&left, &mut witness, &context);
+        let again = left.power_loss(loss);
+        recover(&again, &mut witness, &format!("{context}, again"));
+    }
+    let mut witness = Witness {
+        attempted: witness.attempted,
+        acknowledged: witness.acknowledged,
+    };
+    recover(
+        &disk.restart(),
+        &mut witness,
+        &format!("seed {seed}, killed in call {at}"),
+    );
+}
+
+#[test]
+fn a_power_loss_at_any_call_loses_nothing_acknowledged_and_leaves_no_half() {
+    for round in 0..effort(4) {
+        let seed = seed().wrapping_mul(1000) + round;
+        let groups = 3 + usize::try_from(round % 5).unwrap();
+        for (at, call) in calls_of_a_run(seed, groups).iter().enumerate() {
+            if call.is_write() {
+                crash(seed, groups, at, 12);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_power_loss_during_recovery_changes_nothing() {
+    for round in 0..effort(30) {
+        let seed = seed().wrapping_mul(2000) + round;
+        let mut dice = Dice::new(seed);
+        let calls = calls_of_a_run(seed, 4).len();
+        let disk = SimDisk::new(seed);
+        disk.plan(dice.place(calls), Fault::Death);
+        let mut witness = Witness::default();
+        let _ = run(&disk, &mut witness, &mut Dice::new(seed), 4);
+        let left = disk.power_loss(seed);
+        let reference = left.restart();
+        let _ = open(&reference).map(|store| store.close());
+        for at in 0..reference.calls() {
+            let twice = left.restart();
+            twice.plan(at, Fault::Death);
+            let _ = open(&twice).map(|store| store.close());
+            for loss in 0..4 {
+                let mut witness = Witness {
+                    attempted: witness.attempted.clone(),
+                    acknowledged: witness.acknowledged,
+                };
+                let context = format!("seed {seed}, death in call {at} of the recovery, {loss}");
+                recover(&twice.power_loss(loss), &mut witness, &context);
+            }
+        }
+    }
+}
+
+#[test]
+fn any_call_that_fails_is_an_error_after_which_nothing_acknowledged_is_lost() {
+    for round in 0..effort(4) {
+        let seed = seed().wrapping_mul(3000) + round;
+        for (at, call) in calls_of_a_run(seed, 4).iter().enumerate() {
+            for fault in [Fault::Error(EIO), Fault::Error(ENOSPC), Fault::Half(ENOSPC)] {
+                if matches!(fault, Fault::Half(_)) && *call != Call::Write {
+                    continue;
+                }
+                let disk = SimDisk::new(seed ^ at as u64);
+                disk.plan(at, fault);
+                let mut witness = Witness::default();
+                let _ = run(&disk, &mut witness, &mut Dice::new(seed), 4);
+                let context = format!("seed {seed}, {fault:?} in call {at} ({call:?})");
+                let next = disk.restart();
+                recover(&next, &mut witness, &context);
+                recover(&next.power_loss(seed), &mut witness, &context);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_commits_until_there_is_room() {
+    for room in (0..3000).step_by(7) {
+        let disk = SimDisk::new(1);
+        let store = open(&disk).unwrap();
+        let mut witness = Witness::default();
+        let changes = changes_of(&[(1, &"x".repeat(100)), (2, &"y".repeat(900))]);
+        let used = disk.bytes_used();
+        disk.limit_room(Some(used + room));
+        let outcome = (0..4).try_for_each(|_| -> Result<()> {
+            let tid = try_commit(&store, &changes)?;
+            witness.attempt(tid, &changes);
+            witness.acknowledged += 1;
+            Ok(())
+        });
+        if let Err(error) = outcome {
+            assert!(matches!(error, Error::Io { .. }), "{room}: {error}");
+        }
+        disk.limit_room(None);
+        witness.check(&store).unwrap();
+        let tid = try_commit(&store, &changes).unwrap();
+        witness.attempt(tid, &changes);
+        witness.acknowledged += 1;
+        witness.check(&store).unwrap();
+        drop(store);
+        recover(&disk.power_loss(room as u64), &mut witness, "full");
+    }
+}
+
+#[test]
+fn a_new_database_keeps_its_name_once_a_commit_was_acknowledged() {
+    let disk = SimDisk::new(1);
+    let store = open(&disk).unwrap();
+    let tid = commit(&store, &[(0, "root")]);
+    for seed in 0..100 {
+        let left = disk.power_loss(seed);
+        let store = open(&left).unwrap();
+        assert_eq!(store.last_transaction(), tid, "seed {seed}");
+    }
+}
+
+#[test]
+fn what_a_reopened_store_shows_is_on_the_device() {
+    for seed in 0..effort(50) {
+        let disk = SimDisk::new(seed);
+        let store = open(&disk).unwrap();
+        commit(&store, &[(0, "root")]);
+        let unsynced = draft(&store, &changes_of(&[(1, "unsynced")]));
+        try_finish(&store, unsynced).unwrap();
+        drop(store);
+        let next = disk.restart();
+        let shown = contents(&open(&next).unwrap()).unwrap();
+        let after = contents(&open(&next.power_loss(seed)).unwrap()).unwrap();
+        assert_eq!(after, shown);
+    }
+}
+
+#[test]
+fn after_a_failed_sync_recovery_gives_one_answer() {
+    for seed in 0..effort(100) {
+        let disk = SimDisk::new(seed);
+        let store = open(&disk).unwrap();
+        commit(&store, &[(0, "root"), (1, &"one".repeat(500))]);
+        let changes = changes_of(&[(1, &"two".repeat(500)), (2, &"new".repeat(700))]);
+        disk.plan_all(Call::Sync, Some(Fault::Error(EIO)));
+        try_commit(&store, &changes).unwrap_err();
+        drop(store);
+        let next = disk.restart();
+        let shown = contents(&open(&next).unwrap()).unwrap();
+        let after = contents(&open(&next.power_loss(seed)).unwrap()).unwrap();
+        assert_eq!(after, shown, "seed {seed}");
+    }
+}
+
+/// The sidecar of a lost directory entry: a file without a name is no file.
+#[test]
+fn the_directory_is_synced_before_a_commit_is_acknowledged() {
+    let disk = SimDisk::new(1);
+    let store = open(&disk).unwrap();
+    commit(&store, &[(0, "root")]);
+    assert!(
+        disk.power_loss(0)
+            .names()
+            .contains(&Path::new(path()).to_owned())
+    );
+}
