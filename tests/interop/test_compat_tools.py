@@ -114,3 +114,46 @@ def test_fstools_goes_back_and_forth(tmp_path: Path) -> None:
             print(first.next_txn().get_timestamp(), last.next_txn())
     """
     assert run_code(code, alias=True) == run_code(code)
+
+
+@pytest.mark.parametrize("name", ["damaged_middle.fs", "truncated.fs", "garbage_tail.fs"])
+def test_fsrecover_salvages_what_stocks_does_and_more(tmp_path: Path, name: str) -> None:
+    (tmp_path / "Data.fs").write_bytes((DATA / name).read_bytes())
+    counts = []
+    for alias, output in ((True, "ours.fs"), (False, "stocks.fs")):
+        done = run("-m", "ZODB.fsrecover", "Data.fs", output, alias=alias, directory=tmp_path)
+        assert "bytes removed during recovery" in checked(done)
+        count = f"""
+            from ZODB.FileStorage import FileIterator
+            print(sum(1 for txn in FileIterator({output!r}) for record in txn))
+        """
+        counts.append(int(run_code(count, directory=tmp_path)))
+    assert counts[0] >= counts[1] > 0
+
+
+def test_fsrecover_overwrites_only_what_it_is_told_to(tmp_path: Path) -> None:
+    (tmp_path / "Data.fs").write_bytes((DATA / "truncated.fs").read_bytes())
+    (tmp_path / "out.fs").write_bytes(b"something else")
+    done = run("-m", "ZODB.fsrecover", "Data.fs", "out.fs", alias=True, directory=tmp_path)
+    assert done.returncode == 1
+    assert "out.fs exists" in done.stderr
+    assert (tmp_path / "out.fs").read_bytes() == b"something else"
+    checked(run("-m", "ZODB.fsrecover", "-f", "Data.fs", "out.fs", alias=True, directory=tmp_path))
+    usage = run("-m", "ZODB.fsrecover", "Data.fs", alias=True, directory=tmp_path)
+    assert usage.returncode == 1
+    assert "usage: fsrecover.py" in usage.stderr
+
+
+def test_fstest_says_nothing_of_a_sound_file_and_prints_it_when_asked(
+    tmp_path: Path, data_file: str
+) -> None:
+    for arguments in ((), ("-v",), ("-vv",)):
+        ours, stocks = both(tmp_path, "-m", "ZODB.scripts.fstest", *arguments, data_file)
+        assert sorted(ours.splitlines()) == sorted(stocks.splitlines())
+
+
+@pytest.mark.parametrize("name", ["damaged_middle.fs", "truncated.fs", "not_a_database.fs"])
+def test_fstest_fails_where_something_is_wrong(tmp_path: Path, name: str) -> None:
+    done = run("-m", "ZODB.scripts.fstest", str(DATA / name), alias=True, directory=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr

@@ -1,0 +1,87 @@
+"""Salvage what is whole from a damaged data file.
+
+usage: fsrecover.py [-f] [-v level] [-p] [-P seconds] input output
+
+    -f          overwrite the output file if it exists
+    -v level    0: what was lost (the default), 1 and 2: every transaction, too
+    -p          accepted; whole records of damaged transactions are not salvaged
+    -P seconds  pack the output to that many seconds in the past
+"""
+
+import getopt
+import sys
+import time
+from pathlib import Path
+from typing import NoReturn
+
+from perdure.errors import NotADatabase
+from perdure.maintenance import recover as _recover
+from perdure.serialize import referencesf
+from perdure.storage import FileStorage
+from perdure.utils import tid_repr
+
+from .FileStorage import TransactionRecord
+
+__all__ = ["die", "main", "recover"]
+
+
+def die(mess: str = "", show_docstring: bool = False) -> NoReturn:
+    """Say *mess*, and how to use the program if asked to, and exit."""
+    if mess:
+        print(mess + "\n", file=sys.stderr)
+    if show_docstring:
+        print(__doc__, file=sys.stderr)
+    sys.exit(1)
+
+
+def recover(
+    inp: str,
+    outp: str,
+    verbose: int = 0,
+    partial: bool = False,
+    force: bool = False,
+    pack: float | None = None,
+) -> None:
+    """Copy every whole transaction of the data file *inp* into the new file *outp*.
+
+    With *force* an existing output is overwritten; *pack* is how many seconds in the
+    past the output is packed to. *partial* is accepted and makes no difference.
+    """
+    del partial
+    print("Recovering", inp, "into", outp)
+    if Path(outp).exists() and not force:
+        die(f"{outp} exists")
+    storage = FileStorage(outp, create=True)
+    try:
+        try:
+            found = _recover(inp, storage)
+        except NotADatabase:
+            die("input is not a file storage")
+        if verbose:
+            for transaction in storage.iterator():
+                print(tid_repr(transaction.tid), transaction.user, transaction.description)
+        for lost in found.lost:
+            print(lost)
+        removed = Path(inp).stat().st_size - Path(outp).stat().st_size
+        print(f"\n{removed} bytes removed during recovery")
+        if pack is not None:
+            storage.pack(time.time() - pack, referencesf)
+    finally:
+        storage.close()
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Recover what the command line names."""
+    arguments = sys.argv[1:] if argv is None else argv[1:]
+    try:
+        options, (inp, outp) = getopt.getopt(arguments, "fv:pP:")
+        given = dict(options)
+        pack = float(given["-P"]) if "-P" in given else None
+        verbose = int(given.get("-v", 0))
+    except (getopt.error, ValueError) as error:
+        die(str(error), show_docstring=True)
+    recover(inp, outp, verbose, "-p" in given, "-f" in given, pack)
+
+
+if __name__ == "__main__":
+    main()
