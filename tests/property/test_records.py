@@ -114,7 +114,10 @@ def graphs(draw: st.DrawFn) -> list[Any]:
 
 BATCH = 1000
 UNREADABLE = StateLoadError, POSKeyError
-relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+relaxed = settings(
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
 
 
 ROOT = numbered(0)
@@ -245,6 +248,7 @@ def test_a_damaged_record_is_an_error_or_read_alike(value: Any, data: st.DataObj
         assert same_state(native, standard)
 
 
+@relaxed
 @given(st.binary(max_size=60))
 def test_garbage_is_an_error_or_read_alike(garbage: bytes) -> None:
     stored = Stored(None)
