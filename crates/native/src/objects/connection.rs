@@ -165,7 +165,9 @@ impl ConnectionBase {
             return Ok(found);
         }
         let storage = this.source(py)?;
-        let record = Source::of(&storage)?.load(py, oid)?;
+        let record = Source::of(&storage)?.load(py, oid);
+        let nothing = py.None().into_bound(py);
+        let record = record.map_err(|error| Self::described(slf, &nothing, error))?;
         let ghost = this.ghost(&environment, record.as_slice());
         let ghost = ghost.or_else(|error| match error {
             Failure::Raised(error) => Err(error),
@@ -237,7 +239,8 @@ impl ConnectionBase {
         }
     }
 
-    /// The error of a load, after the connection has told it what it knows of the object.
+    /// The error of a load, after the connection has told it what it knows of the object (None:
+    /// nothing but its oid).
     fn described(slf: &Bound<'_, Self>, obj: &Bound<'_, PyAny>, error: PyErr) -> PyErr {
         let py = slf.py();
         let told = slf.call_method1(intern!(py, "_describe_failure"), (error.value(py), obj));
