@@ -23,19 +23,25 @@ from typing import IO, TYPE_CHECKING, Any
 
 from perdure.config._schemas import getDbSchema, getStorageSchema, load_file, load_url
 from perdure.config._sections import Factory, ZODBDatabase
+from perdure.config._toml import ConfigurationError
+from perdure.config.opening import databaseFromTOML, databaseFromURI, open_database
 
 if TYPE_CHECKING:
     from perdure.db import DB
 
 __all__ = [
+    "ConfigurationError",
     "Factory",
     "ZODBDatabase",
     "databaseFromConfig",
     "databaseFromFile",
     "databaseFromString",
+    "databaseFromTOML",
+    "databaseFromURI",
     "databaseFromURL",
     "getDbSchema",
     "getStorageSchema",
+    "open_database",
     "storageFromConfig",
     "storageFromFile",
     "storageFromString",

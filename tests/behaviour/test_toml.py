@@ -1,0 +1,197 @@
+"""perdure.toml, URIs and PERDURE_URL."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import perdure
+from perdure.config import ConfigurationError, databaseFromTOML, databaseFromURI, open_database
+from perdure.config._validate import schema
+
+DATA = Path(__file__).parents[1] / "data"
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "perdure.toml"
+    path.write_text(text)
+    return path
+
+
+def test_a_database_in_a_file_beside_the_configuration(tmp_path: Path) -> None:
+    path = written(
+        tmp_path,
+        """
+        [database]
+        cache_size = 5000
+        [database.storage]
+        type = "file"
+        path = "Data.fs"
+        """,
+    )
+    db = databaseFromTOML(path)
+    assert (tmp_path / "Data.fs").exists()
+    assert db.getCacheSize() == 5000
+    db.close()
+
+
+def test_several_databases_make_a_collection(tmp_path: Path) -> None:
+    path = written(
+        tmp_path,
+        """
+        [databases.main]
+        storage = { type = "file", path = "main.fs" }
+        [databases.users]
+        storage = { type = "memory" }
+        xrefs = false
+        """,
+    )
+    db = databaseFromTOML(path)
+    assert db.database_name == "main"
+    assert sorted(db.databases) == ["main", "users"]
+    assert db.databases["users"].xrefs is False
+    for each in db.databases.values():
+        each.close()
+
+
+def test_layers_are_written_from_the_outside_in(tmp_path: Path) -> None:
+    shutil.copy(DATA / "basic.fs", tmp_path)
+    path = written(
+        tmp_path,
+        """
+        [database.storage]
+        type = "demo"
+        [database.storage.base]
+        type = "zlib"
+        base = { type = "file", path = "basic.fs", read_only = true }
+        """,
+    )
+    db = databaseFromTOML(path)
+    with db.transaction() as conn:
+        conn.root.new = len(conn.root())
+    db.close()
+    assert (tmp_path / "basic.fs").read_bytes() == (DATA / "basic.fs").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "key", "message"),
+    [
+        ('[database]\nstorage = {type = "memory"}\ncash = 1', 3, "database.cash", "unknown key"),
+        (
+            '[database]\nstorage = {type = "memory"}\ncache_size = "1"',
+            3,
+            "database.cache_size",
+            "a whole number, not '1'",
+        ),
+        (
+            '[database]\nstorage = {type = "memory"}\npool_size = 0',
+            3,
+            "database.pool_size",
+            "at least 1",
+        ),
+        (
+            '[database]\nstorage = {type = "memory"}\nxrefs = 1',
+            3,
+            "database.xrefs",
+            "true or false",
+        ),
+        ('[database]\nstorage = {type = "disk"}', 2, "database.storage.type", "file, memory"),
+        ('[database.storage]\ntype = "file"', 1, "database.storage", "'path' is missing"),
+        (
+            '[database.storage]\ntype = "file"\npath = "x"\nquotta = 3',
+            4,
+            "database.storage.quotta",
+            "known are type, path",
+        ),
+        ("[database]\ncache_size = 1", 1, "database", "'storage' is missing"),
+        ("x = ", 1, "", "nvalid"),
+        ("", None, "", "give either"),
+    ],
+)
+def test_what_does_not_fit_is_named_with_file_line_and_key(
+    tmp_path: Path, text: str, line: int | None, key: str, message: str
+) -> None:
+    path = written(tmp_path, text)
+    with pytest.raises(ConfigurationError, match=message) as raised:
+        databaseFromTOML(path)
+    assert (raised.value.path, raised.value.line, raised.value.key) == (str(path), line, key)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_was_opened_is_closed_when_another_cannot_be(tmp_path: Path) -> None:
+    shutil.copy(DATA / "not_a_database.fs", tmp_path)
+    path = written(
+        tmp_path,
+        """
+        [databases.a]
+        storage = { type = "file", path = "a.fs" }
+        [databases.b]
+        storage = { type = "file", path = "not_a_database.fs" }
+        """,
+    )
+    with pytest.raises(perdure.errors.NotADatabase):
+        databaseFromTOML(path)
+    perdure.FileStorage(str(tmp_path / "a.fs")).close()
+
+
+def test_the_schema_is_published_and_every_option_is_typed() -> None:
+    published = json.loads(
+        (Path(perdure.__file__).parent / "config" / "perdure.schema.json").read_text()
+    )
+    assert published == schema()
+    for name, rule in published["$defs"].items():
+        for option, each in rule.get("properties", {}).items():
+            assert each.keys() & {"type", "const", "enum", "$ref"}, (name, option)
+
+
+def uri_opened(uri: str) -> Any:
+    db = databaseFromURI(uri)
+    db.close()
+    return db
+
+
+def test_uris_name_files_and_memory(tmp_path: Path) -> None:
+    path = tmp_path / "Data.fs"
+    db = uri_opened(f"file://{path}?database_name=main&connection_cache_size=77&quota=100000")
+    assert path.exists()
+    assert (db.database_name, db.getCacheSize()) == ("main", 77)
+    assert uri_opened("memory://").database_name == "unnamed"
+    assert uri_opened(f"file://{path}?demostorage").storage.base is not None
+
+
+def test_a_demo_uri_has_two_layers(tmp_path: Path) -> None:
+    shutil.copy(DATA / "basic.fs", tmp_path)
+    uri = f"demo:(file://{tmp_path}/basic.fs?read_only=true)/(memory://)#database_name=demo"
+    db = databaseFromURI(uri)
+    assert db.database_name == "demo"
+    with db.transaction() as conn:
+        conn.root.x = 1
+    db.close()
+    assert (tmp_path / "basic.fs").read_bytes() == (DATA / "basic.fs").read_bytes()
+
+
+@pytest.mark.parametrize("uri", ["ftp://host", "file://", "memory://?cash=1", "memory://?xrefs=2"])
+def test_a_uri_that_does_not_fit_is_refused(uri: str) -> None:
+    with pytest.raises(ConfigurationError):
+        databaseFromURI(uri)
+
+
+def test_the_environment_or_the_current_folder_names_the_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PERDURE_URL", raising=False)
+    with pytest.raises(FileNotFoundError):
+        open_database()
+    written(tmp_path, '[databases.here]\nstorage = {type = "memory"}')
+    db = open_database()
+    assert db.database_name == "here"
+    db.close()
+    monkeypatch.setenv("PERDURE_URL", "memory://x?database_name=there")
+    db = open_database()
+    assert db.database_name == "there"
+    db.close()
+    open_database(tmp_path / "Data.fs").close()
+    assert (tmp_path / "Data.fs").exists()
