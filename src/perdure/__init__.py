@@ -16,7 +16,7 @@ from persistent.mapping import PersistentMapping
 
 from perdure.blob import Blob
 from perdure.connection import Connection, resetCaches
-from perdure.db import DB, connection
+from perdure.db import DB, Collection, connection
 from perdure.ids import Oid, Tid
 from perdure.maintenance import (
     Inspector,
@@ -34,6 +34,7 @@ from perdure.storage import FileStorage, MappingStorage
 __all__ = [
     "DB",
     "Blob",
+    "Collection",
     "Connection",
     "FileStorage",
     "Inspector",

@@ -24,8 +24,8 @@ class Committing(Snapshot):
     def tpc_begin(self, transaction: Any) -> None:
         """Get ready to commit.  The storage isn't involved yet."""
         # Databases of others' making may lack what is perdure's own.
-        collection = getattr(self._db, "_collection", None)
-        joint = None if collection is None else collection.joint_commit(transaction)
+        shared = getattr(self._db, "_shared", None)
+        joint = None if shared is None else shared.joint_commit(transaction)
         self._commit_running = Commit(transaction, joint)
         self._creating.clear()
 

@@ -89,7 +89,7 @@ class ConnectionSet:
             member._readCurrent.clear()
             member._normal_storage.sync(force)
         if renew:
-            self._snapshots = self._leader._db._collection.snapshots()
+            self._snapshots = self._leader._db._shared.snapshots()
         news = [self._news_of(member) for member in members]
         for member, changed in zip(members, news, strict=True):
             member._invalidate(changed)

@@ -26,6 +26,13 @@ class Reading(ConnectionState):
         """
         return self._set.get(database_name)
 
+    def __getitem__(self, key: str | bytes) -> Any:
+        """Return the connection to the member of that name, or the object of that oid.
+
+        Raises KeyError if there is none.
+        """
+        return self._set.get(key) if isinstance(key, str) else self.get(key)
+
     def isReadOnly(self) -> bool:
         """Tell whether changes can't be committed.
 

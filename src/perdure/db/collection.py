@@ -1,122 +1,196 @@
-"""What the databases of a collection share."""
+"""The collection: databases that are opened, used and closed together."""
 
-import threading
-from collections.abc import MutableMapping
+import contextlib
+from collections.abc import Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 
-from perdure import _native
+from perdure.db.database import DB
+from perdure.db.inonetransaction import ContextManager
+from perdure.db.moments import Moment
+from perdure.errors import ConnectionStateError
 from perdure.ids import Tid
-from perdure.storage.joint import JointCommit
-from perdure.storage.view import EngineAdapter
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
     from perdure.connection.connection import Connection
-    from perdure.connection.group import ConnectionSet
-    from perdure.db.database import DB
-    from perdure.db.pool import ConnectionPool
 
-__all__ = ["Collection", "collection_of"]
+__all__ = ["Collection"]
 
 
-class Collection:
-    """The databases that are tied together by one `databases` mapping."""
+class Collection(Mapping[str, DB]):
+    """Databases that are tied together: a mapping from their names to them.
 
-    def __init__(self, databases: MutableMapping[str, Any]) -> None:
-        self.databases = databases
-        self.lock = threading.RLock()
-        """Guards the pools of all members, and `databases` while one is added."""
-        self._gate = _native.Gate()
+    Objects of one member may refer to objects of the others, and a transaction
+    covers them all.  A collection is a context manager that closes its members.
 
-    def joint_commit(self, transaction: Any) -> JointCommit | None:
-        """Return what the members do together in *transaction*; None for a single database."""
-        if len(self.databases) < 2:
-            return None
+    *members* gives for each name a storage, the path of a file, None (for a database in
+    memory) or a `DB`; databases that exist already have to be tied together by one
+    `databases` mapping under these names, or be alone and without open connections.
+    *primary* is the member that `open` and `transaction` give a connection to (default:
+    the first); the others are reached from there, by `connection[name]`.  *options* are
+    arguments of `DB`, for each member that is made here.
+
+    Raises ValueError for no members, a primary that is none of them, and databases that
+    belong to another collection; whatever opening a member raises.  Members that were
+    made here are closed then.
+    """
+
+    def __init__(
+        self, members: Mapping[str, Any], *, primary: str | None = None, **options: Any
+    ) -> None:
+        if not members:
+            raise ValueError("a collection needs at least one member")
+        self._primary = next(iter(members)) if primary is None else primary
+        if self._primary not in members:
+            raise ValueError(
+                f"the primary member {primary!r} is none of {', '.join(sorted(members))}"
+            )
+        self.databases: MutableMapping[str, Any] = _common_mapping(members)
+        """The members by name, as `databases` of each of them."""
+        with contextlib.ExitStack() as opened:
+            for name, member in members.items():
+                if isinstance(member, DB):
+                    _tie(name, member, self.databases)
+                else:
+                    made = DB(member, database_name=name, databases=self.databases, **options)
+                    opened.callback(made.close)
+            opened.pop_all()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {', '.join(self)} (primary: {self._primary})>"
+
+    def __getitem__(self, name: str) -> DB:
+        """Return a member; KeyError, naming those there are, for an unknown name."""
         try:
-            joint: JointCommit = transaction.data(self)
+            member: DB = self.databases[name]
         except KeyError:
-            joint = JointCommit(self._gate)
-            transaction.set_data(self, joint)
-        return joint
+            raise KeyError(f"no member {name!r} among {', '.join(sorted(self))}") from None
+        return member
 
-    def snapshots(self) -> dict[str, Tid]:
-        """Return the newest transaction of each member, of one moment.
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the members' names."""
+        return iter(list(self.databases))
 
-        Joint transactions are in all of them or in none.  Members whose storage is
-        not perdure's own are left out, and so is a database that is alone.
+    def __len__(self) -> int:
+        """Return the number of members."""
+        return len(self.databases)
+
+    # As for any container that is an identity of its own, not a value.
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        """Tell whether it is the same collection."""
+        return self is other
+
+    def __enter__(self) -> "Self":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: "TracebackType | None",
+    ) -> None:
+        self.close()
+
+    @property
+    def primary(self) -> DB:
+        """The member that `open` and `transaction` give a connection to."""
+        return self[self._primary]
+
+    def open(
+        self,
+        transaction_manager: Any = None,
+        at: Moment | None = None,
+        before: Moment | None = None,
+    ) -> "Connection":
+        """Return a connection to the primary member, with those to the others at hand.
+
+        The arguments are those of `DB.open`; *at* and *before* hold for all members.
         """
-        if len(self.databases) < 2:
-            return {}
-        # One that is just being opened has no adapter yet.
-        adapters = {
-            name: None if db.closed else getattr(db, "_mvcc_storage", None)
-            for name, db in list(self.databases.items())
-        }
-        own = {name: a for name, a in adapters.items() if isinstance(a, EngineAdapter)}
-        tids = self._gate.snapshots([adapter._storage._native for adapter in own.values()])
-        return dict(zip(own, tids, strict=True))
+        return self.primary.open(transaction_manager, at, before)
 
-    def add(self, name: str, database: "DB") -> None:
-        """Add a member; ValueError if the name is taken."""
-        with self.lock:
-            if name in self.databases:
-                raise ValueError(f"database_name {name!r} already in databases")
-            self.databases[name] = database
+    def transaction(self, note: str | None = None) -> ContextManager:
+        """Return a context manager that makes a `with` block a transaction.
 
-    def lend(self, pool_of: "DB", before: Any) -> "Connection | None":
-        """Take the best idle connection from a pool, with all of its set."""
-        with self.lock:
-            found = pool_of._pool_for(before).best(before)
-            if found is not None:
-                _take_out(found._set)
-            return found
+        It gives a connection to the primary member; see `DB.transaction`.
+        """
+        return self.primary.transaction(note)
 
-    def lend_alone(self, pool_of: "DB", before: Any) -> "Connection | None":
-        """Take an idle connection that is the only one of its set, to join another."""
-        with self.lock:
-            found = pool_of._pool_for(before).best(before, alone=True)
-            if found is not None:
-                _take_out(found._set)
-            return found
+    @contextlib.contextmanager
+    def at(self, when: Moment) -> "Iterator[Connection]":
+        """Give a `with` block a read-only connection to the state at *when*.
 
-    def take_back(self, group: "ConnectionSet") -> None:
-        """Put all connections of a set into their pools."""
-        with self.lock:
-            for connection in group.members.values():
-                pool = connection._db._pool_for(connection.before)
-                for superfluous in pool.make_room():
-                    _release(superfluous._set)
-            for connection in group.members.values():
-                connection._db._pool_for(connection.before).put(connection)
+        *when* is a tid or a datetime.  All members show their state at that time: a
+        transaction is in the past of every member that it changed, or of none.
+        """
+        connection = self.open(at=when)
+        try:
+            yield connection
+        finally:
+            connection.transaction_manager.abort()
+            connection.close()
 
-    def release_superfluous(self, *pools: "ConnectionPool") -> None:
-        """Let go what was idle for too long, or doesn't fit the pools any more."""
-        with self.lock:
-            for pool in pools:
-                for superfluous in pool.superfluous():
-                    _release(superfluous._set)
+    def lastTransaction(self) -> Tid:
+        """Return the tid of the newest transaction of any member."""
+        return max(member.lastTransaction() for member in self.values())
 
-    def release(self, group: "ConnectionSet") -> None:
-        """Let go a set for good."""
-        with self.lock:
-            _release(group)
+    def close(self) -> None:
+        """Close all members.  Transactions that are under way are aborted.
 
+        All are closed even where closing one of them fails; the error is raised then.
+        """
+        with contextlib.ExitStack() as stack:
+            for member in reversed(list(self.values())):
+                stack.callback(member.close)
 
-def _take_out(group: "ConnectionSet") -> None:
-    for connection in group.members.values():
-        connection._db._pool_for(connection.before).take(connection)
+    # All members together.
+
+    def cacheMinimize(self) -> None:
+        """Make all unchanged objects in the caches of all members ghosts."""
+        for member in self.values():
+            member.cacheMinimize()
+
+    def cacheSize(self) -> int:
+        """Return how many objects that aren't ghosts are in the caches of all members."""
+        return sum(member.cacheSize() for member in self.values())
+
+    def sync(self) -> None:
+        """Look at the newest state, in each member that has a connection open."""
+        for member in self.values():
+            for connection in member._all_connections():
+                if connection.opened is not None and connection.before is None:
+                    connection._normal_storage.sync(True)
+
+    def connectionDebugInfo(self) -> dict[str, list[dict[str, Any]]]:
+        """Return `DB.connectionDebugInfo` of each member, by its name."""
+        return {name: member.connectionDebugInfo() for name, member in self.items()}
 
 
-def _release(group: "ConnectionSet") -> None:
-    """Let go a set whose connections refer to one another: one alone is of no use."""
-    for connection in group.members.values():
-        connection._db._pool_for(connection.before).forget(connection)
-        connection._release_resources()
+def _common_mapping(members: Mapping[str, Any]) -> MutableMapping[str, Any]:
+    """Return the mapping that ties given databases together already, or a new one."""
+    tied: list[MutableMapping[str, Any]] = [
+        member.databases
+        for member in members.values()
+        if isinstance(member, DB) and len(member.databases) > 1
+    ]
+    return tied[0] if tied else {}
 
 
-def collection_of(databases: MutableMapping[str, Any]) -> Collection:
-    """Return the collection that the members of *databases* belong to, or a new one."""
-    for member in databases.values():
-        collection = getattr(member, "_collection", None)
-        if isinstance(collection, Collection):
-            return collection
-    return Collection(databases)
+def _tie(name: str, database: DB, databases: MutableMapping[str, Any]) -> None:
+    """Have *database* be the member *name* of the collection that *databases* stands for."""
+    if database.closed:
+        raise ConnectionStateError(f"The database for {name!r} is closed")
+    if databases.get(name) is database:
+        return
+    if len(database.databases) > 1:
+        raise ValueError(
+            f"the database {database.database_name!r}, given as {name!r}, belongs to a collection "
+            f"of {', '.join(sorted(database.databases))} already"
+        )
+    if any(connection.opened for connection in database._all_connections()):
+        raise ValueError(f"{database!r}, given as {name!r}, has open connections: close them first")
+    database._join(name, databases)

@@ -13,13 +13,13 @@ from zope.interface import implementer
 from perdure.broken import find_global
 from perdure.connection.connection import Connection
 from perdure.connection.unflagged import Reaction, UnflaggedChanges
-from perdure.db.collection import collection_of
 from perdure.db.history import History
 from perdure.db.inonetransaction import ContextManager
 from perdure.db.moments import Moment, tid_before
 from perdure.db.policy import CachePolicy
 from perdure.db.pool import ConnectionPool
 from perdure.db.settings import Settings
+from perdure.db.shared import shared_by
 from perdure.db.statistics import CacheStatistics
 from perdure.errors import ConnectionStateError
 from perdure.ids import ROOT_OID, Tid
@@ -100,8 +100,8 @@ class DB(CacheStatistics, History, Settings):
         self.databases = {} if databases is None else databases
         self.database_name = database_name
         self.closed = False
-        self._collection = collection_of(self.databases)
-        self._collection.add(database_name, self)
+        self._shared = shared_by(self.databases)
+        self._shared.add(database_name, self)
         self.pool = ConnectionPool(pool_size, pool_timeout)
         self.historical_pool = ConnectionPool(
             historical_pool_size, historical_timeout, "DB.open(at/before)"
@@ -192,17 +192,27 @@ class DB(CacheStatistics, History, Settings):
         if at is not None or before is not None:
             moment = tid_before(at, before)
             self._require_past(moment)
-        found = self._collection.lend(self, moment) or self._new_connection(moment)
-        self._collection.release_superfluous(self.pool, self.historical_pool)
+        found = self._shared.lend(self, moment) or self._new_connection(moment)
+        self._shared.release_superfluous(self.pool, self.historical_pool)
         found.open(transaction_manager)
         return found
+
+    def _join(self, name: str, databases: MutableMapping[str, Any]) -> None:
+        """Leave a collection of one to be the member *name* of another; none may be open."""
+        for conn in self._all_connections():
+            self._shared.release(conn._set)
+        shared = shared_by(databases)
+        shared.add(name, self)
+        del self.databases[self.database_name]
+        self.databases, self._shared, self.database_name = databases, shared, name
 
     def _require_open(self) -> None:
         if self.closed:
             raise ConnectionStateError(f"The database {self.database_name!r} is closed")
 
     def _require_past(self, moment: Tid | None) -> None:
-        last = self.lastTransaction()
+        # What a transaction in another member has made the present isn't the future here.
+        last = max([self.lastTransaction(), *self._shared.snapshots().values()])
         end = tid_before(last, None)
         if moment is not None and end is not None and moment > end:
             raise ValueError(
@@ -213,17 +223,17 @@ class DB(CacheStatistics, History, Settings):
     def _new_connection(self, before: Tid | None) -> Connection:
         policy = self._cache_policy if before is None else self._historical_cache_policy
         made = self.klass(self, policy.objects_max, before, policy.bytes_max)
-        with self._collection.lock:
+        with self._shared.lock:
             self._pool_for(before).add(made)
         return made
 
     def _lend_to_set(self, before: Tid | None) -> Connection:
         """Return a connection that can join a set of connections in use."""
         self._require_open()
-        return self._collection.lend_alone(self, before) or self._new_connection(before)
+        return self._shared.lend_alone(self, before) or self._new_connection(before)
 
     def _take_back(self, group: Any) -> None:
-        self._collection.take_back(group)
+        self._shared.take_back(group)
 
     def _pool_for(self, before: Tid | None) -> ConnectionPool:
         return self.historical_pool if before else self.pool
@@ -266,7 +276,7 @@ class DB(CacheStatistics, History, Settings):
                 group.leave(manager)
                 with contextlib.suppress(NoTransaction):
                     manager.abort()
-            self._collection.release(group)
+            self._shared.release(group)
         self._mvcc_storage.close()
         self.databases = {}
 

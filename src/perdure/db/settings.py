@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 from perdure.db.policy import CachePolicy
 
 if TYPE_CHECKING:
-    from perdure.db.collection import Collection
     from perdure.db.pool import ConnectionPool
+    from perdure.db.shared import Shared
 
 __all__ = ["Settings"]
 
@@ -14,7 +14,7 @@ __all__ = ["Settings"]
 class Settings:
     """The part of a database that knows how much it may keep."""
 
-    _collection: "Collection"
+    _shared: "Shared"
     _cache_policy: CachePolicy
     _historical_cache_policy: CachePolicy
     pool: "ConnectionPool"
@@ -99,4 +99,4 @@ class Settings:
         self._trim()
 
     def _trim(self) -> None:
-        self._collection.release_superfluous(self.pool, self.historical_pool)
+        self._shared.release_superfluous(self.pool, self.historical_pool)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from perdure.connection.connection import Connection
-    from perdure.db.collection import Collection
     from perdure.db.pool import ConnectionPool
+    from perdure.db.shared import Shared
 
 __all__ = ["CacheStatistics"]
 
@@ -22,12 +22,12 @@ def _class_name(obj: Any) -> str:
 class CacheStatistics:
     """The part of a database that looks into its connections' caches."""
 
-    _collection: "Collection"
+    _shared: "Shared"
     pool: "ConnectionPool"
     historical_pool: "ConnectionPool"
 
     def _all_connections(self) -> "list[Connection]":
-        with self._collection.lock:
+        with self._shared.lock:
             return [*self.pool, *self.historical_pool]
 
     def cacheDetail(self) -> list[tuple[str, int]]:

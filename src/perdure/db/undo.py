@@ -34,7 +34,7 @@ class TransactionalUndo:
         )
         self._view = self._database._mvcc_storage.undo_instance()
         self._view.tpc_begin(self._meta)
-        joint = self._database._collection.joint_commit(transaction)
+        joint = self._database._shared.joint_commit(transaction)
         if joint is not None:
             joint.join(self._view)
 

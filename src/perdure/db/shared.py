@@ -1,0 +1,122 @@
+"""What the databases of a collection share."""
+
+import threading
+from collections.abc import MutableMapping
+from typing import TYPE_CHECKING, Any
+
+from perdure import _native
+from perdure.ids import Tid
+from perdure.storage.joint import JointCommit
+from perdure.storage.view import EngineAdapter
+
+if TYPE_CHECKING:
+    from perdure.connection.connection import Connection
+    from perdure.connection.group import ConnectionSet
+    from perdure.db.database import DB
+    from perdure.db.pool import ConnectionPool
+
+__all__ = ["Shared", "shared_by"]
+
+
+class Shared:
+    """What is common to the databases that one `databases` mapping ties together."""
+
+    def __init__(self, databases: MutableMapping[str, Any]) -> None:
+        self.databases = databases
+        self.lock = threading.RLock()
+        """Guards the pools of all members, and `databases` while one is added."""
+        self._gate = _native.Gate()
+
+    def joint_commit(self, transaction: Any) -> JointCommit | None:
+        """Return what the members do together in *transaction*; None for a single database."""
+        if len(self.databases) < 2:
+            return None
+        try:
+            joint: JointCommit = transaction.data(self)
+        except KeyError:
+            joint = JointCommit(self._gate)
+            transaction.set_data(self, joint)
+        return joint
+
+    def snapshots(self) -> dict[str, Tid]:
+        """Return the newest transaction of each member, of one moment.
+
+        Joint transactions are in all of them or in none.  Members whose storage is
+        not perdure's own are left out, and so is a database that is alone.
+        """
+        if len(self.databases) < 2:
+            return {}
+        # One that is just being opened has no adapter yet.
+        adapters = {
+            name: None if db.closed else getattr(db, "_mvcc_storage", None)
+            for name, db in list(self.databases.items())
+        }
+        own = {name: a for name, a in adapters.items() if isinstance(a, EngineAdapter)}
+        tids = self._gate.snapshots([adapter._storage._native for adapter in own.values()])
+        return dict(zip(own, tids, strict=True))
+
+    def add(self, name: str, database: "DB") -> None:
+        """Add a member; ValueError if the name is taken."""
+        with self.lock:
+            if name in self.databases:
+                raise ValueError(f"database_name {name!r} already in databases")
+            self.databases[name] = database
+
+    def lend(self, pool_of: "DB", before: Any) -> "Connection | None":
+        """Take the best idle connection from a pool, with all of its set."""
+        with self.lock:
+            found = pool_of._pool_for(before).best(before)
+            if found is not None:
+                _take_out(found._set)
+            return found
+
+    def lend_alone(self, pool_of: "DB", before: Any) -> "Connection | None":
+        """Take an idle connection that is the only one of its set, to join another."""
+        with self.lock:
+            found = pool_of._pool_for(before).best(before, alone=True)
+            if found is not None:
+                _take_out(found._set)
+            return found
+
+    def take_back(self, group: "ConnectionSet") -> None:
+        """Put all connections of a set into their pools."""
+        with self.lock:
+            for connection in group.members.values():
+                pool = connection._db._pool_for(connection.before)
+                for superfluous in pool.make_room():
+                    _release(superfluous._set)
+            for connection in group.members.values():
+                connection._db._pool_for(connection.before).put(connection)
+
+    def release_superfluous(self, *pools: "ConnectionPool") -> None:
+        """Let go what was idle for too long, or doesn't fit the pools any more."""
+        with self.lock:
+            for pool in pools:
+                for superfluous in pool.superfluous():
+                    _release(superfluous._set)
+
+    def release(self, group: "ConnectionSet") -> None:
+        """Let go a set for good."""
+        with self.lock:
+            _release(group)
+
+
+def _take_out(group: "ConnectionSet") -> None:
+    for connection in group.members.values():
+        connection._db._pool_for(connection.before).take(connection)
+
+
+def _release(group: "ConnectionSet") -> None:
+    """Let go a set whose connections refer to one another: one alone is of no use."""
+    for connection in group.members.values():
+        connection._db._pool_for(connection.before).forget(connection)
+        connection._release_resources()
+
+
+def shared_by(databases: MutableMapping[str, Any]) -> Shared:
+    """Return what the members of *databases* share already, or something new."""
+    for member in databases.values():
+        shared = getattr(member, "_shared", None)
+        if isinstance(shared, Shared):
+            return shared
+    return Shared(databases)
