@@ -13,7 +13,7 @@ from persistent.wref import WeakRef
 from tests.behaviour.models import Account, Node
 
 import perdure
-from perdure import errors
+from perdure import errors, interfaces
 from perdure.utils import z64
 
 
@@ -432,6 +432,19 @@ def test_prefetching_harms_nobody(conn: perdure.Connection) -> None:
     conn.cacheMinimize()
     conn.prefetch(node._p_oid, node, [node, node._p_oid])
     assert conn.root.node is node
+
+
+def test_a_storage_that_can_prefetch_is_told_what_will_be_needed(
+    db: perdure.DB, conn: perdure.Connection
+) -> None:
+    if not interfaces.IMVCCStorage.providedBy(db.storage):
+        pytest.skip("for storages whose connections have instances of their own")
+    node = conn.root.node = Node()
+    commit(conn)
+    told: list[bytes] = []
+    conn._storage._prefetch = told.extend
+    conn.prefetch(node, [conn.root()])
+    assert told == [node._p_oid, z64]
 
 
 def test_a_class_factory_finds_classes(open_db: Any) -> None:

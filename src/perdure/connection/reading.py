@@ -72,8 +72,8 @@ class Reading(ConnectionState):
 
         Each argument is an oid, an object or an iterable of these.
         """
-        if IMVCCPrefetchStorage.providedBy(self._storage):
-            self._storage.prefetch(_oids(args))
+        if IMVCCPrefetchStorage.providedBy(self._normal_storage):
+            self._normal_storage.prefetch(_oids(args))
 
     def getTransferCounts(self, clear: bool = False) -> tuple[int, int]:
         """Return how many objects were loaded and stored; *clear* begins anew."""

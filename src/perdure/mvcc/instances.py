@@ -9,7 +9,11 @@ from zope.interface import implementer
 
 from perdure._coexist import adopt, adopting, stock_errors
 from perdure.ids import Oid, Tid
-from perdure.interfaces import IMVCCAfterCompletionStorage, IMVCCStorage
+from perdure.interfaces import (
+    IMVCCAfterCompletionStorage,
+    IMVCCPrefetchStorage,
+    IMVCCStorage,
+)
 from perdure.mvcc.face import StorageFace, nothing
 from perdure.mvcc.historical import HistoricalView
 
@@ -66,12 +70,14 @@ class InstanceAdapter(StorageFace):
         """Do nothing: the views find out by themselves."""
 
 
-@implementer(IMVCCStorage)
+@implementer(IMVCCStorage, IMVCCPrefetchStorage)
 class InstanceView(StorageFace):
     """An instance of a storage that keeps snapshots itself."""
 
     def __init__(self, storage: Any) -> None:
         super().__init__(storage)
+        # RelStorage has it without saying so.
+        self._prefetch: Callable[..., object] = getattr(storage, "prefetch", nothing)
         if IMVCCAfterCompletionStorage.providedBy(storage):
             self.afterCompletion = storage.afterCompletion  # type: ignore[method-assign]
 
@@ -108,6 +114,10 @@ class InstanceView(StorageFace):
             adopt(error)
             raise
         return found[0], found[1]
+
+    def prefetch(self, oids: Iterable[Oid]) -> None:
+        """Have the storage begin to fetch records, if it can."""
+        self._prefetch(oids)
 
     @adopting
     def new_oid(self) -> Oid:
