@@ -3,6 +3,8 @@
 #   make demo     store this machine's packages as objects, in DEMO (default: demo/)
 #   make test     the Rust tests and the Python tests
 #   make lint     formatters, linters, types, stubs, import layers
+#   make crash    power losses, failing calls and random steps, CAMPAIGN times as many as in make test
+#   make fuzz     damaged files and noise for every parser, CAMPAIGN times as many
 #   make bench    perdure and stock ZODB side by side
 #   make setup    only the set-up: .venv with perdure, built in release mode
 #   make wheel    a wheel in dist/
@@ -28,7 +30,7 @@ export CARGO_BUILD_JOBS ?= $(JOBS)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_QUIET := 1
 
-.PHONY: help setup setup-test demo test test-rust test-python lint lint-rust lint-python format bench wheel clean
+.PHONY: help setup setup-test demo test test-rust test-python lint lint-rust lint-python format bench wheel clean crash fuzz
 .DELETE_ON_ERROR:
 
 help:
@@ -47,6 +49,12 @@ test-rust: $(STAMPS)/venv
 
 test-python: setup-test
 	$(BIN)/python -m pytest -n $(JOBS) $(PYTEST_ARGS)
+
+crash: $(STAMPS)/venv
+	PERDURE_CAMPAIGN=$(CAMPAIGN) cargo test --release -p perdure-engine --test engine -- faults:: joint:: model::
+
+fuzz: $(STAMPS)/venv
+	PERDURE_CAMPAIGN=$(CAMPAIGN) cargo test --release -p perdure-engine --test engine -- hostile::
 
 lint: lint-rust lint-python
 

@@ -6,6 +6,7 @@
 mod call;
 mod dice;
 mod disk;
+pub mod hostile;
 mod image;
 mod loss;
 

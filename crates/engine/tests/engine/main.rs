@@ -11,6 +11,8 @@ mod checksums;
 mod concurrency;
 mod facts;
 mod faults;
+mod hostile;
 mod joint;
+mod model;
 mod recovery;
 mod support;

@@ -1,11 +1,14 @@
 //! What all tests use: stores on a simulated disk, commits, and looks at what is there.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use perdure_engine::{Basis, Draft, Error, Finished, Found, Metadata, Options, Patience, Store};
+use perdure_engine::{
+    Basis, Draft, Error, Finished, Found, Metadata, Options, PackPhase, PackWatch, Patience, Store,
+};
 use perdure_format::{Oid, Tid};
 use perdure_sim::SimDisk;
 
@@ -63,13 +66,24 @@ pub fn sample(name: &str) -> SimDisk {
 pub fn draft(store: &Store, changes: &[(Oid, Data)]) -> Draft {
     let mut draft = Draft::new(Metadata::default()).unwrap();
     for (oid, data) in changes {
-        let basis = Basis::Revision(store.current_tid(*oid).unwrap().unwrap_or(Tid::ZERO));
+        let basis = Basis::Revision(newest(store, *oid));
         match data {
             Some(data) => draft.store(*oid, basis, data),
             None => draft.delete(*oid, basis),
         }
     }
     draft
+}
+
+/// An object's newest visible revision, its deletion included; zero where none is found.
+fn newest(store: &Store, oid: Oid) -> Tid {
+    let last = store.last_transaction();
+    match store.load(oid, last, &mut Vec::new(), Patience::Wait) {
+        Ok(Found::Record(located)) => located.tid,
+        Ok(Found::Deleted(tid)) => tid,
+        // What cannot be read now cannot be locked either.
+        Ok(Found::Nothing | Found::WouldWait) | Err(_) => Tid::ZERO,
+    }
 }
 
 pub fn try_finish(store: &Arc<Store>, draft: Draft) -> Result<Finished> {
@@ -170,6 +184,23 @@ pub fn walk(store: &Store) -> Result<Vec<Oid>> {
 pub fn is_corrupted<T>(result: &Result<T>) -> bool {
     matches!(result, Err(Error::Corrupted { .. }))
 }
+/// Watches a pack that collects no garbage.
+pub struct Quiet;
+
+impl PackWatch for Quiet {
+    fn references(
+        &mut self,
+        _data: &[u8],
+        _found: &mut Vec<Oid>,
+    ) -> std::result::Result<(), String> {
+        Ok(())
+    }
+
+    fn progress(&mut self, _phase: PackPhase, _done: u64, _total: u64) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+}
+
 /// How much work a campaign does: `PERDURE_CAMPAIGN` times its share in a usual run.
 pub fn effort(usual: u64) -> u64 {
     let factor = std::env::var("PERDURE_CAMPAIGN").ok();
