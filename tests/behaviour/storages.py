@@ -82,6 +82,15 @@ def _zstd(directory: Path, name: str) -> Iterator[Any]:
 
 
 @contextlib.contextmanager
+def _encrypting(directory: Path, name: str) -> Iterator[Any]:
+    pytest.importorskip("cryptography")
+    from perdure.storage.encrypting import EncryptingStorage
+
+    file = perdure.storage.file.FileStorage(str(directory / f"{name}-encrypted.fs"))
+    yield perdure.storage.zlib.ZlibStorage(EncryptingStorage(file, bytes(32)))
+
+
+@contextlib.contextmanager
 def _stock_file(directory: Path, name: str) -> Iterator[Any]:
     from ZODB.FileStorage import FileStorage
 
@@ -134,6 +143,7 @@ STORAGES = [
     StorageKind("perdure-zlib", _zlib, reopens=True),
     StorageKind("perdure-zlib-over-demo", _zlib_over_demo, reopens=False),
     StorageKind("perdure-zstd", _zstd, reopens=True),
+    StorageKind("perdure-zlib-over-encrypting", _encrypting, reopens=True),
     StorageKind("zodb-file", _stock_file, reopens=True),
     StorageKind("zodb-mapping", _stock_mapping, reopens=False, resolves=False),
     StorageKind("zodb-demo", _stock_demo, reopens=False),

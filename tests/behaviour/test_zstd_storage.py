@@ -154,12 +154,13 @@ def test_undo_brings_a_compressed_record_back(path: str) -> None:
 def test_transactions_are_copied_in_the_form_of_each_side(
     path: str, dictionaries: list[bytes]
 ) -> None:
-    source = ZstdStorage(MappingStorage(), dictionaries)
+    source = ZlibStorage(MappingStorage())
     commit(source, {number: record(number) for number in range(5)})
-    target = ZlibStorage(FileStorage(path))
+    target = ZstdStorage(FileStorage(path), dictionaries)
     target.copyTransactionsFrom(source)
     found = [data.data for txn in target.iterator() for data in txn]
     assert found == [record(number) for number in range(5)]
+    assert all(kept(target, number).startswith(b".s") for number in range(5))
     target.close()
 
 

@@ -20,6 +20,7 @@ _PACKAGE = "perdure.config"
 
 _OWN_COMPONENTS = {
     "ZODB": "component.xml",
+    "cipher.encryptingstorage": "imported.xml",
     "zc.beforestorage": "beforestorage.xml",
     "zc.demostorage2": "demostorage2.xml",
     "zc.zlibstorage": "zlibstorage.xml",

@@ -174,6 +174,21 @@ class ZstdStorage(Factory):
         )
 
 
+class EncryptingStorage(Factory):
+    """An ``encryptingstorage`` section."""
+
+    def open(self) -> Any:
+        """Return the layer over the storage of the section inside."""
+        from perdure.storage.encrypting import EncryptingStorage as Storage
+
+        section = self.config
+        options = {
+            "read_unencrypted": section.read_unencrypted,
+            "clear_directory": section.clear_directory,
+        }
+        return _over(section.base, lambda base: Storage(base, section.key_files, **options))
+
+
 class ZEOClient(Factory):
     """A ``zeoclient`` section."""
 

@@ -1,6 +1,7 @@
 """Storages: what keeps the records of a database."""
 
 from perdure.storage.base import BaseStorage, copy
+from perdure.storage.encrypting import EncryptingStorage
 from perdure.storage.engine import EngineStorage
 from perdure.storage.file import FileStorage
 from perdure.storage.mapping import MappingStorage
@@ -10,6 +11,7 @@ from perdure.storage.zstd import ZstdStorage
 __all__ = [
     "BaseStorage",
     "DataRecord",
+    "EncryptingStorage",
     "EngineStorage",
     "FileStorage",
     "MappingStorage",

@@ -6,11 +6,12 @@ from typing import Any
 
 from zope.interface import alsoProvides, directlyProvides, implementer, providedBy
 
-from perdure.blob import voted_tid
+from perdure.blob import copyTransactionsFromTo, voted_tid
 from perdure.ids import Oid, Tid
-from perdure.interfaces import IMVCCStorage, IStorageWrapper
+from perdure.interfaces import IBlobStorage, IMVCCStorage, IStorageWrapper
+from perdure.storage.base import copy as copy_transactions
 
-__all__ = ["RecordTransform", "TransformingStorage", "Unchanged"]
+__all__ = ["RecordTransform", "TransformingStorage", "Unchanged", "copy_into"]
 
 References = Callable[..., Any]
 
@@ -216,6 +217,14 @@ class TransformingStorage:
         self._above = wrapper
         if IMVCCStorage.providedBy(self.base):
             self.base.registerDB(self)
+
+
+def copy_into(layer: TransformingStorage, source: Any) -> None:
+    """Copy all transactions of *source* through *layer*; the base alone would skip it."""
+    if IBlobStorage.providedBy(layer):
+        copyTransactionsFromTo(source, layer)
+    else:
+        copy_transactions(source, layer)
 
 
 class _Transactions:
