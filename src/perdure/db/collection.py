@@ -1,10 +1,12 @@
 """The collection: databases that are opened, used and closed together."""
 
 import contextlib
+import time
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from perdure.db.database import DB
+from perdure.db.garbage import GarbageReport, collect_garbage
 from perdure.db.inonetransaction import ContextManager
 from perdure.db.moments import Moment
 from perdure.errors import ConnectionStateError
@@ -148,6 +150,33 @@ class Collection(Mapping[str, DB]):
                 stack.callback(member.close)
 
     # All members together.
+
+    def gc(self, days: float = 0, *, dry_run: bool = False) -> GarbageReport:
+        """Delete all objects that can't be reached from any member's root object.
+
+        References are followed through all members.  What was reachable *days* days ago,
+        and what was written or referred to since, is kept; commits go on meanwhile.  Each
+        transaction deletes up to 1,000 objects, in all members at once; their records stay
+        until the members are packed.  With *dry_run*, nothing is deleted.
+
+        An object that a connection still has from before, and that is referred to again
+        after it was deleted, is gone: let *days* be longer than connections live.
+
+        Raises Unsupported where a member's storage is not perdure's own, ReadOnlyError
+        where it is read-only, PackError where a reference leads to a database that is no
+        member, ConnectionStateError if a member is closed.
+        """
+        return collect_garbage(dict(self), days, dry_run=dry_run)
+
+    def pack(self, t: float | None = None, days: float = 0) -> None:
+        """Drop revisions that were no longer current at a time, in all members.
+
+        The time is *days* days before *t* (seconds since the epoch, default: now).  To
+        drop unreachable objects, too, call `gc` before.
+        """
+        when = time.time() if t is None else t
+        for member in self.values():
+            member.pack(when, days)
 
     def cacheMinimize(self) -> None:
         """Make all unchanged objects in the caches of all members ghosts."""
