@@ -81,3 +81,23 @@ pub fn class_name(data: &[u8]) -> Result<Option<ClassName<'_>>, ScanError> {
     scanner.pickle(&mut |_| ())?;
     Ok(scanner.class_name())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_place_of_an_oid_is_where_its_bytes_stand() {
+        let data = b"\x80\x03(C\x08\0\0\0\0\0\0\0\x07q\x01Q]q\x02(X\x01\0\0\0wh\x01\x85eQt.";
+        let mut found = Vec::new();
+        let outcome = placed_references(data, |reference, place| found.push((reference, place)));
+        assert_eq!(outcome, Ok(()));
+        let (oid, place) = (Oid(7), 5);
+        let weak = Reference::Weak {
+            oid,
+            database: None,
+        };
+        assert_eq!(found, [(Reference::Same(oid), place), (weak, place)]);
+        assert_eq!(data.get(place..place + 8), Some(&oid.to_bytes()[..]));
+    }
+}
