@@ -104,6 +104,26 @@ def test_stocks_test_helpers_run_on_perdure() -> None:
     assert run_code(code, alias=True).split("\n") == ["False True", "MinPO(3)"]
 
 
+def test_without_stock_zodb_the_examples_helpers_are_perdures_own() -> None:
+    code = """
+        from importlib.machinery import PathFinder
+        found = PathFinder.find_spec
+        PathFinder.find_spec = lambda name, *rest: None if name == "ZODB" else found(name, *rest)
+        import ZODB.tests.util
+        from ZODB.tests.test_storage import MinimalMemoryStorage
+        print('perdure' in ZODB.tests.util.__file__)
+        databases = {}
+        one = ZODB.tests.util.DB(databases=databases, database_name="1")
+        two = ZODB.DB(MinimalMemoryStorage(), databases=databases, database_name="2")
+        with one.transaction() as connection:
+            connection.root()["p"] = ZODB.tests.util.P("bob")
+            connection.get_connection("2").root()["p"] = connection.root()["p"]
+        with two.transaction() as connection:
+            print(connection.root()["p"], sorted(databases))
+    """
+    assert run_code(code, alias=True).split("\n") == ["True", "P(bob) ['1', '2']"]
+
+
 def test_a_program_runs_as_the_main_module_with_its_arguments(tmp_path: Path) -> None:
     (tmp_path / "beside.py").write_text("text = 'found'\n")
     program = tmp_path / "app.py"
