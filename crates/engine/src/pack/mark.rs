@@ -4,13 +4,13 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use perdure_format::Oid;
-use perdure_format::file::{FIRST_TRANSACTION, RecordHeader, TransactionHeader};
+use perdure_format::file::{FIRST_TRANSACTION, RECORD_HEADER_LEN, RecordHeader, TransactionHeader};
 
 use super::oids::{OidMap, OidSet};
 use super::{PackPhase, PackWatch, report};
 use crate::error::{Error, Result};
 use crate::generation::Generation;
-use crate::scan::{self, Stop, Visitor};
+use crate::scan::{self, Stop, Visitor, Window};
 
 /// How many objects are marked, or transactions read, between two reports.
 const REPORT_EVERY: u64 = 1024;
@@ -109,27 +109,98 @@ impl Marks {
         watch: &mut dyn PackWatch,
     ) -> Result<Self> {
         let mut marks = Self::default();
-        let mut waiting = vec![Oid::ZERO];
-        let (mut buffer, mut found) = (Vec::new(), Vec::new());
-        later_references(generation, later, watch, &mut waiting)?;
-        while let Some(oid) = waiting.pop() {
-            if !marks.0.insert(oid) {
-                continue;
+        let mut found = vec![Oid::ZERO];
+        later_references(generation, later, watch, &mut found)?;
+        let mut reader = Reader::new(generation);
+        let mut round = Vec::new();
+        loop {
+            // One round reads all that the round before found, in the order of the file.
+            round.clear();
+            for oid in found.drain(..) {
+                if let Some(position) = time.position(oid)
+                    && marks.0.insert(oid)
+                {
+                    round.push((position, oid));
+                }
             }
-            if marks.0.len().is_multiple_of(REPORT_EVERY) {
-                report(watch, PackPhase::Mark, marks.0.len(), time.positions.len())?;
+            if round.is_empty() {
+                return Ok(marks);
             }
-            let Some(position) = time.position(oid) else {
-                continue;
-            };
-            if let Some(data) = generation.data_in(position, &mut buffer)? {
-                found.clear();
-                find(watch, data, &mut found, oid)?;
-                // What is marked need not wait: the list stays short.
-                waiting.extend(found.iter().filter(|oid| !marks.contains(**oid)));
+            round.sort_unstable();
+            reader.prepare(&round);
+            for (number, &(position, oid)) in round.iter().enumerate() {
+                if (number as u64).is_multiple_of(REPORT_EVERY) {
+                    let done = marks.0.len() - (round.len() - number) as u64;
+                    report(watch, PackPhase::Mark, done, time.positions.len())?;
+                }
+                let first = found.len();
+                if let Some(data) = reader.data(position)? {
+                    find(watch, data, &mut found, oid)?;
+                }
+                marks.keep_new(&mut found, first, time);
             }
         }
-        Ok(marks)
+    }
+
+    /// Drop from the end of a list what is marked, or was not there at the pack time.
+    fn keep_new(&self, found: &mut Vec<Oid>, first: usize, time: &PackTime) {
+        let mut kept = first;
+        for at in first..found.len() {
+            let Some(oid) = found.get(at).copied() else {
+                break;
+            };
+            if !self.contains(oid) && time.position(oid).is_some() {
+                found.swap(kept, at);
+                kept += 1;
+            }
+        }
+        found.truncate(kept);
+    }
+}
+
+/// When objects lie so close together on average, reading all between them is cheaper than
+/// reading each on its own.
+const CLOSE_BYTES_MAX: u64 = 1 << 12;
+
+/// Reads records in the order of their positions.
+struct Reader<'a> {
+    generation: &'a Generation,
+    window: Window<'a>,
+    buffer: Vec<u8>,
+    is_dense: bool,
+}
+
+impl<'a> Reader<'a> {
+    fn new(generation: &'a Generation) -> Self {
+        let window = Window::new(&generation.file, &generation.path);
+        Self {
+            generation,
+            window,
+            buffer: Vec::new(),
+            is_dense: false,
+        }
+    }
+
+    /// Choose how to read a round of records.
+    fn prepare(&mut self, round: &[(u64, Oid)]) {
+        let (first, last) = (round.first(), round.last());
+        let span = first.zip(last).map_or(0, |(first, last)| last.0 - first.0);
+        self.is_dense = round.len() > 1 && span / (round.len() as u64) < CLOSE_BYTES_MAX;
+    }
+
+    /// The data of the record at a position; none where the object did not exist.
+    fn data(&mut self, position: u64) -> Result<Option<&[u8]>> {
+        if self.is_dense {
+            let header = self.window.at(position, RECORD_HEADER_LEN)?;
+            let header = RecordHeader::parse(header).ok();
+            let len = header.map_or(0, |header| usize::try_from(header.data_len).unwrap_or(0));
+            let place = position + RECORD_HEADER_LEN as u64;
+            // What is unusual, or cut off, is read (or refused) in the usual way.
+            if len > 0 && self.window.at(place, len)?.len() == len {
+                return self.window.at(place, len).map(Some);
+            }
+        }
+        self.generation.data_in(position, &mut self.buffer)
     }
 }
 
