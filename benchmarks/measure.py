@@ -56,6 +56,11 @@ class Outcome:
         """Return the middle one of the ratios."""
         return statistics.median(self.ratios())
 
+    def peak_share(self) -> float:
+        """Return the memory of perdure's process at its peak, as a share of stock's."""
+        own, stock = (statistics.median(self.peaks_bytes[peer]) for peer in (OWN, STOCK))
+        return own / stock
+
 
 def measure_all(plan: Plan, tell: Callable[[Outcome], None]) -> list[Outcome]:
     """Measure everything; *tell* is called after each workload."""

@@ -12,7 +12,8 @@ from benchmarks.peers import OWN, PEERS, STOCK
 PAGE = TOP / "docs" / "performance.md"
 BEGIN, END = "<!-- table: begin -->\n", "<!-- table: end -->\n"
 _HEAD = (
-    "| | ZODB | perdure | times as fast: median | min to max |\n| --- | ---: | ---: | ---: | ---: |"
+    "| | ZODB | perdure | times as fast: median | min to max | peak memory, of ZODB's |\n"
+    "| --- | ---: | ---: | ---: | ---: | ---: |"
 )
 
 
@@ -46,7 +47,8 @@ def _row(outcome: Outcome) -> str:
     ratios = sorted(outcome.ratios())
     stock, own = (_amount(outcome.median(peer), outcome) for peer in (STOCK, OWN))
     spread = f"{ratios[0]:.2f} to {ratios[-1]:.2f}"
-    return f"| {outcome.name} | {stock} | {own} | **{outcome.ratio():.2f}** | {spread} |"
+    ratio, peak = f"**{outcome.ratio():.2f}**", f"{outcome.peak_share():.0%}"
+    return f"| {outcome.name} | {stock} | {own} | {ratio} | {spread} | {peak} |"
 
 
 def _amount(amount: float, outcome: Outcome) -> str:
@@ -75,6 +77,7 @@ def _plain(outcome: Outcome) -> dict[str, Any]:
         "ratio": outcome.ratio(),
         "ratios": outcome.ratios(),
         "peaks_bytes": outcome.peaks_bytes,
+        "peak_share": outcome.peak_share(),
     }
 
 
