@@ -235,14 +235,7 @@ impl Locked {
             return Err(Error::QuotaExceeded { needed: end, quota });
         }
         let records = self.fill_in(tid, start, header.len());
-        let mut bytes = Vec::with_capacity(usize::try_from(end - start).unwrap_or(0));
-        bytes.extend_from_slice(&header.to_bytes());
-        let metadata = &self.draft.metadata;
-        for field in [&metadata.user, &metadata.description, &metadata.extension] {
-            bytes.extend_from_slice(field);
-        }
-        bytes.append(&mut self.draft.body);
-        bytes.extend_from_slice(&header.length.to_be_bytes());
+        let mut bytes = self.whole(&header, mark.len());
         debug_assert_eq!(
             start + bytes.len() as u64,
             end,
@@ -263,6 +256,22 @@ impl Locked {
             is_marked: !mark.is_empty(),
             records,
         })
+    }
+
+    /// The bytes of the transaction, with room behind them, in the buffer of the draft's body:
+    /// a large transaction is in memory once.
+    fn whole(&mut self, header: &TransactionHeader, room: usize) -> Vec<u8> {
+        let metadata = &self.draft.metadata;
+        let mut front = header.to_bytes().to_vec();
+        for field in [&metadata.user, &metadata.description, &metadata.extension] {
+            front.extend_from_slice(field);
+        }
+        let mut bytes = std::mem::take(&mut self.draft.body);
+        let length = header.length.to_be_bytes();
+        bytes.reserve_exact(front.len() + length.len() + room);
+        bytes.splice(..0, front);
+        bytes.extend_from_slice(&length);
+        bytes
     }
 
     /// The transaction's header, and where it ends.
