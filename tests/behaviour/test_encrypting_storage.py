@@ -15,12 +15,13 @@ import pytest
 import transaction
 import ZODB
 import ZODB.blob
+import ZODB.FileStorage
 from BTrees.IOBTree import IOBTree
 from persistent.mapping import PersistentMapping
 from tests.storing import commit, oid, undo
 
 import perdure
-from perdure.config import databaseFromString
+from perdure.config import ConfigurationError, databaseFromString, databaseFromTOML
 from perdure.connection.metadata import TransactionMetaData
 from perdure.errors import ConflictError, EncryptionError
 from perdure.ids import Tid
@@ -222,12 +223,12 @@ def test_packing_follows_references_in_encrypted_records(base: Any, database: An
     db.close()
 
 
+@pytest.mark.parametrize("storage", [FileStorage, ZODB.FileStorage.FileStorage])
 @pytest.mark.parametrize("database", [perdure.DB, ZODB.DB])
 def test_conflicts_are_resolved_and_what_is_merged_is_encrypted(
-    base: Any, database: Any, tmp_path: Path
+    storage: Any, database: Any, tmp_path: Path
 ) -> None:
-    storage = ZlibStorage(EncryptingStorage(base, KEY))
-    db = database(storage)
+    db = database(ZlibStorage(EncryptingStorage(storage(str(tmp_path / "data.fs")), KEY)))
     with db.transaction() as connection:
         connection.root()["tree"] = IOBTree({0: SECRET, 5: SECRET})
     managers = [transaction.TransactionManager() for _ in range(2)]
@@ -486,3 +487,28 @@ def test_a_section_describes_the_layer(tmp_path: Path, first: str) -> None:
     base = FileStorage(str(tmp_path / "data.fs"))
     assert perdure.DB(EncryptingStorage(base, tmp_path / "new.key")).open().root.secret == SECRET
     base.close()
+
+
+def test_toml_describes_the_layer(tmp_path: Path) -> None:
+    for name in ("new", "old"):
+        write_new_key(tmp_path / f"{name}.key")
+    commit(
+        EncryptingStorage(base := FileStorage(str(tmp_path / "data.fs")), tmp_path / "old.key"),
+        {7: b"x"},
+    )
+    base.close()
+    path = tmp_path / "perdure.toml"
+    described = """
+        [database.storage]
+        type = "encrypting"
+        key_file = "new.key"
+        old_key_files = {}
+        base = {{ type = "file", path = "data.fs" }}
+    """
+    path.write_text(described.format('["old.key"]'))
+    db = databaseFromTOML(path)
+    assert db.storage.load(oid(7))[0] == b"x"
+    db.close()
+    path.write_text(described.format('["old.key", 3]'))
+    with pytest.raises(ConfigurationError, match="a string, not 3"):
+        databaseFromTOML(path)

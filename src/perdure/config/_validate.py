@@ -54,6 +54,9 @@ def _problems(value: Any, rule: Any, keys: tuple[str, ...]) -> Iterator[Problem]
         yield Problem(keys, f"has to be one of {allowed}, not {value!r}")
     if value is not True and value is not False and "minimum" in rule and value < rule["minimum"]:
         yield Problem(keys, f"has to be at least {rule['minimum']}, not {value}")
+    if kind == "array":
+        for each in value:
+            yield from _problems(each, rule["items"], keys)
     if kind == "object":
         yield from _problems_of_table(value, rule, keys)
 

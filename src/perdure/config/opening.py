@@ -11,6 +11,7 @@ from perdure.config._toml import ConfigurationError, read
 from perdure.config._validate import problems
 from perdure.storage.before import BeforeStorage
 from perdure.storage.demo import DemoStorage
+from perdure.storage.encrypting import EncryptingStorage
 from perdure.storage.file import FileStorage
 from perdure.storage.mapping import MappingStorage
 from perdure.storage.zlib import ZlibStorage
@@ -114,11 +115,24 @@ def _layer(kind: str, base: Any, rest: dict[str, Any], folder: Path) -> Any:
         return DemoStorage(base=base, changes=changes)
     if kind == "before":
         return BeforeStorage(base, rest.get("before"))
+    return _transforming(kind, base, rest, folder)
+
+
+def _transforming(kind: str, base: Any, rest: dict[str, Any], folder: Path) -> Any:
     if kind == "zlib":
         return ZlibStorage(base, **rest)
+    if kind == "encrypting":
+        return _encrypting(base, rest, folder)
     if "dictionaries" in rest:
         rest["dictionaries"] = folder / rest["dictionaries"]
     return ZstdStorage(base, **rest)
+
+
+def _encrypting(base: Any, rest: dict[str, Any], folder: Path) -> EncryptingStorage:
+    keys = [folder / name for name in (rest.pop("key_file"), *rest.pop("old_key_files", ()))]
+    if "clear_directory" in rest:
+        rest["clear_directory"] = folder / rest["clear_directory"]
+    return EncryptingStorage(base, keys, **rest)
 
 
 def databaseFromURI(uri: str) -> "DB":
