@@ -116,7 +116,8 @@ def test_without_stock_zodb_the_examples_helpers_are_perdures_own() -> None:
         one = ZODB.tests.util.DB(databases=databases, database_name="1")
         two = ZODB.DB(MinimalMemoryStorage(), databases=databases, database_name="2")
         with one.transaction() as connection:
-            connection.root()["p"] = ZODB.tests.util.P("bob")
+            connection.root()["p"] = bob = ZODB.tests.util.P("bob")
+            connection.add(bob)
             connection.get_connection("2").root()["p"] = connection.root()["p"]
         with two.transaction() as connection:
             print(connection.root()["p"], sorted(databases))
