@@ -280,15 +280,26 @@ class BTreesConflictError(ConflictError):
 
 
 class DanglingReferenceError(POSError, transaction.interfaces.TransactionError):
-    """`referer` was stored with a reference to `missing`, which doesn't exist."""
+    """`referer` was to be stored with a reference to `missing`, which doesn't exist.
 
-    def __init__(self, referer: Oid, missing: Oid) -> None:
-        super().__init__(referer, missing)
+    Where it is known: `class_name` is the class of the referer, `path` the attribute
+    that leads to the missing object, `database` the member that should have it.
+    """
+
+    def __init__(self, referer: Oid, missing: Oid, known: dict[str, str] | None = None) -> None:
+        super().__init__(referer, missing, *((known,) if known else ()))
         self.referer = referer
         self.missing = missing
+        known = known or {}
+        self.class_name = known.get("class_name")
+        self.path = known.get("path")
+        self.database = known.get("database")
 
     def __str__(self) -> str:
-        return f"from {oid_repr(self.referer)} to {oid_repr(self.missing)}"
+        what = f"{self.class_name} " if self.class_name else ""
+        path = f", {self.path}" if self.path else ""
+        place = f" in database {self.database!r}, which doesn't exist" if self.database else ""
+        return f"from {what}{oid_repr(self.referer)}{path} to {oid_repr(self.missing)}{place}"
 
 
 class VersionError(POSError):

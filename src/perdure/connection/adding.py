@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from perdure.connection.integrity import is_missing
 from perdure.connection.state import ConnectionState
 from perdure.errors import InvalidObjectReference
 from perdure.ids import Oid, oid_repr
@@ -91,6 +92,8 @@ class Adding(ConnectionState):
             raise InvalidObjectReference(
                 reason, object=obj, databases=(self._db.database_name, name)
             )
+        if self._db.check_references and is_missing(obj):
+            self._missing.append((name, obj._p_oid, obj))
         cls = type(obj)
         # A class with __getnewargs__ can't be instantiated from the reference alone.
         if hasattr(cls, "__getnewargs__"):

@@ -6,6 +6,7 @@ from typing import Any
 
 from perdure.blob import Blob
 from perdure.connection.blobs import SavedBlob, is_unchanged_blob, store_blob
+from perdure.connection.integrity import Target, refuse_dangling
 from perdure.connection.metadata import TransactionMetaData
 from perdure.connection.state import ConnectionState
 from perdure.errors import InvalidObjectReference, ReadOnlyHistoryError
@@ -127,6 +128,8 @@ def serialised(connection: ConnectionState) -> Iterator[Record]:
                 if serial == NO_TID and oid not in creating:
                     _note_creation(connection, oid, obj)
                 data = serialize(obj)
+                if connection._missing:
+                    refuse_dangling(connection, obj, _taken(connection._missing))
                 size = len(data)
                 if size >= large:
                     _warn_large(connection, obj, size)
@@ -140,12 +143,19 @@ def serialised(connection: ConnectionState) -> Iterator[Record]:
                 yield oid, serial, data, obj
     finally:
         connection._added_during_commit = None
+        connection._missing.clear()
         connection._store_count += len(done)
         # An object that is written needs no check of having been read.
         for oid in done.intersection(connection._readCurrent):
             del connection._readCurrent[oid]
         # After an error: these have got oids, and have to lose them again.
         _created(connection, take_new())
+
+
+def _taken(targets: list[Target]) -> list[Target]:
+    taken = targets.copy()
+    targets.clear()
+    return taken
 
 
 def _require_present(connection: ConnectionState) -> None:

@@ -86,6 +86,7 @@ class Connection(Adding, Reading, Committing, ExportImport):
         self._added_during_commit = None
         self._creating = {}
         self._readCurrent = {}
+        self._missing = []
         self._commit_running = None
         self._own_commit = None
 

@@ -52,6 +52,8 @@ class ConnectionState(ConnectionBase):
     """Objects that the commit (or savepoint) creates; True: because they were reached."""
     _added_during_commit: list[Any] | None
     _readCurrent: dict[Oid, Tid]
+    _missing: list[tuple[str, Oid, Any]]
+    """What the object being serialised refers to in other members, and isn't there."""
     _commit_running: "Commit | None"
     _unflagged: "UnflaggedChanges | None"
     """What looks for unnoticed changes, if the database is opened to do so."""

@@ -68,6 +68,10 @@ class DB(CacheStatistics, History, Settings):
     taken).  With *xrefs* false, its objects can't refer to those of other
     members.
 
+    With *check_references*, a new reference to an object of another member that
+    isn't there makes the commit raise DanglingReferenceError; switch it off for
+    bulk loads.
+
     Records of *large_record_size* bytes or more bring a warning.
     *class_factory(connection, module, name)* finds the classes of records.
     *detect_unflagged_changes* ("raise", which True means, or "warn") looks
@@ -95,6 +99,7 @@ class DB(CacheStatistics, History, Settings):
         large_record_size: int = 1 << 24,
         class_factory: Callable[[Any, str, str], Any] | None = None,
         detect_unflagged_changes: Literal["raise", "warn"] | bool = False,
+        check_references: bool = True,
         **storage_args: Any,
     ) -> None:
         self.databases = {} if databases is None else databases
@@ -112,6 +117,7 @@ class DB(CacheStatistics, History, Settings):
         )
         self.references = referencesf
         self.xrefs = xrefs
+        self.check_references = check_references
         self.large_record_size = large_record_size
         if class_factory is not None:
             self.classFactory = class_factory  # type: ignore[assignment,method-assign]

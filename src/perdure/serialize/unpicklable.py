@@ -60,7 +60,7 @@ def _culprit(value: Any, depth: int) -> tuple[str, Any] | None:
     if _can_pickle(value):
         return None
     if depth < _DEPTH_MAX:
-        for step, part in _parts(value, top=depth == 0):
+        for step, part in parts(value, top=depth == 0):
             found = _culprit(part, depth + 1)
             if found is not None:
                 path, culprit = found
@@ -76,7 +76,7 @@ def _can_pickle(value: Any) -> bool:
     return True
 
 
-def _parts(value: Any, *, top: bool) -> Iterator[tuple[str, Any]]:
+def parts(value: Any, *, top: bool) -> Iterator[tuple[str, Any]]:
     """What *value* holds, with the path step to each; *top*: it is an object's state."""
     if isinstance(value, Mapping):
         for key, item in value.items():
@@ -85,7 +85,7 @@ def _parts(value: Any, *, top: bool) -> Iterator[tuple[str, Any]]:
     elif top and isinstance(value, tuple) and len(value) == 2:
         # The state of an object with slots: attributes, and slots.
         for part in value:
-            yield from _parts(part, top=isinstance(part, Mapping))
+            yield from parts(part, top=isinstance(part, Mapping))
     elif isinstance(value, (list, tuple)):
         yield from ((f"[{index}]", item) for index, item in enumerate(value))
     elif isinstance(value, (set, frozenset)):
