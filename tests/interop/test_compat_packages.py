@@ -90,7 +90,7 @@ ZEO_CLIENT = """
     try:
         mine.get(b"\\0\\0\\0\\0\\0\\1\\0\\0")
     except ZODB.POSException.POSKeyError as error:
-        print(error.args)
+        print(error.args[0])
     print(one.supportsUndo(), one.storage.__class__.__module__)
     mine.close(), yours.close(), one.close(), two.close()
 """
@@ -105,7 +105,7 @@ def test_a_zeo_server_on_perdure_serves(
         "1000",
         "ZODB.POSException ConflictError True",
         "merged merged",
-        "(b'\\x00\\x00\\x00\\x00\\x00\\x01\\x00\\x00',)",
+        "b'\\x00\\x00\\x00\\x00\\x00\\x01\\x00\\x00'",
         "True ZEO.ClientStorage",
     ]
 
