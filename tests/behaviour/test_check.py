@@ -192,3 +192,22 @@ def test_the_index_of_references_is_kept_and_used_until_something_changes(tmp_pa
         assert perdure.refers_to(storage, oid(0xCB)) == [*found, oid(0xFFFF)]
     kept.write_bytes(b"something else")
     assert perdure.refers_to(path, oid(0xCB)) == [*found, oid(0xFFFF)]
+
+
+def test_a_changed_byte_that_breaks_no_structure_is_found_by_its_checksum(tmp_path: Path) -> None:
+    path = tmp_path / "Data.fs"
+    db = perdure.DB(str(path))
+    for number in range(20):
+        with db.transaction() as conn:
+            conn.root.text = f"the text number {number}" * 10_000
+    assert perdure.check(db).verified == 21
+    db.close()
+    assert perdure.check(path).ok
+    content = bytearray(path.read_bytes())
+    content[content.index(b"the text number 3the")] ^= 0x20
+    path.write_bytes(content)
+    report = perdure.check(path)
+    (finding,) = report.findings
+    assert finding.kind == "checksum"
+    assert finding.position is not None
+    assert report.verified == 20

@@ -108,6 +108,9 @@ type RecordAndNext<'py> = (
 /// (tid, oids) of a transaction.
 type ChangeFields<'py> = (Bound<'py, PyBytes>, Vec<Bound<'py, PyBytes>>);
 
+/// (verified, unverified, damaged) of a comparison with the checksums.
+type ChecksumFields<'py> = (u64, u64, Vec<(u64, Bound<'py, PyBytes>, String)>);
+
 /// A storage of the engine, in a file or in memory.
 #[pyclass(name = "Storage", module = "perdure._native", frozen)]
 #[derive(Debug)]
@@ -486,6 +489,17 @@ impl PyStorage {
         });
         let checked = reporter.outcome(py, checked)?;
         check::to_dict(py, &checked)
+    }
+
+    /// Compare everything with the checksums beside the file: (verified transactions, those of
+    /// which no checksums are known, and (position, tid, problem) of each that is damaged).
+    fn check_checksums<'py>(&self, py: Python<'py>) -> PyResult<ChecksumFields<'py>> {
+        let found = py.detach(|| self.store.check_checksums()).into_python(py)?;
+        let damaged = found.damaged.into_iter();
+        let damaged = damaged
+            .map(|each| (each.position, tid_bytes(py, each.tid), each.problem))
+            .collect();
+        Ok((found.verified, found.unverified, damaged))
     }
 
     /// Who refers to whom: pairs of the target's and the referrer's oid, sorted, 16 bytes a pair.

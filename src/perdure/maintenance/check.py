@@ -3,11 +3,13 @@
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from perdure import _native
+from perdure.errors import CorruptedError
 from perdure.ids import Oid, oid_repr
 from perdure.maintenance._iterating import check_by_iteration
 from perdure.maintenance.report import CheckReport, Finding, OtherReference, Step
@@ -35,13 +37,38 @@ def check(source: Any, progress: Progress | None = None) -> CheckReport:
     if isinstance(source, (str, os.PathLike)):
         name = os.fspath(source)
         report = _from_native(name, _native.check_file(Path(name), progress))
+        report = _with_checksums_of_file(report, Path(name))
     else:
         storage = getattr(source, "storage", source)
         if isinstance(storage, EngineStorage):
             report = _from_native(storage.getName(), storage._native.check(progress))
+            report = _with_checksums(report, storage)
         else:
             report = check_by_iteration(storage, progress)
     return replace(report, seconds=time.perf_counter() - start)
+
+
+def _with_checksums(report: CheckReport, storage: EngineStorage) -> CheckReport:
+    verified, _, damaged = storage._native.check_checksums()
+    findings = [
+        Finding(kind="checksum", problem=problem, position=position, tid=tid)
+        for position, tid, problem in damaged
+    ]
+    return replace(report.with_findings(findings), verified=verified)
+
+
+def _with_checksums_of_file(report: CheckReport, path: Path) -> CheckReport:
+    if not path.with_name(f"{path.name}.psums").exists():
+        return report
+    try:
+        with closing(FileStorage(path, read_only=True)) as storage:
+            return _with_checksums(report, storage)
+    except CorruptedError as error:
+        # Too damaged to be opened; perhaps only its checksums tell.
+        problem = f"can't be opened: {error}"
+        return report.with_findings(
+            [Finding(kind="checksum", problem=problem, position=error.position)]
+        )
 
 
 def check_collection(

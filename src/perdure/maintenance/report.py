@@ -30,7 +30,8 @@ class Finding:
 
     `kind` is `damaged` (bytes that are no whole transaction), `unfinished` (a transaction that was
     voted and not finished), `previous` and `data-position` (a wrong position inside the file),
-    `unreadable` (the record isn't made of pickles) or `missing` (an object that is referred to
+    `checksum` (a transaction isn't what was written), `unreadable` (the record isn't made of
+    pickles) or `missing` (an object that is referred to
     does not exist).
     """
 
@@ -81,6 +82,8 @@ class CheckReport:
     findings_total: int = 0
     references_to_others: list[OtherReference] = field(default_factory=list)
     """The objects of other databases that this one refers to."""
+    verified: int = 0
+    """How many transactions were compared with their checksums and found to be as written."""
     seconds: float = 0.0
 
     @property
