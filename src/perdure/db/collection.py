@@ -2,15 +2,17 @@
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from perdure.db.database import DB
 from perdure.db.garbage import GarbageReport, collect_garbage
 from perdure.db.inonetransaction import ContextManager
+from perdure.db.jointundo import joint_undo, joint_undo_log
 from perdure.db.moments import Moment
 from perdure.errors import ConnectionStateError
 from perdure.ids import Tid
+from perdure.storage.undo import UndoStep
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -167,6 +169,37 @@ class Collection(Mapping[str, DB]):
         member, ConnectionStateError if a member is closed.
         """
         return collect_garbage(dict(self), days, dry_run=dry_run)
+
+    def undoLog(
+        self,
+        first: int = 0,
+        last: int = -20,
+        filter: Callable[[dict[str, Any]], object] | None = None,  # noqa: A002 - ZODB's name
+    ) -> list[dict[str, Any]]:
+        """Return descriptions of transactions that can be undone, newest first.
+
+        As `DB.undoLog`, but a transaction that changed several members is one entry;
+        `members` names those, and `size` is what it wrote to all of them.
+        """
+        return joint_undo_log(self, first, last, filter)
+
+    def undo(
+        self,
+        id: bytes,  # noqa: A002 - ZODB's name
+        txn: Any = None,
+        *,
+        dry_run: bool = False,
+    ) -> dict[str, list[UndoStep]] | None:
+        """Undo a transaction, in all members that it changed, when *txn* commits.
+
+        *id* is an `id` that `undoLog` gave, *txn* defaults to the thread's transaction.
+        The commit raises UndoError if it can't be undone in one of them; nothing is
+        undone then.  With *dry_run*, what would change is returned for each member.
+
+        Raises UndoError for an id that no member has, Unsupported where a member's
+        storage is not perdure's own.
+        """
+        return joint_undo(self, id, txn, dry_run=dry_run)
 
     def pack(self, t: float | None = None, days: float = 0) -> None:
         """Drop revisions that were no longer current at a time, in all members.
