@@ -61,8 +61,7 @@ import transaction.interfaces
 from transaction.interfaces import TransactionError, TransactionFailedError
 
 from perdure import _coexist
-from perdure._messages import about as _about
-from perdure._messages import with_details as _with_details
+from perdure._messages import BTREES_REASONS, about, with_details
 from perdure.classname import get_pickle_metadata
 from perdure.ids import Oid, Tid, oid_repr
 
@@ -143,19 +142,21 @@ class POSKeyError(POSError, KeyError):
     tid = property(lambda self: self._known().get("tid"))
 
     def _known(self) -> dict[str, Any]:
-        return self.args[-1] if self.args and isinstance(self.args[-1], dict) else {}
+        told: dict[str, Any] = self.__dict__.get("_told", {})
+        given = self.args[-1] if self.args and isinstance(self.args[-1], dict) else {}
+        return {**told, **given}
 
     def describe(self, **known: str | None) -> None:
         """Add to what is known of the object; what was known before stays."""
-        before = self._known()
-        kept = self.args[: len(self.args) - bool(before)]
-        self.args = (*kept, {**known, **before})
+        # Not in `args`, which others compare, and which is for what the storage said.
+        told = {name: value for name, value in known.items() if value is not None}
+        self.__dict__["_told"] = {**told, **self.__dict__.get("_told", {})}
 
     def __str__(self) -> str:
         key = oid_repr(self.args[0]) if self.args else "unknown object"
-        parts = _about(class_name=self.class_name, database=self.database, tid=self.tid)
+        parts = about(class_name=self.class_name, database=self.database, tid=self.tid)
         parts += [str(detail) for detail in self.args[1:] if not isinstance(detail, dict)]
-        return _with_details(key, parts, "there is no such object" if parts else "")
+        return with_details(key, parts, "there is no such object" if parts else "")
 
 
 class ConflictError(POSError, transaction.interfaces.TransientError):
@@ -200,11 +201,11 @@ class ConflictError(POSError, transaction.interfaces.TransientError):
         self.serials = serials
 
     def __str__(self) -> str:
-        parts = _about(self.oid, self.class_name, self.database)
+        parts = about(self.oid, self.class_name, self.database)
         if self.serials:
             committed, seen = self.serials
-            parts += _about(serial_this_txn_started_with=seen, serial_currently_committed=committed)
-        return _with_details(self.message, parts, "abort and run the transaction again")
+            parts += about(serial_this_txn_started_with=seen, serial_currently_committed=committed)
+        return with_details(self.message, parts, "abort and run the transaction again")
 
     def describe(self, **known: str | None) -> None:
         """Add to what is known of the object; what was known before stays."""
@@ -246,22 +247,7 @@ class BTreesConflictError(ConflictError):
     new state.
     """
 
-    msgs: ClassVar[list[str]] = [
-        "both split the bucket",
-        "both changed the value of a key, to different values",
-        "the committed change deleted a key whose value was changed",
-        "the new change deleted a key whose value was changed",
-        "both inserted or both deleted a key",
-        "both deleted a key",
-        "both inserted a key",
-        "a key was deleted that the other changed or deleted",
-        "a key was deleted that the other changed or deleted",
-        "both deleted a key",
-        "all keys were deleted, which leaves an empty bucket",
-        "both changed an internal node",
-        "one of them emptied the bucket",
-        "the first key was deleted, which changes the parent node",
-    ]
+    msgs: ClassVar[list[str]] = BTREES_REASONS
 
     def __init__(self, p1: int, p2: int, p3: int, reason: int) -> None:
         super().__init__()
@@ -398,8 +384,8 @@ class CommitOutcomeUnknown(StorageError):  # noqa: N818 - ZODB's name, or a stat
 
     def __str__(self) -> str:
         message = super().__str__() or "the disk failed while a commit was being confirmed"
-        parts = _about(tid=self.tid) + ([self.path] if self.path else [])
-        return _with_details(
+        parts = about(tid=self.tid) + ([self.path] if self.path else [])
+        return with_details(
             message, parts, "close the storage and open it again to see whether it was committed"
         )
 
@@ -456,7 +442,7 @@ class UnreadableRecord(StorageError):  # noqa: N818 - a state, and not always a 
         self.key = key
 
     def __str__(self) -> str:
-        return _with_details(super().__str__(), _about(self.oid, tid=self.tid))
+        return with_details(super().__str__(), about(self.oid, tid=self.tid))
 
 
 class DictionaryMissing(UnreadableRecord):
@@ -540,7 +526,7 @@ class CorruptedError(CorruptedFileStorageError):
             parts.append(f"at position {self.position}")
         if self.expected is not None:
             parts.append(f"expected {self.expected}, found {self.found}")
-        return _with_details(super().__str__() or "the data file is damaged", parts)
+        return with_details(super().__str__() or "the data file is damaged", parts)
 
 
 class CorruptedDataError(CorruptedError):
@@ -632,7 +618,7 @@ class StateLoadError(POSError):
 
     def __str__(self) -> str:
         message = super().__str__() or "can't load the state of an object"
-        return _with_details(message, _about(self.oid, self.class_name, self.database))
+        return with_details(message, about(self.oid, self.class_name, self.database))
 
 
 class UnpicklableError(POSError, TypeError, pickle.PicklingError):
@@ -669,9 +655,9 @@ class UnpicklableError(POSError, TypeError, pickle.PicklingError):
             of = f" of class {self.value_class}" if self.value_class else ""
             message = f"{self.class_name or 'object'}{self.path}{of} can't be stored"
             message += f": {given}" if given else ""
-        return _with_details(
+        return with_details(
             message,
-            _about(self.oid, self.class_name, self.database),
+            about(self.oid, self.class_name, self.database),
             "store something that can be pickled, or keep it in a _v_ attribute",
         )
 
