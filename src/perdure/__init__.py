@@ -30,6 +30,7 @@ from perdure.maintenance import (
     verify_backup,
 )
 from perdure.storage import FileStorage, MappingStorage
+from perdure.timestamp import TimeStamp
 
 __all__ = [
     "DB",
@@ -44,6 +45,7 @@ __all__ = [
     "PersistentList",
     "PersistentMapping",
     "Tid",
+    "TimeStamp",
     "backup",
     "check",
     "check_collection",

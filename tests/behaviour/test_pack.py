@@ -14,7 +14,7 @@ from persistent.mapping import PersistentMapping
 
 import perdure
 from perdure.connection import TransactionMetaData
-from perdure.errors import PackError, POSKeyError, ReadOnlyError
+from perdure.errors import PackError, POSKeyError, ReadOnlyError, RedundantPackWarning
 from perdure.storage import FileStorage, MappingStorage
 from perdure.timestamp import TimeStamp
 
@@ -167,6 +167,19 @@ def test_packing_twice_changes_nothing(database: perdure.DB, connection: Any) ->
     size = database.getSize()
     assert database.storage.pack(now) is None
     assert database.storage.pack(now - 1000) is None
+    assert database.getSize() == size
+
+
+def test_a_time_before_the_last_pack_is_refused(database: perdure.DB, connection: Any) -> None:
+    tids = []
+    for number in range(4):
+        connection.root()["x"] = number
+        connection.root()[f"kept {number}"] = PersistentMapping()
+        tids.append(commit(connection))
+    database.pack()
+    size = database.getSize()
+    with pytest.raises(RedundantPackWarning, match="packed to a time after"):
+        database.pack(time_between(tids[1], tids[2]))
     assert database.getSize() == size
 
 

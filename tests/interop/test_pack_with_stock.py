@@ -1,5 +1,6 @@
 """A file packed by perdure is the file that stock ZODB would have made of it."""
 
+import contextlib
 import shutil
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 import ZODB.FileStorage
 from ZODB.serialize import referencesf
 
+from perdure.errors import RedundantPackWarning
 from perdure.storage import FileStorage
 from perdure.timestamp import TimeStamp
 
@@ -23,7 +25,9 @@ def test_the_packed_files_are_equal(tmp_path: Path, name: str, share: float, gc:
     storage = FileStorage(ours)
     tids = [one.tid for one in storage.iterator()]
     when = TimeStamp(tids[max(int(len(tids) * share) - 1, 0)]).timeTime()
-    storage.pack(when, gc=gc)
+    # Where stock only says so in its log, an error tells that it was packed to a later time.
+    with contextlib.suppress(RedundantPackWarning):
+        storage.pack(when, gc=gc)
     storage.close()
     stock = ZODB.FileStorage.FileStorage(str(theirs))
     stock.pack(when, referencesf, gc=gc)

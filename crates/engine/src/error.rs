@@ -172,6 +172,12 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// What was current at the pack time is gone already.
+    #[error("the storage was packed to a time after {until} already: nothing was changed")]
+    PackedLater {
+        /// The pack time asked for.
+        until: Tid,
+    },
     /// Somebody asked the pack to stop.
     #[error("the pack was stopped; the database is as it was")]
     PackStopped,

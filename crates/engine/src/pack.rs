@@ -111,8 +111,9 @@ impl Store {
     /// the last pack, or all of them are still needed.
     ///
     /// # Errors
-    /// Where the storage takes no writes, another pack is running, the file cannot be read or
-    /// written, or the watch asked to stop; the database is then as it was.
+    /// Where the storage takes no writes, another pack is running, it was packed to a later time
+    /// already, the file cannot be read or written, or the watch asked to stop; the database is
+    /// then as it was.
     pub fn pack(
         self: &Arc<Self>,
         options: PackOptions,
@@ -210,8 +211,13 @@ fn pack_time(generation: &Arc<Generation>, end: u64, until: Tid) -> Result<Optio
         return Ok(None);
     }
     let last = all.ending_at(position)?;
-    let redundant = last.is_none_or(|last| last.header.status == Status::Packed);
-    Ok((!redundant).then_some(position))
+    if last.is_some_and(|last| last.header.status != Status::Packed) {
+        return Ok(Some(position));
+    }
+    match all.clone().between(after, Tid::MAX)?.advance()? {
+        Some(next) if next.header.status == Status::Packed => Err(Error::PackedLater { until }),
+        _ => Ok(None),
+    }
 }
 
 /// Tell the watch, and stop if it asks to.

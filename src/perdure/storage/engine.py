@@ -459,6 +459,7 @@ class EngineStorage(KeepsBlobs, ConflictResolvingStorage):
 
         Raises:
             PackError: another pack is running, or a record can't be searched.
+            RedundantPackWarning: (a PackError) it was packed to a later time already.
             ReadOnlyError: the storage is read-only.
         """
         if self.isReadOnly():

@@ -133,6 +133,9 @@ fn build(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
                 &[("tid", tid), ("path", path)],
             )
         }
+        Error::PackedLater { .. } => {
+            raised(py, "RedundantPackWarning", vec![text(py, &message)], &[])
+        }
         Error::Pack { .. } | Error::References { .. } | Error::PackStopped => {
             raised(py, "PackError", vec![text(py, &message)], &[])
         }
