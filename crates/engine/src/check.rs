@@ -12,14 +12,13 @@ use std::sync::Arc;
 use perdure_format::file::{FIRST_TRANSACTION, MAGIC, is_magic};
 use perdure_format::{Oid, Tid};
 
-use crate::checksums::{self, ChecksumReport};
 use crate::disk::{Access, Disk, OsDisk};
 use crate::error::{Error, Result};
 use crate::generation::Generation;
 use crate::index::Index;
 use crate::scan::{self, Range, Scanned, Stop};
 use crate::store::Store;
-use checker::{Checker, FINDINGS_MAX};
+use checker::Checker;
 pub(crate) use pairs::Pairs;
 
 /// Hears how many of how many bytes are done; may ask to stop.
@@ -95,36 +94,13 @@ pub struct Checked {
     pub others: BTreeMap<(String, Oid), Oid>,
 }
 
-impl Checked {
-    /// Add the transactions that are not what was written.
-    fn add_checksums(&mut self, report: ChecksumReport) {
-        for damage in report.damaged {
-            self.findings_total += 1;
-            if self.findings.len() < FINDINGS_MAX {
-                self.findings.push(Finding {
-                    kind: FindingKind::Damaged,
-                    position: damage.position,
-                    tid: (damage.tid != Tid::ZERO).then_some(damage.tid),
-                    oid: None,
-                    class: String::new(),
-                    target: None,
-                    problem: damage.problem,
-                    path: Vec::new(),
-                });
-            }
-        }
-    }
-}
-
 /// Check a data file without opening it as a database: it may be damaged.
 ///
 /// # Errors
 /// Where the file cannot be read, or `progress` asked to stop.
 pub fn check_file(path: &Path, progress: Progress<'_>) -> Result<Checked> {
     let (generation, len) = generation_of(path)?;
-    let mut checked = run(&generation, len, progress)?;
-    checked.add_checksums(checksums::check_closed(&OsDisk, &generation));
-    Ok(checked)
+    run(&generation, len, progress)
 }
 
 /// The file, without an index.
@@ -151,12 +127,7 @@ impl Store {
     /// Where the file cannot be read, or `progress` asked to stop.
     pub fn check(&self, progress: Progress<'_>) -> Result<Checked> {
         let (generation, end) = self.generation_and_end();
-        let mut checked = run(&generation, end, progress)?;
-        // What keeps them from being compared is found without them, too.
-        if let Ok(report) = self.check_checksums() {
-            checked.add_checksums(report);
-        }
-        Ok(checked)
+        run(&generation, end, progress)
     }
 
     /// Which current record refers to which object: pairs of the target's and the referrer's oid,

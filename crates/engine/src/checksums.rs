@@ -18,7 +18,6 @@ use crate::disk::{Access, Disk, File};
 use crate::error::{Error, Result};
 use crate::saved_index::with_suffix;
 
-pub(crate) use check::check_closed;
 pub use check::{ChecksumReport, Damage};
 pub(crate) use judge::{Judgement, judge, rewrite, without};
 

@@ -15,7 +15,7 @@ use crate::pack::oids::OidMap;
 use crate::scan::{self, Range, Visitor};
 
 /// How many findings are kept.
-pub(super) const FINDINGS_MAX: usize = 10_000;
+const FINDINGS_MAX: usize = 10_000;
 /// How many records are read between two reports.
 const REPORT_EVERY: u64 = 4096;
 /// How many references to objects not met yet are kept before those met meanwhile are dropped.

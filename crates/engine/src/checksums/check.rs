@@ -5,12 +5,10 @@ use std::sync::Arc;
 use perdure_format::Tid;
 use perdure_format::checksums::{Entry, FIRST_ENTRY};
 
-use super::judge::{judge, next_entry, problem_of};
+use super::judge::{next_entry, problem_of};
 use super::path_of;
-use crate::cursor::Transactions;
-use crate::disk::{Access, Disk};
+use crate::disk::Access;
 use crate::error::{Error, Result};
-use crate::generation::Generation;
 use crate::scan::Window;
 use crate::store::Store;
 
@@ -56,73 +54,39 @@ impl Store {
     /// # Errors
     /// Where a file cannot be read, or the data file's structure is damaged.
     pub fn check_checksums(&self) -> Result<ChecksumReport> {
-        let (generation, end) = self.generation_and_end();
-        let mut report = ChecksumReport::default();
-        let entries_end = self.checksums.entries_end();
-        report.compare(self.disk().as_ref(), &generation, end, entries_end)?;
-        Ok(report)
-    }
-}
-
-/// Compare a data file that is not open with its checksums, as far as its structure is whole.
-pub(crate) fn check_closed(disk: &dyn Disk, generation: &Arc<Generation>) -> ChecksumReport {
-    let mut report = ChecksumReport::default();
-    match judge(disk, &generation.path, &generation.file, None) {
-        Ok(judgement) if judgement.mark.is_some() => {
-            let known = judgement.verified;
-            // What else is wrong with the structure is found without checksums, too.
-            let _ = report.compare(disk, generation, known.data_end, known.entries_end);
-        }
-        Err(Error::Corrupted {
-            position, problem, ..
-        }) => report.damaged.push(Damage {
-            position,
-            tid: Tid::ZERO,
-            problem,
-        }),
-        _ => {}
-    }
-    report
-}
-
-impl ChecksumReport {
-    /// Compare the transactions before `end` with the entries before `entries_end`.
-    fn compare(
-        &mut self,
-        disk: &dyn Disk,
-        generation: &Arc<Generation>,
-        end: u64,
-        entries_end: u64,
-    ) -> Result<()> {
         let gone = || Some("is not part of the database any more".to_owned());
-        let path = path_of(&generation.path);
-        let sums = disk.open(&path, Access::Read).ok();
+        let mut transactions = self.transactions()?;
+        let path = path_of(self.path());
+        let error = |source| Error::io("reading", &path, source);
+        let sums = self.disk().open(&path, Access::Read).ok();
+        let entries_end = self.checksums.entries_end();
         let next_after = |place| match &sums {
-            Some(sums) => next_entry(sums.as_ref(), place, entries_end)
-                .map_err(|source| Error::io("reading", &path, source)),
+            Some(sums) => next_entry(sums.as_ref(), place, entries_end).map_err(error),
             None => Ok(None),
         };
-        let mut transactions = Transactions::new(Arc::clone(generation), end);
+        let mut checked = ChecksumReport::default();
         let mut next = next_after(FIRST_ENTRY)?;
+        let generation = Arc::clone(transactions.generation());
         let mut window = Window::new(&generation.file, &generation.path);
         while let Some(transaction) = transactions.advance()? {
             let (position, header) = (transaction.position, &transaction.header);
             while let Some((entry, after)) = next.take_if(|(entry, _)| entry.position < position) {
-                self.note(&entry, gone());
+                checked.note(&entry, gone());
                 next = next_after(after)?;
             }
             match next.take_if(|(entry, _)| entry.position == position) {
                 Some((entry, after)) => {
-                    self.note(&entry, problem_of(&mut window, position, header, &entry)?);
+                    checked.note(&entry, problem_of(&mut window, position, header, &entry)?);
                     next = next_after(after)?;
                 }
-                None => self.unverified += 1,
+                None => checked.unverified += 1,
             }
         }
+        let (_, end) = self.generation_and_end();
         while let Some((entry, after)) = next.filter(|(entry, _)| entry.end() <= end) {
-            self.note(&entry, gone());
+            checked.note(&entry, gone());
             next = next_after(after)?;
         }
-        Ok(())
+        Ok(checked)
     }
 }

@@ -297,18 +297,3 @@ fn a_full_disk_that_has_no_room_for_checksums_refuses_the_commit() {
     assert_eq!(load_at(&store, 1, Tid::MAX).unwrap().unwrap(), b"one");
     assert_eq!(walk(&store).unwrap(), [Oid(1)]);
 }
-
-#[test]
-fn the_check_of_a_database_tells_what_the_checksums_found() {
-    let (disk, ends) = some();
-    let damages = |store: &Store| {
-        let mut progress = |_, _| std::ops::ControlFlow::Continue(());
-        let checked = store.check(&mut progress).unwrap();
-        let mut problems = checked.findings.iter().map(|finding| &finding.problem);
-        problems.any(|problem| problem.contains("checksum"))
-    };
-    let store = open(&disk).unwrap();
-    assert!(!damages(&store));
-    disk.flip_bit(path(), ends[1] + 23 + 42 + 7, 3);
-    assert!(damages(&store));
-}
