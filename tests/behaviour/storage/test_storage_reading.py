@@ -50,6 +50,14 @@ def test_an_empty_record_is_refused_and_nothing_is_damaged(storage: Any) -> None
     assert [record.data for txn in storage.iterator() for record in txn] == [b"before", b"after"]
 
 
+@pytest.mark.ours
+def test_a_copy_of_an_empty_record_is_refused_too(storage: Any) -> None:
+    txn = begun(storage)
+    with pytest.raises(ValueError, match="empty"):
+        storage.restore(oid(1), bytes(8), b"", "", None, txn)
+    storage.tpc_abort(txn)
+
+
 @pytest.mark.parametrize("method", ["load", "getTid"])
 def test_an_unknown_object_is_a_keyerror_with_its_oid(storage: Any, method: str) -> None:
     commit(storage, {1: b"x"})

@@ -158,6 +158,9 @@ impl PyDraft {
         data: Option<&[u8]>,
         previous: Option<PyTid>,
     ) -> PyResult<()> {
+        if data.is_some_and(<[u8]>::is_empty) {
+            return Err(PyValueError::new_err("an empty record can't be stored"));
+        }
         let oid = oid.0;
         let known = match previous {
             Some(tid) => {
@@ -169,8 +172,8 @@ impl PyDraft {
         self.store.raise_max_oid(oid);
         self.with_open(|draft| match (known, data) {
             (Some(position), _) => draft.point(oid, Basis::Copy, position),
-            (None, Some(data)) if !data.is_empty() => draft.store(oid, Basis::Copy, data),
-            (None, _) => draft.delete(oid, Basis::Copy),
+            (None, Some(data)) => draft.store(oid, Basis::Copy, data),
+            (None, None) => draft.delete(oid, Basis::Copy),
         })
     }
 
