@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::thread::{Builder, ScopedJoinHandle};
 
 use perdure_format::Tid;
 use perdure_format::joint::JointMark;
@@ -82,14 +83,17 @@ fn sync_all(voted: &[Voted]) -> Result<()> {
         return Ok(());
     };
     std::thread::scope(|scope| {
-        let others: Vec<_> = others
-            .iter()
-            .map(|one| scope.spawn(|| one.sync()))
-            .collect();
+        let help = |one| Builder::new().spawn_scoped(scope, move || Voted::sync(one));
+        let others: Vec<_> = others.iter().map(|one| (one, help(one))).collect();
         let mut outcome = last.sync();
-        for other in others {
-            // A thread that panicked did not sync.
-            outcome = outcome.and(other.join().unwrap_or_else(|_| Err(last.sync_panicked())));
+        for (one, helper) in others {
+            outcome = outcome.and(match helper.map(ScopedJoinHandle::join) {
+                Ok(Ok(synced)) => synced,
+                // A thread that panicked did not sync.
+                Ok(Err(_panic)) => Err(last.sync_panicked()),
+                // No thread to be had: without help then.
+                Err(_) => one.sync(),
+            });
         }
         outcome
     })

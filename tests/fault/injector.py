@@ -1,0 +1,110 @@
+"""Run a program under strace, which kills it at a system call, or lets that call fail."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["CALLS", "MISSING", "Run", "calls_of", "run"]
+
+CALLS = (
+    "write,pwrite64,pwritev,pwritev2,fsync,fdatasync,ftruncate,rename,renameat,renameat2,unlink,"
+    "unlinkat,link,linkat,copy_file_range,sendfile,fallocate,mkdir,mkdirat"
+)
+"""All calls that change files or names."""
+
+MISSING = (
+    None
+    if sys.platform == "linux" and shutil.which("strace")
+    else "needs strace, which Linux distributions have: apt-get install strace"
+)
+"""Why programs can't be run here, or None."""
+
+TIMEOUT_S = 120
+_ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a program told, and how it ended."""
+
+    journal: list[list[str]]
+    killed: bool
+    injected: bool
+    """Whether the call was made, and was failed or was the end."""
+    calls: list[str]
+
+
+def run(
+    program: str,
+    directory: Path,
+    inject: str | None,
+    *,
+    threads: bool = False,
+    path: Path | None = None,
+) -> Run:
+    """Run a program in *directory*; *inject* as strace has it, such as `fsync:error=EIO:when=2`.
+
+    Unless *threads*, the program can start none, so that the calls come in one order. With *path*,
+    only calls on that file are injected.
+    """
+    log = directory.parent / f"{directory.name}.strace"
+    command = ["strace", "-f", "-q", "-o", str(log)]
+    if inject is None or "signal=" not in inject:
+        # Faster, but no signal arrives with it.
+        command.append("--seccomp-bpf")
+    command += ["-e", f"trace={CALLS},clone,clone3", "-e", "signal=none"]
+    if not threads:
+        command += ["-e", "inject=clone,clone3:error=EAGAIN"]
+    if inject is not None:
+        command += ["-e", f"inject={inject}"]
+    if path is not None:
+        command += ["-P", str(path)]
+    reader, writer = os.pipe()
+    command += [os.path.realpath(sys.executable), "-m", "tests.fault.programs", program]
+    with os.fdopen(reader, "rb") as told:
+        try:
+            done = subprocess.run(
+                [*command, str(directory), str(writer)],
+                check=False,
+                capture_output=True,
+                text=True,
+                cwd=_ROOT,
+                timeout=TIMEOUT_S,
+                pass_fds=[writer],
+                env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": _path()},
+            )
+        finally:
+            os.close(writer)
+        journal = [line.decode().split() for line in told]
+    killed = done.returncode in {-9, 137}
+    assert killed or done.returncode == 0, f"exit {done.returncode}\n{done.stderr}"
+    traced = log.read_text()
+    log.unlink()
+    calls = [line for line in traced.splitlines() if "clone" not in line]
+    return Run(journal, killed, killed or any("(INJECTED)" in line for line in calls), calls)
+
+
+def calls_of(
+    program: str, directory: Path, *, threads: bool = False, path: Path | None = None
+) -> list[tuple[str, int]]:
+    """Return the calls that a program makes when nothing goes wrong: each with its number.
+
+    strace counts the calls of each name and thread by themselves.
+    """
+    counts: dict[tuple[str, str], int] = {}
+    calls = []
+    for line in run(program, directory, None, threads=threads, path=path).calls:
+        if found := re.match(r"(\d+) +(\w+)\(", line):
+            key = (found[1], found[2])
+            counts[key] = counts.get(key, 0) + 1
+            calls.append((found[2], counts[key]))
+    return list(dict.fromkeys(calls))
+
+
+def _path() -> str:
+    """Let the bare interpreter find what this one does: a virtual environment's start costs calls."""
+    return os.pathsep.join(entry for entry in sys.path if entry)

@@ -1,0 +1,168 @@
+"""Programs that are killed, or whose system calls fail: `python -m tests.fault.programs NAME DIR FD`.
+
+What a program begins, and what was acknowledged, it tells on the pipe FD, one line each. It uses
+`writev` for that, which the databases don't: so no call of the journal is counted.
+"""
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import transaction
+from tests.fault import ledger
+
+import perdure
+from perdure.errors import CommitOutcomeUnknown, POSError
+
+ONE = ("a",)
+TWO = ("a", "b")
+STEPS = range(1, 4)
+AGAIN = 100
+"""What the second attempt of a commit adds to the value."""
+
+
+class Journal:
+    """Tells the parent what happens."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def tell(self, *words: object) -> None:
+        os.writev(self._descriptor, [" ".join(map(str, words)).encode() + b"\n"])
+
+    @contextlib.contextmanager
+    def step(self, value: int) -> Any:
+        """Tell that *value* is about to be written, and how that ended; errors end here."""
+        self.tell("begin", value)
+        try:
+            yield
+        except (OSError, POSError) as error:
+            self.tell("failed", value, type(error).__name__)
+            transaction.abort()
+            raise
+        self.tell("done", value)
+
+
+Program = Callable[[Path, Journal], None]
+
+
+def _commits(names: tuple[str, ...], *, blobs: bool = False) -> Program:
+    def program(directory: Path, journal: Journal) -> None:
+        for value in STEPS:
+            with ledger.opened(directory, names, blobs=blobs) as connection:
+                for part in (value * 10, value * 10 + 1):
+                    _commit_twice(connection, names, part, journal, blobs)
+
+    return program
+
+
+def _commit_twice(
+    connection: Any, names: tuple[str, ...], value: int, journal: Journal, blobs: bool
+) -> None:
+    """Commit; if that fails, once more, which is refused where the outcome is unknown."""
+    try:
+        with journal.step(value):
+            ledger.write(connection, names, value, blobs=blobs)
+            transaction.commit()
+    except (OSError, POSError) as error:
+        with journal.step(value + AGAIN):
+            ledger.write(connection, names, value + AGAIN, blobs=blobs)
+            transaction.commit()
+        if isinstance(error, CommitOutcomeUnknown):
+            journal.tell("accepted")
+
+
+def _pack(names: tuple[str, ...]) -> Program:
+    def program(directory: Path, journal: Journal) -> None:
+        for value in STEPS:
+            with ledger.opened(directory, names) as connection:
+                with journal.step(value):
+                    ledger.write(connection, names, value)
+                    transaction.commit()
+                for name in names:
+                    connection.get_connection(name).db().pack()
+
+    return program
+
+
+def _gc(directory: Path, journal: Journal) -> None:
+    with ledger.opened(directory, TWO) as connection:
+        for value in STEPS:
+            with journal.step(value):
+                ledger.write(connection, TWO, value)
+                transaction.commit()
+            perdure.Collection(connection.db().databases).gc()
+
+
+def _undo(directory: Path, journal: Journal) -> None:
+    with ledger.opened(directory, ONE) as connection:
+        for value in STEPS:
+            with journal.step(value):
+                ledger.write(connection, ONE, value)
+                transaction.commit()
+            with journal.step(value - 1 if value == 1 else 0):
+                connection.db().undo(connection.db().undoLog(0, 1)[0]["id"])
+                transaction.commit()
+
+
+def _index(directory: Path, journal: Journal) -> None:
+    for value in STEPS:
+        with ledger.opened(directory, ONE) as connection, journal.step(value):
+            ledger.write(connection, ONE, value)
+            transaction.commit()
+        for index in directory.glob("*.pindex"):
+            index.unlink()
+        with ledger.opened(directory, ONE):
+            pass
+
+
+def _backup(directory: Path, journal: Journal) -> None:
+    for value in STEPS:
+        with ledger.opened(directory, ONE) as connection, journal.step(value):
+            ledger.write(connection, ONE, value)
+            transaction.commit()
+        journal.tell("backup", value)
+        perdure.backup(directory / "a.fs", directory / "backup", full=value == STEPS[-1])
+        journal.tell("backed-up", value)
+
+
+def _restore(directory: Path, journal: Journal) -> None:
+    journal.tell("restore")
+    perdure.restore(directory / "backup", directory / "restored.fs")
+    journal.tell("restored")
+
+
+PROGRAMS: dict[str, tuple[tuple[str, ...], Program]] = {
+    "create": (ONE, _commits(ONE)),
+    "commit": (ONE, _commits(ONE)),
+    "joint": (TWO, _commits(TWO)),
+    "blobs": (ONE, _commits(ONE, blobs=True)),
+    "joint-blobs": (TWO, _commits(TWO, blobs=True)),
+    "pack": (ONE, _pack(ONE)),
+    "pack-two": (TWO, _pack(TWO)),
+    "gc": (TWO, _gc),
+    "undo": (ONE, _undo),
+    "index": (ONE, _index),
+    "backup": (ONE, _backup),
+    "restore": (ONE, _restore),
+}
+"""Each program with the databases that it uses."""
+
+
+def main() -> int:
+    """Run a program again and again until it comes to its end; its errors are told."""
+    name, directory, descriptor = sys.argv[1:]
+    journal = Journal(int(descriptor))
+    journal.tell("start")
+    try:
+        PROGRAMS[name][1](Path(directory), journal)
+    except (OSError, POSError) as error:
+        journal.tell("error", type(error).__name__)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
