@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.behaviour.models import Account
 
 import perdure
+import perdure.config
+from perdure import errors
 from perdure.config import ConfigurationError, databaseFromTOML, databaseFromURI, open_database
 from perdure.config._validate import schema
 
@@ -195,3 +198,125 @@ def test_the_environment_or_the_current_folder_names_the_database(
     db.close()
     open_database(tmp_path / "Data.fs").close()
     assert (tmp_path / "Data.fs").exists()
+
+
+SIZE = 17
+SHOP = """
+primary = "orders"
+
+[databases.catalog]
+storage = { type = "file", path = "catalog.fs" }
+
+[databases.orders]
+cache_size = 17
+storage = { type = "file", path = "orders.fs" }
+
+[routes]
+"tests.behaviour.models.Account" = "catalog"
+"""
+
+
+def test_a_file_has_a_primary_member_and_routes(tmp_path: Path) -> None:
+    path = tmp_path / "perdure.toml"
+    path.write_text(SHOP)
+    with perdure.config.collectionFromTOML(path) as collection:
+        assert list(collection) == ["catalog", "orders"]
+        assert collection.primary.database_name == "orders"
+        assert dict(collection.routes) == {"tests.behaviour.models.Account": "catalog"}
+        with collection.transaction() as conn:
+            account = conn.root.account = Account()
+        assert account._p_jar.db() is collection["catalog"]
+    database = open_database(path)
+    assert database.database_name == "orders"
+    with database.transaction() as conn:
+        other = conn.root.other = Account()
+    assert other._p_jar.db().database_name == "catalog"
+    database.databases["catalog"].close()
+    database.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (SHOP.replace('= "catalog"', '= "nowhere"'), r"routes: .*'nowhere', which is no member"),
+        (SHOP.replace('"tests.', '"tests..'), r"routes: 'tests\.\.behaviour.*can't be routed"),
+        (SHOP.replace('primary = "orders"', 'primary = "x"'), "primary: 'x' is no member"),
+        (SHOP.replace('primary = "orders"', "primary = 1"), "primary"),
+    ],
+)
+def test_a_bad_primary_member_or_route_opens_nothing(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    path = tmp_path / "perdure.toml"
+    path.write_text(text)
+    with pytest.raises(perdure.config.ConfigurationError, match=message):
+        perdure.config.open_collection(path)
+    assert [each.name for each in tmp_path.iterdir()] == ["perdure.toml"]
+
+
+def test_a_collection_is_made_of_whatever_names_a_database(tmp_path: Path) -> None:
+    members = {
+        "path": tmp_path / "path.fs",
+        "uri": f"file://{tmp_path}/uri.fs?cache_size={SIZE}",
+        "described": {"storage": {"type": "memory"}, "cache_size": SIZE},
+        "storage": perdure.MappingStorage(),
+        "database": perdure.DB(None),
+        "memory": None,
+    }
+    open_collection = perdure.config.open_collection
+    with open_collection(members, primary="uri", routes={"a.B": "memory"}) as collection:
+        assert set(collection) == set(members)
+        assert collection.primary is collection["uri"]
+        assert collection["uri"].getCacheSize() == SIZE
+        assert collection["described"].getCacheSize() == SIZE
+        assert collection["database"] is members["database"]
+        assert collection.routes["a.B"] == "memory"
+        with collection.transaction() as conn:
+            assert {conn[name].db().database_name for name in collection} == set(members)
+    with open_collection({"database": {"storage": {"type": "memory"}}}) as alone:
+        assert list(alone) == ["unnamed"]
+    with open_collection(str(tmp_path / "path.fs")) as alone:
+        assert alone.primary.storage.getName().endswith("path.fs")
+    with open_collection("memory://here") as alone:
+        assert len(alone) == 1
+    with pytest.raises(ValueError, match=r"is a URI: use perdure\.config\.open_collection"):
+        perdure.Collection({"uri": "file:///data/uri.fs"})
+
+
+def test_what_was_opened_is_closed_if_a_member_can_not_be(tmp_path: Path) -> None:
+    (tmp_path / "bad.fs").write_bytes(b"no database at all")
+    members = {"good": f"file://{tmp_path}/good.fs", "bad": tmp_path / "bad.fs"}
+    with pytest.raises(errors.POSError):
+        perdure.config.open_collection(members)
+    perdure.DB(tmp_path / "good.fs").close()
+
+
+ZCONFIG = """
+<zodb orders>
+  <mappingstorage/>
+</zodb>
+<zodb catalog>
+  route tests.behaviour.models.Account
+  route shop.catalog
+  <mappingstorage/>
+</zodb>
+"""
+
+
+def test_zconfig_text_has_routes_too(tmp_path: Path) -> None:
+    path = tmp_path / "shop.conf"
+    path.write_text(ZCONFIG)
+    for collection in (
+        perdure.config.collectionFromString(ZCONFIG),
+        perdure.config.collectionFromURL(str(path)),
+        perdure.config.open_collection(path),
+    ):
+        with collection, collection.transaction() as conn:
+            assert set(collection.routes) == {"tests.behaviour.models.Account", "shop.catalog"}
+            assert conn.db().database_name == "orders"
+            account = conn.root.account = Account()
+            conn.transaction_manager.commit()
+            assert account._p_jar is conn["catalog"]
+    twice = ZCONFIG.replace("<zodb orders>", "<zodb orders>\n  route shop.catalog")
+    with pytest.raises(ValueError, match=r"'shop\.catalog' is routed to two"):
+        perdure.config.collectionFromString(twice)

@@ -24,6 +24,12 @@ from typing import IO, TYPE_CHECKING, Any
 from perdure.config._schemas import getDbSchema, getStorageSchema, load_file, load_url
 from perdure.config._sections import Factory, ZODBDatabase
 from perdure.config._toml import ConfigurationError
+from perdure.config.collecting import (
+    collectionFromString,
+    collectionFromTOML,
+    collectionFromURL,
+    open_collection,
+)
 from perdure.config.opening import databaseFromTOML, databaseFromURI, open_database
 
 if TYPE_CHECKING:
@@ -33,6 +39,9 @@ __all__ = [
     "ConfigurationError",
     "Factory",
     "ZODBDatabase",
+    "collectionFromString",
+    "collectionFromTOML",
+    "collectionFromURL",
     "databaseFromConfig",
     "databaseFromFile",
     "databaseFromString",
@@ -41,6 +50,7 @@ __all__ = [
     "databaseFromURL",
     "getDbSchema",
     "getStorageSchema",
+    "open_collection",
     "open_database",
     "storageFromConfig",
     "storageFromFile",
@@ -83,13 +93,26 @@ def databaseFromConfig(database_factories: Iterable[ZODBDatabase]) -> "DB":
     """
     databases: MutableMapping[str, Any] = {}
     opened: list[DB] = []
+    routes: dict[str, str] = {}
     try:
-        opened.extend(factory.open(databases) for factory in database_factories)
+        for factory in database_factories:
+            opened.append(factory.open(databases))
+            _add_routes(routes, factory, opened[-1].database_name)
+        if routes:
+            opened[0]._route(routes)
     except BaseException:
         for db in opened:
             db.close()
         raise
     return opened[0]
+
+
+def _add_routes(routes: dict[str, str], factory: ZODBDatabase, database_name: str) -> None:
+    # Sections of other packages may be databases without this key.
+    for name in getattr(factory.config, "routes", ()):
+        if name in routes:
+            raise ValueError(f"{name!r} is routed to two databases")
+        routes[name] = database_name
 
 
 def storageFromString(s: str) -> Any:

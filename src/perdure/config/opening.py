@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from perdure.config._toml import ConfigurationError, read
+from perdure.config._toml import ConfigurationError
 from perdure.config._validate import problems
 from perdure.storage.before import BeforeStorage
 from perdure.storage.demo import DemoStorage
@@ -59,37 +59,15 @@ def open_database(source: str | os.PathLike[str] | None = None) -> "DB":
 
 
 def databaseFromTOML(path: str | os.PathLike[str]) -> "DB":
-    """Open what a TOML file describes; return the first of its databases.
+    """Open what a TOML file describes; return the first of its databases, or the primary one.
 
-    The others are in its `databases`. Paths are relative to the file's folder. Raises
+    The others are in its `databases`, and the file's routes hold. Paths are relative to the file's folder. Raises
     ConfigurationError, which names file, line and key, for a file that doesn't fit, and whatever
     a storage raises that can't be opened; what was opened before is closed then.
     """
-    file = Path(path)
-    content = read(file)
-    described = content.get("databases") or {"unnamed": content["database"]}
-    return _open_all(described, file.parent)
+    from perdure.config.collecting import collectionFromTOML
 
-
-def _open_all(described: Mapping[str, Any], folder: Path) -> "DB":
-    from perdure.db import DB
-
-    members: dict[str, Any] = {}
-    opened: list[DB] = []
-    try:
-        for name, options in described.items():
-            storage = _storage(options["storage"], folder)
-            rest = {key: value for key, value in options.items() if key != "storage"}
-            try:
-                opened.append(DB(storage, database_name=name, databases=members, **rest))
-            except BaseException:
-                storage.close()
-                raise
-    except BaseException:
-        for database in opened:
-            database.close()
-        raise
-    return opened[0]
+    return collectionFromTOML(path).primary
 
 
 def _storage(options: Mapping[str, Any], folder: Path) -> Any:
@@ -147,7 +125,9 @@ def databaseFromURI(uri: str) -> "DB":
     for problem in problems({"databases": {name: options}}):
         key = ".".join(problem.keys[2:])
         raise ConfigurationError(problem.message, uri, key=key)
-    return _open_all({name: options}, Path())
+    from perdure.config.collecting import open_collection
+
+    return open_collection({name: options}).primary
 
 
 def _described(uri: str) -> tuple[str, dict[str, Any]]:

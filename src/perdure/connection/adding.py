@@ -3,6 +3,7 @@
 from typing import Any
 
 from perdure.connection.integrity import is_missing
+from perdure.connection.reaching import members_that_reach
 from perdure.connection.state import ConnectionState
 from perdure.errors import InvalidObjectReference
 from perdure.ids import Oid, oid_repr
@@ -92,6 +93,8 @@ class Adding(ConnectionState):
             raise InvalidObjectReference(
                 reason, object=obj, databases=(self._db.database_name, name)
             )
+        if obj._p_jar._implicitlyAdding(obj._p_oid):
+            raise self._reached_from_several(obj, name)
         if self._db.check_references and is_missing(obj):
             self._missing.append((name, obj._p_oid, obj))
         cls = type(obj)
@@ -119,10 +122,16 @@ class Adding(ConnectionState):
                 f"same database or multidatabase: {_described(obj)} was loaded by {jar!r}; "
                 f"load it through get_connection({name!r}) of {self!r}"
             )
-        if jar._implicitlyAdding(obj._p_oid):
-            return (
-                "A new object is reachable from multiple databases. Won't try to guess which "
-                f"one was correct! {_described(obj)} is reachable from {own!r} and {name!r}: "
-                "add() it to the connection of one of them"
-            )
         return None
+
+    def _reached_from_several(self, obj: Any, name: str) -> InvalidObjectReference:
+        found = members_that_reach(self.connections, obj)
+        names = list(dict.fromkeys([self._db.database_name, name, *found]))
+        listed = f"{', '.join(map(repr, names[:-1]))} and {names[-1]!r}"
+        return InvalidObjectReference(
+            "A new object is reachable from multiple databases. Won't try to guess which "
+            f"one was correct! {_described(obj)} is reachable from {listed}: "
+            "add() it to the connection of one of them, or give its class a route",
+            object=obj,
+            databases=names,
+        )

@@ -2,7 +2,8 @@
 
 import warnings
 from collections.abc import Iterable, Iterator
-from typing import Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 from perdure.blob import Blob
 from perdure.connection.blobs import SavedBlob, is_unchanged_blob, store_blob
@@ -14,7 +15,10 @@ from perdure.ids import NO_TID, Oid, Tid, oid_repr
 from perdure.serialize import ObjectWriter
 from perdure.storage.view import EngineView
 
-__all__ = ["Commit", "Record", "serialised"]
+if TYPE_CHECKING:
+    from perdure.connection.placing import Together
+
+__all__ = ["Commit", "Record", "into_cache", "serialised"]
 
 Record = tuple[Oid, Tid, bytes, Any]
 """An object ready to be stored: oid, the revision it was made from, data, the object itself."""
@@ -34,6 +38,7 @@ class Commit:
         self.meta = TransactionMetaData(
             transaction.user, transaction.description, transaction.extension
         )
+        self.transaction = transaction
         self._joint = joint
         self.begun = False
         """Whether the storage knows of it."""
@@ -41,6 +46,8 @@ class Commit:
         """The objects that the storage is given, new ones included."""
         self.objects: list[Any] | None = None
         """The same, where they are at hand."""
+        self.together: Together | None = None
+        """The members' common work, where new objects have places of their own."""
 
     def begin(self, storage: Any) -> None:
         """Tell the storage; from now on it has to be finished or aborted there."""
@@ -57,7 +64,8 @@ class Commit:
             # everything is serialised first.  perdure's own take none before the vote;
             # so only their copy of a large commit needs to be in memory.
             records = list(records)
-        self.objects = []
+        if self.objects is None:
+            self.objects = []
         self.store(storage, self._remembered(records, self.objects))
 
     def _remembered(self, records: Iterable[Record], objects: list[Any]) -> Iterator[Record]:
@@ -104,10 +112,11 @@ class Commit:
             storage.tpc_abort(self.meta)
 
 
-def serialised(connection: ConnectionState) -> Iterator[Record]:
+def serialised(connection: ConnectionState, first: int = 0) -> Iterator[Record]:
     """Serialise what was changed or added, and all new objects reached from there.
 
-    While it runs, new objects enter the connection's cache and `_creating`.
+    *first* is how many changed objects have been seen to before.  While it runs, new
+    objects enter the connection's cache and `_creating`.
     """
     _require_present(connection)
     writer = ObjectWriter(connection)
@@ -119,7 +128,7 @@ def serialised(connection: ConnectionState) -> Iterator[Record]:
     late: list[Any] = []
     connection._added_during_commit = late
     try:
-        for changed in _to_be_stored(connection, late, done):
+        for changed in _to_be_stored(connection, first, late, done):
             waiting = [changed]
             while waiting:
                 obj = waiting.pop()
@@ -166,12 +175,14 @@ def _require_present(connection: ConnectionState) -> None:
         )
 
 
-def _to_be_stored(connection: ConnectionState, late: list[Any], done: set[Oid]) -> Iterator[Any]:
+def _to_be_stored(
+    connection: ConnectionState, first: int, late: list[Any], done: set[Oid]
+) -> Iterator[Any]:
     """Go through what was changed, and what is added while that is being serialised.
 
     Objects of a class with a mind of its own may add others in their `__getstate__`.
     """
-    for obj in connection._registered_objects:
+    for obj in islice(connection._registered_objects, first, None):
         oid = obj._p_oid
         if obj._p_jar is not connection:
             raise InvalidObjectReference(
@@ -187,6 +198,9 @@ def _to_be_stored(connection: ConnectionState, late: list[Any], done: set[Oid]) 
     for obj in late:
         if obj._p_oid not in done:
             yield obj
+    arrived = connection._arrived
+    while arrived:
+        yield arrived.pop()
 
 
 def _warn_large(connection: ConnectionState, obj: Any, size: int) -> None:
@@ -201,7 +215,7 @@ def _note_creation(connection: ConnectionState, oid: Oid, obj: Any) -> None:
     savepoint = connection._savepoint_storage
     if connection._added.pop(oid, None) is not None:
         connection._creating[oid] = False
-        _into_cache(connection, oid, obj)
+        into_cache(connection, oid, obj)
     elif savepoint is None or oid not in savepoint.created:
         connection._creating.setdefault(oid, True)
 
@@ -209,11 +223,13 @@ def _note_creation(connection: ConnectionState, oid: Oid, obj: Any) -> None:
 def _created(connection: ConnectionState, objects: list[Any]) -> None:
     for obj in objects:
         oid = obj._p_oid
-        connection._creating[oid] = True
-        _into_cache(connection, oid, obj)
+        # One that has a route has got its place by more than being reached.
+        connection._creating.setdefault(oid, True)
+        into_cache(connection, oid, obj)
 
 
-def _into_cache(connection: ConnectionState, oid: Oid, obj: Any) -> None:
+def into_cache(connection: ConnectionState, oid: Oid, obj: Any) -> None:
+    """Have the connection's cache know a new object."""
     try:
         connection._cache[oid] = obj
     except TypeError:

@@ -1,11 +1,12 @@
 """The connection as a resource of transactions (ISavepointDataManager)."""
 
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import Any
 
 from perdure.blob import Blob
 from perdure.connection.blobs import store_blob
 from perdure.connection.commit import Commit, serialised
+from perdure.connection.placing import Together
 from perdure.connection.savepoint import Mark, Savepoint, SavepointStorage
 from perdure.connection.snapshot import Snapshot
 from perdure.errors import ConflictError
@@ -42,15 +43,32 @@ class Committing(Snapshot):
             raise
 
     def _commit(self, commit: Commit) -> None:
+        choose = None if commit.together is not None else self._chooser()
+        if choose is not None:
+            Together(self, choose).serialise()
+        if commit.together is not None:
+            commit.together.store(self)
+            return
+        if choose is None:
+            self._serialise(commit)
+        if self._savepoint_storage is not None:
+            self._store_savepoint(commit, self._savepoint_storage)
+        if self._readCurrent:
+            self._check_read_current(commit)
+
+    def _serialise(self, commit: Commit) -> None:
         if self._unflagged is not None:
             self._unflagged.check(self)
         if self._savepoint_storage is None:
             commit.store_objects(self._normal_storage, serialised(self))
         else:
-            self.savepoint()
-            self._store_savepoint(commit, self._savepoint_storage)
-        if self._readCurrent:
-            self._check_read_current(commit)
+            self._write_savepoint(self._savepoint_storage)
+
+    def _chooser(self) -> "Callable[[type], str | None] | None":
+        """Return what says where new objects go; None: where they are reached from."""
+        # Databases of others' making may lack what is perdure's own.
+        shared = getattr(self._db, "_shared", None)
+        return None if shared is None else shared.chooser()
 
     def _running_commit(self, transaction: Any) -> Commit:
         if self._commit_running is None:
@@ -73,8 +91,15 @@ class Committing(Snapshot):
     def tpc_vote(self, transaction: Any) -> None:
         """Have the storage check for conflicts and get ready to finish."""
         commit = self._commit_running
-        if commit is None or not commit.begun:
+        if commit is None:
             return
+        if commit.together is not None:
+            for guest in commit.together.carried_by(self):
+                guest.tpc_vote(transaction)
+        if commit.begun:
+            self._vote(commit)
+
+    def _vote(self, commit: Commit) -> None:
         try:
             resolved = self._normal_storage.tpc_vote(commit.meta)
         except ConflictError as error:
@@ -98,6 +123,9 @@ class Committing(Snapshot):
                 self._own_commit = commit.stored, tid
         self._commit_running = None
         self._end_of_transaction()
+        if commit is not None and commit.together is not None:
+            for guest in commit.together.carried_by(self):
+                guest.tpc_finish(transaction)
 
     def tpc_abort(self, transaction: Any) -> None:
         """Drop what the storage was given, and forget all changes."""
@@ -111,6 +139,8 @@ class Committing(Snapshot):
             self._cache.invalidate(commit.stored)
             commit.abort(self._normal_storage)
         self._end_of_transaction()
+        if commit is not None and commit.together is not None:
+            commit.together.abort(transaction)
 
     def abort(self, transaction: Any) -> None:
         """Forget all changes."""
@@ -124,6 +154,7 @@ class Committing(Snapshot):
         self._needs_to_join = True
         self._registered_objects = []
         self._creating = {}
+        self._arrived.clear()
 
     def _forget_registered(self, created: Container[Oid]) -> None:
         """Forget changes, but let objects that are to be disowned keep their state."""
@@ -151,11 +182,26 @@ class Committing(Snapshot):
 
         Objects may leave memory afterwards, changed ones too.
         """
+        choose = self._chooser()
+        joined: list[Any] = []
+        if choose is None:
+            self._write_savepoint(self._savepoint())
+        else:
+            joined = Together(self, choose).write_savepoints()
+        members: list[Any] = [self, *joined]
+        result = Savepoint([(member, member._savepoint().mark()) for member in members])
+        # Savepoints also serve to get through a large transaction with little memory.
+        self.cacheGC()
+        return result
+
+    def _savepoint(self) -> SavepointStorage:
         storage = self._savepoint_storage
         if storage is None:
             storage = SavepointStorage(self._normal_storage)
             self._storage = self._savepoint_storage = storage
-        self._creating.clear()
+        return storage
+
+    def _write_savepoint(self, storage: SavepointStorage) -> None:
         for oid, serial, data, obj in serialised(self):
             if type(obj) is Blob:
                 store_blob(storage, (oid, serial, data, obj), None)
@@ -166,10 +212,6 @@ class Committing(Snapshot):
         storage.created.update(self._creating)
         self._creating.clear()
         self._registered_objects = []
-        result = Savepoint(self, storage.mark())
-        # Savepoints also serve to get through a large transaction with little memory.
-        self.cacheGC()
-        return result
 
     def _rollback_savepoint(self, mark: Mark) -> None:
         storage = self._savepoint_storage

@@ -84,6 +84,7 @@ class Connection(Adding, Reading, Committing, ExportImport):
         self._registered_objects = []
         self._added = {}
         self._added_during_commit = None
+        self._arrived = []
         self._creating = {}
         self._readCurrent = {}
         self._missing = []

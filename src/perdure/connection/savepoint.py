@@ -158,12 +158,12 @@ class SavepointStorage:
 
 @implementer(IDataManagerSavepoint)
 class Savepoint:
-    """A state within a transaction that a connection can go back to."""
+    """A state within a transaction that a connection, or several, can go back to."""
 
-    def __init__(self, connection: Any, mark: Mark) -> None:
-        self._connection = connection
-        self._mark = mark
+    def __init__(self, marks: list[tuple[Any, Mark]]) -> None:
+        self._marks = marks
 
     def rollback(self) -> None:
         """Take back what was done since."""
-        self._connection._rollback_savepoint(self._mark)
+        for connection, mark in self._marks:
+            connection._rollback_savepoint(mark)

@@ -51,6 +51,8 @@ class ConnectionState(ConnectionBase):
     _creating: dict[Oid, bool]
     """Objects that the commit (or savepoint) creates; True: because they were reached."""
     _added_during_commit: list[Any] | None
+    _arrived: list[Any]
+    """New objects that other members of the set reached, and that are not serialised yet."""
     _readCurrent: dict[Oid, Tid]
     _missing: list[tuple[str, Oid, Any]]
     """What the object being serialised refers to in other members, and isn't there."""

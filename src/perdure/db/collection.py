@@ -10,6 +10,8 @@ from perdure.db.garbage import GarbageReport, collect_garbage
 from perdure.db.inonetransaction import ContextManager
 from perdure.db.jointundo import joint_undo, joint_undo_log
 from perdure.db.moments import Moment
+from perdure.db.routes import Routes, using
+from perdure.db.shared import shared_by
 from perdure.errors import ConnectionStateError
 from perdure.ids import Tid
 from perdure.storage.undo import UndoStep
@@ -34,16 +36,22 @@ class Collection(Mapping[str, DB]):
     memory) or a `DB`; databases that exist already have to be tied together by one
     `databases` mapping under these names, or be alone and without open connections.
     *primary* is the member that `open` and `transaction` give a connection to (default:
-    the first); the others are reached from there, by `connection[name]`.  *options* are
-    arguments of `DB`, for each member that is made here.
+    the first); the others are reached from there, by `connection[name]`.  *routes* says
+    which member new objects go to, by the names of their classes, modules or packages
+    (see `Routes`).  *options* are arguments of `DB`, for each member that is made here.
 
-    Raises ValueError for no members, a primary that is none of them, and databases that
-    belong to another collection; whatever opening a member raises.  Members that were
-    made here are closed then.
+    Raises ValueError for no members, a primary that is none of them, a route that leads
+    to none of them, and databases that belong to another collection; whatever opening a
+    member raises.  Members that were made here are closed then.
     """
 
     def __init__(
-        self, members: Mapping[str, Any], *, primary: str | None = None, **options: Any
+        self,
+        members: Mapping[str, Any],
+        *,
+        primary: str | None = None,
+        routes: Mapping[Any, str] | None = None,
+        **options: Any,
     ) -> None:
         if not members:
             raise ValueError("a collection needs at least one member")
@@ -54,14 +62,23 @@ class Collection(Mapping[str, DB]):
             )
         self.databases: MutableMapping[str, Any] = _common_mapping(members)
         """The members by name, as `databases` of each of them."""
+        found = None if routes is None else Routes(routes, {*members, *self.databases})
         with contextlib.ExitStack() as opened:
             for name, member in members.items():
+                if isinstance(member, str) and member.startswith(("file://", "memory:", "demo:(")):
+                    raise ValueError(
+                        f"{member!r}, given as {name!r}, is a URI: "
+                        "use perdure.config.open_collection"
+                    )
                 if isinstance(member, DB):
                     _tie(name, member, self.databases)
                 else:
                     made = DB(member, database_name=name, databases=self.databases, **options)
                     opened.callback(made.close)
             opened.pop_all()
+        self._shared = shared_by(self.databases)
+        if found is not None:
+            self._shared.routes = found
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {', '.join(self)} (primary: {self._primary})>"
@@ -104,6 +121,24 @@ class Collection(Mapping[str, DB]):
     def primary(self) -> DB:
         """The member that `open` and `transaction` give a connection to."""
         return self[self._primary]
+
+    @property
+    def routes(self) -> Routes:
+        """Which member new objects go to, by the names of classes, modules and packages."""
+        return self._shared.routes or Routes({}, self)
+
+    def using(self, name: str) -> contextlib.AbstractContextManager[None]:
+        """Return a context manager that has new objects go to the member *name*.
+
+        It holds for the commits and savepoints that are made in its block, in this
+        thread or asyncio task, and for all objects that these reach first; it goes before
+        all routes, and the innermost block before those around it.  What was given its
+        place by `Connection.add` stays there.
+
+        Raises KeyError for a name that is no member's.
+        """
+        self[name]
+        return using(self._shared, name)
 
     def open(
         self,

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import os
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from persistent.mapping import PersistentMapping
@@ -18,6 +18,7 @@ from perdure.db.inonetransaction import ContextManager
 from perdure.db.moments import Moment, tid_before
 from perdure.db.policy import CachePolicy
 from perdure.db.pool import ConnectionPool
+from perdure.db.routes import Routes
 from perdure.db.settings import Settings
 from perdure.db.shared import shared_by
 from perdure.db.statistics import CacheStatistics
@@ -211,6 +212,10 @@ class DB(CacheStatistics, History, Settings):
         shared.add(name, self)
         del self.databases[self.database_name]
         self.databases, self._shared, self.database_name = databases, shared, name
+
+    def _route(self, routes: Mapping[Any, str]) -> None:
+        """Have new objects go to members of the collection by *routes*, a mapping for `Routes`."""
+        self._shared.routes = Routes(routes, self.databases)
 
     def _require_open(self) -> None:
         if self.closed:

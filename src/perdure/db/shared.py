@@ -5,6 +5,7 @@ from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from perdure import _native
+from perdure.db.routes import Choose, Routes, chooser
 from perdure.ids import Tid
 from perdure.storage.joint import JointCommit
 from perdure.storage.view import EngineAdapter
@@ -26,6 +27,12 @@ class Shared:
         self.lock = threading.RLock()
         """Guards the pools of all members, and `databases` while one is added."""
         self._gate = _native.Gate()
+        self.routes: Routes | None = None
+        """Which member new objects of a class go to."""
+
+    def chooser(self) -> "Choose | None":
+        """Return what says where new objects go at present; None if nothing does."""
+        return chooser(self) if len(self.databases) > 1 else None
 
     def joint_commit(self, transaction: Any) -> JointCommit | None:
         """Return what the members do together in *transaction*; None for a single database."""

@@ -19,6 +19,9 @@ class ConnectionHooks:
     _storage: Any
     _db: Any
 
+    _placing: Any = None
+    """While a commit or savepoint is told where new objects go: what knows it."""
+
     @property
     def _reader(self) -> ObjectReader:
         """The reader that belongs to this connection's cache."""
@@ -48,7 +51,10 @@ class ConnectionHooks:
         """Tell an error that loading *obj* raised what is known of the object."""
 
     def _adopt(self, obj: Any) -> None:
-        """Give the new object *obj* its place in this database."""
+        """Give the new object *obj* its place: in this database, if nothing says otherwise."""
+        placing = self._placing
+        if placing is not None and placing.place(self, obj):
+            return
         obj._p_oid = self.new_oid()
         obj._p_jar = self
 

@@ -74,6 +74,10 @@ impl<'py> Pickler<'_, 'py> {
         {
             return Ok(false);
         }
+        let placing = self.connection.getattr_opt(intern!(self.py, "_placing"))?;
+        if placing.is_some_and(|placing| !placing.is_none()) {
+            return Ok(false);
+        }
         let oid = self.connection.call_method0(intern!(self.py, "new_oid"))?;
         let fields = self.layout.persistent(object);
         Ok(match (fields, oid.cast_exact::<PyBytes>()) {
