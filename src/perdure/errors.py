@@ -26,6 +26,7 @@
      |    |    |    +-- EncryptionError          ... a key not at hand, or not what was stored
      |    |    +-- FileStorageError
      |    |         +-- PackError
+     |    |         |    +-- MissingMemberError  ... what may refer to garbage isn't at hand
      |    |         |    +-- RedundantPackWarning
      |    |         +-- FileStorageFormatError
      |    |         |    +-- NotADatabase        the file is something else
@@ -85,6 +86,7 @@ __all__ = [
     "InDoubtError",
     "InvalidObjectReference",
     "LockError",
+    "MissingMemberError",
     "MountedStorageError",
     "MultipleUndoErrors",
     "NotADatabase",
@@ -195,9 +197,7 @@ class ConflictError(POSError, transaction.interfaces.TransientError):
         if object is not None:
             oid = object._p_oid if oid is None else oid
             class_name = class_name or f"{type(object).__module__}.{type(object).__qualname__}"
-        self.oid = oid
-        self.class_name = class_name
-        self.database = database
+        self.oid, self.class_name, self.database = oid, class_name, database
         self.serials = serials
 
     def __str__(self) -> str:
@@ -379,8 +379,7 @@ class CommitOutcomeUnknown(StorageError):  # noqa: N818 - ZODB's name, or a stat
 
     def __init__(self, *args: Any, tid: Tid | None = None, path: str | None = None) -> None:
         super().__init__(*args)
-        self.tid = tid
-        self.path = path
+        self.tid, self.path = tid, path
 
     def __str__(self) -> str:
         message = super().__str__() or "the disk failed while a commit was being confirmed"
@@ -409,8 +408,7 @@ class StorageLocked(StorageError):  # noqa: N818 - ZODB's name, or a state and n
 
     def __init__(self, *args: Any, path: str | None = None, pid: int | None = None) -> None:
         super().__init__(*args)
-        self.path = path
-        self.pid = pid
+        self.path, self.pid = path, pid
 
     def __str__(self) -> str:
         message = super().__str__()
@@ -463,6 +461,13 @@ class FileStorageError(StorageError):
 
 class PackError(FileStorageError):
     """The data file can't be packed; it is as it was."""
+
+
+class MissingMemberError(PackError):
+    """The database called `database`, which may refer to what looks like garbage, isn't at hand."""
+
+    _outward: ClassVar[str | None] = None
+    database: str | None = None
 
 
 class RedundantPackWarning(PackError):  # noqa: N818 - ZODB's name, or a state and no mistake
@@ -612,9 +617,7 @@ class StateLoadError(POSError):
         database: str | None = None,
     ) -> None:
         super().__init__(*args)
-        self.oid = oid
-        self.class_name = class_name
-        self.database = database
+        self.oid, self.class_name, self.database = oid, class_name, database
 
     def __str__(self) -> str:
         message = super().__str__() or "can't load the state of an object"
@@ -641,9 +644,7 @@ class UnpicklableError(POSError, TypeError, pickle.PicklingError):
         value_class: str | None = None,
     ) -> None:
         super().__init__(*args)
-        self.oid = oid
-        self.class_name = class_name
-        self.database = database
+        self.oid, self.class_name, self.database = oid, class_name, database
         self.path = path
         self.value_class = value_class
 

@@ -1,5 +1,6 @@
 """Garbage collection over collections."""
 
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -152,10 +153,59 @@ def test_open_connections_see_their_snapshot_until_they_move_on(
     conn.close()
 
 
+def test_nobody_commits_to_any_member_between_the_last_look_and_the_deletion(
+    collection: perdure.Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with collection.transaction() as conn:
+        _node(conn, "one")
+    committed = threading.Event()
+
+    def commit() -> None:
+        manager = transaction.TransactionManager()
+        conn = collection["two"].open(manager)
+        conn.root()["late"] = 1
+        manager.commit()
+        committed.set()
+        conn.close()
+
+    thread = threading.Thread(target=commit)
+    last_look = garbage._LastLook.tpc_vote
+
+    def look_while_somebody_commits(self: Any, current: Any) -> None:
+        last_look(self, current)
+        thread.start()
+        assert not committed.wait(0.2)
+
+    monkeypatch.setattr(garbage._LastLook, "tpc_vote", look_while_somebody_commits)
+    assert collection.gc().total == 1
+    assert committed.wait(60)
+    thread.join()
+
+
+def test_progress_is_told_and_can_stop_it(
+    collection: perdure.Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with collection.transaction() as conn:
+        oids = [_node(conn, "one")._p_oid for _ in range(25)]
+    monkeypatch.setattr(garbage, "_BATCH_OBJECTS_MAX", 10)
+    told: list[tuple[str, int, int]] = []
+
+    def stop(*progress: Any) -> None:
+        told.append(progress)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        collection.gc(progress=stop)
+    assert told == [("delete", 10, 25)]
+    assert sum(_exists(collection, "one", oid) for oid in oids) == 15
+    # Nothing is left in the way.
+    assert collection.gc().total == 15
+
+
 def test_a_member_that_is_not_at_hand_is_an_error(tmp_path: Path) -> None:
     both = perdure.Collection({"one": tmp_path / "one", "two": None})
     with both, both.transaction() as conn:
         conn.root.there = _node(conn, "two")
     alone = perdure.Collection({"one": tmp_path / "one", "three": None})
-    with alone, pytest.raises(errors.PackError, match="'two', which isn't at hand"):
+    with alone, pytest.raises(errors.MissingMemberError, match="'two', which isn't at hand"):
         alone.gc()

@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from tests.behaviour.models import Account
 import perdure
 from perdure import errors
 from perdure.storage import MappingStorage
+from perdure.storage.zlib import ZlibStorage
 
 
 class TakesNoAdvice(MappingStorage):
@@ -74,3 +76,122 @@ def test_a_member_that_can_not_be_told_to_keep_garbage_is_not_packed() -> None:
     two = perdure.DB(TakesNoAdvice("foreign"), database_name="two", databases=databases)
     with pytest.raises(errors.Unsupported, match=r"foreign.*\(one, two\)"):
         two.pack()
+
+
+def _garbage(db: perdure.DB) -> Any:
+    """Add an object that nothing refers to; return its oid."""
+    with db.transaction() as conn:
+        account = Account(2.0)
+        conn.add(account)
+        return account._p_oid
+
+
+def _exists(db: perdure.DB, oid: Any) -> bool:
+    try:
+        db.storage.getTid(oid)
+    except KeyError:
+        return False
+    return True
+
+
+def _collection(folder: Path, *names: str) -> perdure.Collection:
+    return perdure.Collection({name: folder / f"{name}.fs" for name in names})
+
+
+def test_pack_of_a_member_drops_what_no_member_refers_to(tmp_path: Path) -> None:
+    with _collection(tmp_path, "one", "two") as members:
+        one, two = _referring(dict(members))
+        garbage = _garbage(two)
+        two.pack(time.time() + 1)
+        assert not _exists(two, garbage)
+        with one.transaction() as conn:
+            conn.cacheMinimize()
+            assert conn.root.account.cash == 0
+
+
+def test_packing_all_members_drops_circles_between_them(tmp_path: Path) -> None:
+    with _collection(tmp_path, "one", "two") as members:
+        with members.transaction() as conn:
+            first, second = Account(1.0), Account(2.0)
+            conn["one"].add(first)
+            conn["two"].add(second)
+            first.other, second.other = second, first
+        oids = first._p_oid, second._p_oid
+        members.pack(time.time() + 1)
+        assert not _exists(members["one"], oids[0])
+        assert not _exists(members["two"], oids[1])
+
+
+def test_gc_can_be_left_out(tmp_path: Path) -> None:
+    with _collection(tmp_path, "one", "two") as members:
+        garbage = _garbage(members["two"])
+        members["two"].pack(time.time() + 1, gc=False)
+        assert _exists(members["two"], garbage)
+        storage = perdure.FileStorage(tmp_path / "three.fs", pack_gc=False)
+        three = perdure.DB(storage, database_name="three", databases=members.databases)
+        first = _garbage(three)
+        three.pack(time.time() + 1)
+        assert _exists(three, first)
+        second = _garbage(three)
+        three.pack(time.time() + 1, gc=True)
+        assert not _exists(three, first)
+        assert not _exists(three, second)
+
+
+def test_a_member_is_not_packed_while_another_one_is_closed(tmp_path: Path) -> None:
+    with _collection(tmp_path, "one", "two") as members:
+        one, two = _referring(dict(members))
+        size = two.getSize()
+        one.close()
+        with pytest.raises(errors.MissingMemberError, match=r"'one'.*is closed") as refused:
+            two.pack(time.time() + 1)
+        assert refused.value.database == "one"
+        assert two.getSize() == size
+        two.pack(time.time() + 1, gc=False)
+        assert two.getSize() < size
+
+
+def test_a_member_is_not_packed_while_another_process_may_change_one(tmp_path: Path) -> None:
+    with _collection(tmp_path, "one", "two") as members:
+        _referring(dict(members))
+    databases: dict[str, Any] = {}
+    storage = perdure.FileStorage(tmp_path / "one.fs", read_only=True)
+    one = perdure.DB(storage, database_name="one", databases=databases)
+    two = perdure.DB(tmp_path / "two.fs", database_name="two", databases=databases)
+    with pytest.raises(errors.MissingMemberError, match=r"'one'.*read-only"):
+        two.pack(time.time() + 1)
+    one.close()
+    two.close()
+
+
+def test_a_database_that_refers_to_others_is_not_packed_alone(tmp_path: Path) -> None:
+    with _collection(tmp_path, "one", "two") as members:
+        _referring(dict(members))
+    with perdure.DB(tmp_path / "one.fs") as alone:
+        size = alone.getSize()
+        with pytest.raises(errors.MissingMemberError, match="'two', which isn't at hand") as told:
+            alone.pack(time.time() + 1)
+        assert told.value.database == "two"
+        assert alone.getSize() == size
+        alone.pack(time.time() + 1, gc=False)
+        assert alone.getSize() < size
+
+
+def test_a_member_is_not_packed_without_one_that_a_record_refers_to(tmp_path: Path) -> None:
+    with _collection(tmp_path, "one", "two") as members:
+        _referring(dict(members))
+    refused = pytest.raises(errors.MissingMemberError, match="'two', which isn't at hand")
+    with _collection(tmp_path, "one", "three") as others, refused:
+        others["one"].pack(time.time() + 1)
+
+
+def test_what_cannot_be_asked_keeps_garbage_from_being_dropped(tmp_path: Path) -> None:
+    databases: dict[str, Any] = {}
+    zlib = ZlibStorage(MappingStorage())
+    perdure.DB(zlib, database_name="one", databases=databases)
+    with perdure.DB(tmp_path / "two.fs", database_name="two", databases=databases) as two:
+        garbage = _garbage(two)
+        two.pack(time.time() + 1)
+        assert _exists(two, garbage)
+        with pytest.raises(errors.Unsupported, match="can't be asked"):
+            two.pack(time.time() + 2, gc=True)

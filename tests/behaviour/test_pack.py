@@ -120,6 +120,21 @@ def test_what_is_referred_to_after_the_pack_time_stays(
     assert root["again"]["x"] == 1
 
 
+def test_what_an_undo_after_the_pack_time_brought_back_stays(
+    database: perdure.DB, connection: Any
+) -> None:
+    root = connection.root()
+    root["x"] = PersistentMapping(y=1)
+    commit(connection)
+    del root["x"]
+    dropped = commit(connection)
+    database.undo(database.undoLog(0, 1)[0]["id"], connection.transaction_manager.get())
+    undone = commit(connection)
+    database.pack(time_between(dropped, undone))
+    connection.cacheMinimize()
+    assert root["x"]["y"] == 1
+
+
 def test_undo_works_for_what_was_not_packed(database: perdure.DB, connection: Any) -> None:
     root = connection.root()
     tids = []

@@ -195,6 +195,20 @@ pub enum Error {
         /// What is wrong with its record.
         problem: String,
     },
+    /// A database that may refer to what looks like garbage is not at hand.
+    #[error(
+        "object {oid} in '{member}' refers to database '{database}', which isn't at hand, and may \
+         refer to what looks like garbage here: open it in the same collection, or pack without \
+         collecting garbage"
+    )]
+    MemberMissing {
+        /// The object.
+        oid: Oid,
+        /// The database that it is in.
+        member: String,
+        /// The database that it refers to.
+        database: String,
+    },
     /// The transaction cannot be undone.
     #[error("transaction {tid} can't be undone: {reason}")]
     NotUndoable {

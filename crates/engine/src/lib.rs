@@ -5,6 +5,7 @@
 
 mod check;
 mod checksums;
+mod collect;
 mod commit;
 mod commit_lock;
 mod cursor;
@@ -16,6 +17,7 @@ mod history;
 mod in_doubt;
 mod index;
 mod joint;
+mod marking;
 mod open;
 mod pack;
 mod publication;
@@ -28,6 +30,7 @@ mod undo;
 
 pub use check::{Checked, Finding, FindingKind, Gap, check_file};
 pub use checksums::{ChecksumReport, Damage};
+pub use collect::{ClassCount, Collector};
 pub use commit::{Conflict, Finished, Locked, Voted};
 pub use cursor::{DataRecord, Records, TransactionRecord, Transactions};
 pub use draft::{Basis, Draft, Metadata};
@@ -36,6 +39,7 @@ pub use generation::{Found, Located, Patience};
 pub use history::HistoryEntry;
 pub use in_doubt::{InDoubt, find as find_in_doubt, settle as settle_in_doubt};
 pub use joint::{Gate, finish_all, prepare_all, release_all};
+pub use marking::Member;
 pub use open::{Cut, Options};
 pub use pack::{PackOptions, PackPhase, PackWatch, Packed};
 pub use publication::Published;

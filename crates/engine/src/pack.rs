@@ -5,23 +5,23 @@
 //! lock, copy the last rest and put the new file in place of the old one.
 
 mod copy;
-mod mark;
 pub(crate) mod oids;
 mod swap;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use perdure_format::file::{FIRST_TRANSACTION, Status};
 use perdure_format::{Oid, Tid};
 
+use crate::commit_lock::CommitGuard;
 use crate::cursor::Transactions;
 use crate::error::{Error, Result};
 use crate::generation::Generation;
+use crate::marking::{Later, Marking, Member, Moment};
 use crate::store::Store;
 use copy::Copier;
-use mark::{Marks, PackTime};
 
 /// How often the marking is done again because garbage came back to life meanwhile.
 const ATTEMPTS_MAX: usize = 3;
@@ -52,6 +52,12 @@ pub enum PackPhase {
 
 /// Finds the references of records, and hears how far the pack is.
 pub trait PackWatch {
+    /// Are records what they look like, two pickles? They are searched on all cores then, and
+    /// `references` is not asked.
+    fn is_plain(&self) -> bool {
+        false
+    }
+
     /// Add the objects that a record refers to.
     ///
     /// # Errors
@@ -60,6 +66,23 @@ pub trait PackWatch {
 
     /// Hear that `done` of about `total` bytes or objects are done; may ask to stop.
     fn progress(&mut self, phase: PackPhase, done: u64, total: u64) -> ControlFlow<()>;
+}
+
+/// Does not hear of progress: who does might want to commit, and wait for itself.
+struct Unreported<'a>(&'a mut dyn PackWatch);
+
+impl PackWatch for Unreported<'_> {
+    fn is_plain(&self) -> bool {
+        self.0.is_plain()
+    }
+
+    fn references(&mut self, data: &[u8], found: &mut Vec<Oid>) -> std::result::Result<(), String> {
+        self.0.references(data, found)
+    }
+
+    fn progress(&mut self, _phase: PackPhase, _done: u64, _total: u64) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
 }
 
 /// What a pack did.
@@ -75,23 +98,25 @@ pub struct Packed {
     pub objects_after: u64,
 }
 
-/// Lets one pack at a time run.
-struct Turn<'a>(&'a AtomicBool);
+/// Lets one pack, or garbage collection, of a store at a time run.
+#[derive(Debug)]
+pub(crate) struct Turn(Arc<Store>);
 
-impl<'a> Turn<'a> {
-    fn take(packing: &'a AtomicBool) -> Result<Self> {
-        if packing.swap(true, Ordering::AcqRel) {
+impl Turn {
+    pub(crate) fn take(store: &Arc<Store>) -> Result<Self> {
+        if store.packing.swap(true, Ordering::AcqRel) {
+            let path = store.path().display();
             return Err(Error::Pack {
-                reason: "another pack of it is running".to_owned(),
+                reason: format!("another pack, or a garbage collection, of {path} is running"),
             });
         }
-        Ok(Self(packing))
+        Ok(Self(Arc::clone(store)))
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for Turn {
     fn drop(&mut self) {
-        self.0.store(false, Ordering::Release);
+        self.0.packing.store(false, Ordering::Release);
     }
 }
 
@@ -107,26 +132,38 @@ enum Attempt {
 impl Store {
     /// Drop old revisions, and garbage, from the file.
     ///
+    /// `members` are the databases of the collection that this one belongs to, itself included,
+    /// in the order in which joint transactions lock them: what is reachable through any of them
+    /// is no garbage. Without any, references to other databases are ignored.
+    ///
     /// None where there is nothing to do: no transaction up to the pack time was committed since
     /// the last pack, or all of them are still needed.
     ///
     /// # Errors
     /// Where the storage takes no writes, another pack is running, it was packed to a later time
-    /// already, the file cannot be read or written, or the watch asked to stop; the database is
-    /// then as it was.
+    /// already, a database that is referred to is none of the members, a file cannot be read or
+    /// written, or the watch asked to stop; the database is then as it was.
     pub fn pack(
         self: &Arc<Self>,
         options: PackOptions,
+        members: &[Member],
         watch: &mut dyn PackWatch,
     ) -> Result<Option<Packed>> {
         self.check_writable()?;
-        let _turn = Turn::take(&self.packing)?;
+        let _turn = Turn::take(self)?;
         for _ in 0..ATTEMPTS_MAX {
+            // Read first: what comes behind `end` is later than this.
+            let last = self.last_transaction();
             let (generation, end) = self.generation_and_end();
             let Some(time) = pack_time(&generation, end, options.until)? else {
                 return Ok(None);
             };
-            match self.attempt(&generation, time, end, options, watch)? {
+            let moment = Moment {
+                generation,
+                end: time,
+                after: options.until.min(last).successor(),
+            };
+            match self.attempt(moment, options, members, watch)? {
                 Attempt::Done(packed) => return Ok(Some(packed)),
                 Attempt::Nothing => return Ok(None),
                 Attempt::Revived => {}
@@ -141,63 +178,166 @@ impl Store {
 
     fn attempt(
         self: &Arc<Self>,
-        generation: &Arc<Generation>,
-        time: u64,
-        end: u64,
+        moment: Moment,
         options: PackOptions,
+        members: &[Member],
         watch: &mut dyn PackWatch,
     ) -> Result<Attempt> {
-        let current = PackTime::find(generation, time, watch)?;
-        let marks = if options.collect_garbage && current.has_root() {
-            Some(Marks::follow(generation, &current, time..end, watch)?)
-        } else {
-            None
+        let (generation, time) = (Arc::clone(&moment.generation), moment.end);
+        let marking = self.marking(moment, options, members, watch)?;
+        let mut copier = Copier::create(self, &generation)?;
+        let mut attempt = Packing {
+            store: self,
+            lock_order: self.lock_order(members),
+            marking,
+            time,
+            keep_old: options.keep_old,
         };
-        let mut copier = Copier::create(self, generation, end)?;
-        let result =
-            self.copy_and_swap(&mut copier, &current, marks.as_ref(), time, options, watch);
+        let result = attempt.copy_and_swap(&mut copier, watch);
         if !matches!(result, Ok(Attempt::Done(_))) {
             copier.discard();
         }
         result
     }
 
-    fn copy_and_swap(
+    /// The stores whose transactions may refer to this one, in the order in which they are locked.
+    fn lock_order(self: &Arc<Self>, members: &[Member]) -> Vec<Arc<Self>> {
+        if members.is_empty() {
+            return vec![Arc::clone(self)];
+        }
+        let stores = members.iter().map(|member| &member.store);
+        stores.cloned().collect()
+    }
+
+    /// Find what was current at the pack time, this store's objects first, and what is reachable.
+    fn marking(
         self: &Arc<Self>,
-        copier: &mut Copier,
-        current: &PackTime,
-        marks: Option<&Marks>,
-        time: u64,
+        moment: Moment,
         options: PackOptions,
+        members: &[Member],
         watch: &mut dyn PackWatch,
-    ) -> Result<Attempt> {
-        copier.copy_packed(current, marks, time, watch)?;
-        if copier.end() == time {
+    ) -> Result<PackMarking> {
+        let own = members
+            .iter()
+            .find(|member| Arc::ptr_eq(&member.store, self));
+        let own = own.cloned().unwrap_or_else(|| Member {
+            name: Vec::new(),
+            store: Arc::clone(self),
+        });
+        let mut all = vec![(own, moment)];
+        if options.collect_garbage {
+            for member in members {
+                if !Arc::ptr_eq(&member.store, self) {
+                    let after = options.until.successor();
+                    all.push((member.clone(), Moment::before(&member.store, after)?));
+                }
+            }
+        }
+        let mut marking = Marking::new(all, !members.is_empty(), Later::Referred, watch)?;
+        let has_root = marking
+            .objects(OWN)
+            .is_some_and(|it| it.position(Oid::ZERO).is_some());
+        let collects = options.collect_garbage && has_root;
+        if collects {
+            marking.follow_all(watch)?;
+        }
+        Ok(PackMarking { marking, collects })
+    }
+}
+
+/// The number of the store that is packed among those that are searched.
+const OWN: usize = 0;
+
+/// What is known of the objects of the store that is packed.
+struct PackMarking {
+    marking: Marking,
+    /// Is what is not marked garbage?
+    collects: bool,
+}
+
+impl PackMarking {
+    /// Is the record at a position the object's revision of the pack time, and reachable?
+    fn is_kept(&self, oid: Oid, position: u64) -> bool {
+        let objects = self.marking.objects(OWN);
+        objects.is_some_and(|objects| {
+            objects.position(oid) == Some(position) && (!self.collects || objects.is_marked(oid))
+        })
+    }
+
+    /// Mark what was written meanwhile; whether something was left out that is needed.
+    fn is_revived(&mut self, watch: &mut dyn PackWatch) -> Result<bool> {
+        if !self.collects {
+            return Ok(false);
+        }
+        let before = self.marking.marked(OWN);
+        self.marking.catch_up(watch)?;
+        Ok(self.marking.marked(OWN) > before)
+    }
+}
+
+/// A pack whose garbage is known.
+struct Packing<'a> {
+    store: &'a Arc<Store>,
+    lock_order: Vec<Arc<Store>>,
+    marking: PackMarking,
+    /// The position of the first transaction after the pack time.
+    time: u64,
+    keep_old: bool,
+}
+
+impl Packing<'_> {
+    fn copy_and_swap(&mut self, copier: &mut Copier, watch: &mut dyn PackWatch) -> Result<Attempt> {
+        copier.copy_packed(&self.marking, self.time, watch)?;
+        if copier.end() == self.time {
             return Ok(Attempt::Nothing);
         }
         loop {
-            let (_, end) = self.generation_and_end();
-            if !copier.copy_later(end, marks.is_some(), watch)? {
+            let (_, end) = self.store.generation_and_end();
+            if self.marking.is_revived(watch)? {
                 return Ok(Attempt::Revived);
             }
+            copier.copy_later(end, watch)?;
             copier.sync()?;
-            if self.generation_and_end().1 - end < REST_BYTES_MAX {
+            if self.store.generation_and_end().1 - end < REST_BYTES_MAX {
                 break;
             }
         }
-        let guard = self.take_commit_lock();
-        self.publication.settle();
-        self.check_writable()?;
-        let (_, end) = self.generation_and_end();
-        if !copier.copy_later(end, marks.is_some(), watch)? {
+        self.swap(copier, watch)
+    }
+
+    /// Copy the last rest and put the new file in place; nothing is committed meanwhile.
+    fn swap(&mut self, copier: &mut Copier, watch: &mut dyn PackWatch) -> Result<Attempt> {
+        let store = self.store;
+        let watch = &mut Unreported(watch);
+        let guards = self.take_commit_locks();
+        store.check_writable()?;
+        let (_, end) = store.generation_and_end();
+        if self.marking.is_revived(watch)? {
             return Ok(Attempt::Revived);
         }
+        copier.copy_later(end, watch)?;
         copier.sync()?;
-        let packed = self.swap(copier.packed_file(self.path()), options.keep_old)?;
-        drop(guard);
+        let packed = store.swap(copier.packed_file(store.path()), self.keep_old)?;
+        drop(guards);
         // The index only saves time.
-        let _ = self.save_index();
+        let _ = store.save_index();
         Ok(Attempt::Done(packed))
+    }
+
+    /// Keep everybody from committing: to the store, and to those that may refer to it.
+    fn take_commit_locks(&self) -> Vec<CommitGuard> {
+        let own = std::slice::from_ref(self.store);
+        let stores = if self.marking.collects {
+            &self.lock_order
+        } else {
+            own
+        };
+        let guards = stores.iter().map(|store| store.take_commit_lock());
+        let guards = guards.collect();
+        for store in stores {
+            store.publication.settle();
+        }
+        guards
     }
 }
 
@@ -205,7 +345,7 @@ impl Store {
 /// the last pack.
 fn pack_time(generation: &Arc<Generation>, end: u64, until: Tid) -> Result<Option<u64>> {
     let all = Transactions::new(Arc::clone(generation), end);
-    let after = Tid(until.0.saturating_add(1));
+    let after = until.successor();
     let position = all.clone().between(after, Tid::MAX)?.position();
     if position <= FIRST_TRANSACTION {
         return Ok(None);
@@ -221,7 +361,12 @@ fn pack_time(generation: &Arc<Generation>, end: u64, until: Tid) -> Result<Optio
 }
 
 /// Tell the watch, and stop if it asks to.
-fn report(watch: &mut dyn PackWatch, phase: PackPhase, done: u64, total: u64) -> Result<()> {
+pub(crate) fn report(
+    watch: &mut dyn PackWatch,
+    phase: PackPhase,
+    done: u64,
+    total: u64,
+) -> Result<()> {
     match watch.progress(phase, done, total) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(()) => Err(Error::PackStopped),

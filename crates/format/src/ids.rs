@@ -24,6 +24,12 @@ macro_rules! eight_bytes {
                 Self(u64::from_be_bytes(bytes))
             }
 
+            /// The id after this one; the greatest id has none, and stays.
+            #[must_use]
+            pub const fn successor(self) -> Self {
+                Self(self.0.saturating_add(1))
+            }
+
             /// The id's bytes on disk.
             #[must_use]
             pub const fn to_bytes(self) -> [u8; 8] {

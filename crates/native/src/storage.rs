@@ -1,6 +1,7 @@
 //! `perdure._native.Storage`: a storage of the engine, open.
 
 mod check;
+mod collect;
 mod draft;
 mod errors;
 mod iterate;
@@ -37,6 +38,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<TransactionIterator>()?;
     module.add_class::<RecordIterator>()?;
     module.add_class::<joint::PyGate>()?;
+    module.add_class::<collect::PyCollector>()?;
     module.add_function(wrap_pyfunction!(joint::prepare_together, module)?)?;
     module.add_function(wrap_pyfunction!(joint::in_doubt, module)?)?;
     module.add_function(wrap_pyfunction!(joint::settle_in_doubt_by_hand, module)?)?;
@@ -427,9 +429,17 @@ impl PyStorage {
     ///
     /// `references(data, oids)` adds a record's references to a list; None: the records are plain
     /// pickles. `progress(phase, done, total)` is called now and then; what it raises stops the
-    /// pack. Returns (bytes before, bytes after, objects before, objects after), or None where
-    /// there was nothing to do.
-    #[pyo3(signature = (until, *, collect_garbage=true, keep_old=true, references=None, progress=None))]
+    /// pack. `members`, names and storages, are the databases of its collection in the order in
+    /// which they are locked: what they lead to is no garbage; None: others do not count. Returns
+    /// (bytes before, bytes after, objects before, objects after), or None where there was nothing
+    /// to do.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is a keyword of the Python method"
+    )]
+    #[pyo3(signature = (
+        until, *, collect_garbage=true, keep_old=true, references=None, progress=None, members=None
+    ))]
     fn pack(
         &self,
         py: Python<'_>,
@@ -438,17 +448,20 @@ impl PyStorage {
         keep_old: bool,
         references: Option<Py<PyAny>>,
         progress: Option<Py<PyAny>>,
+        members: Option<Vec<(String, PyRef<'_, Self>)>>,
     ) -> PyResult<Option<(u64, u64, u64, u64)>> {
         let options = PackOptions {
             until: until.0,
             collect_garbage,
             keep_old,
         };
+        let members = members.unwrap_or_default().into_iter();
+        let members: Vec<_> = members
+            .map(|(name, storage)| collect::member_of(name, &storage))
+            .collect();
         let mut watch = Watch::new(references, progress);
-        let packed = py.detach(|| self.store.pack(options, &mut watch));
-        if let (Err(_), Some(raised)) = (&packed, watch.raised) {
-            return Err(raised);
-        }
+        let packed = py.detach(|| self.store.pack(options, &members, &mut watch));
+        let packed = watch.outcome(packed).into_python(py)??;
         let sizes = |packed: Packed| {
             (
                 packed.bytes_before,
@@ -457,7 +470,7 @@ impl PyStorage {
                 packed.objects_after,
             )
         };
-        Ok(packed.into_python(py)?.map(sizes))
+        Ok(packed.map(sizes))
     }
 
     /// Put a file that somebody else packed, with the suffix `.pack`, in place of the data file.

@@ -39,7 +39,8 @@ def pack(
 ) -> None:
     """Drop old revisions, and objects that nothing refers to, from the data file FILE.
 
-    Interrupted at any point, the file is as it was, or packed.
+    Interrupted at any point, the file is as it was, or packed. A file that refers to objects of
+    other files is only packed with --no-gc: those may refer to what looks like garbage here.
 
     Example: perdure pack --days 7 Data.fs
     """
@@ -55,7 +56,8 @@ def pack(
         try:
             with progressing("packing") as progress:
                 when = time.time() - days * _SECONDS_PER_DAY
-                packed = storage.pack(when, None, progress=progress)
+                members = {storage.getName(): storage}
+                packed = storage.pack(when, None, progress=progress, members=members)
         finally:
             storage.close()
     facts: dict[str, Any] = {"packed": packed is not None}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from perdure.db.database import DB
-from perdure.db.garbage import GarbageReport, collect_garbage
+from perdure.db.garbage import GarbageReport, Progress, collect_garbage
 from perdure.db.inonetransaction import ContextManager
 from perdure.db.jointundo import joint_undo, joint_undo_log
 from perdure.db.moments import Moment
@@ -188,22 +188,27 @@ class Collection(Mapping[str, DB]):
 
     # All members together.
 
-    def gc(self, days: float = 0, *, dry_run: bool = False) -> GarbageReport:
+    def gc(
+        self, days: float = 0, *, dry_run: bool = False, progress: Progress | None = None
+    ) -> GarbageReport:
         """Delete all objects that can't be reached from any member's root object.
 
         References are followed through all members.  What was reachable *days* days ago,
         and what was written or referred to since, is kept; commits go on meanwhile.  Each
-        transaction deletes up to 1,000 objects, in all members at once; their records stay
+        transaction deletes up to 10,000 objects, in all members at once; their records stay
         until the members are packed.  With *dry_run*, nothing is deleted.
+        *progress(phase, done, total)* is called now and then ("scan", "mark", "delete");
+        what it raises stops the collection: what was deleted by then stays deleted.
 
         An object that a connection still has from before, and that is referred to again
         after it was deleted, is gone: let *days* be longer than connections live.
 
         Raises Unsupported where a member's storage is not perdure's own, ReadOnlyError
-        where it is read-only, PackError where a reference leads to a database that is no
-        member, ConnectionStateError if a member is closed.
+        where it is read-only, MissingMemberError where a reference leads to a database that
+        is no member, PackError where a member is being packed, ConnectionStateError if one
+        is closed.
         """
-        return collect_garbage(dict(self), days, dry_run=dry_run)
+        return collect_garbage(dict(self), days, dry_run=dry_run, progress=progress)
 
     def undoLog(
         self,
@@ -236,15 +241,15 @@ class Collection(Mapping[str, DB]):
         """
         return joint_undo(self, id, txn, dry_run=dry_run)
 
-    def pack(self, t: float | None = None, days: float = 0) -> None:
-        """Drop revisions that were no longer current at a time, in all members.
+    def pack(self, t: float | None = None, days: float = 0, *, gc: bool | None = None) -> None:
+        """Drop revisions that were no longer current at a time, and garbage, in all members.
 
-        The time is *days* days before *t* (seconds since the epoch, default: now).  To
-        drop unreachable objects, too, call `gc` before.
+        The time is *days* days before *t* (seconds since the epoch, default: now).  What
+        any member refers to is no garbage; see `DB.pack` for *gc* and what may be raised.
         """
         when = time.time() if t is None else t
         for member in self.values():
-            member.pack(when, days)
+            member.pack(when, days, gc=gc)
 
     def cacheMinimize(self) -> None:
         """Make all unchanged objects in the caches of all members ghosts."""

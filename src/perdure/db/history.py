@@ -6,7 +6,7 @@ from typing import Any
 
 import transaction
 
-from perdure.db.packing import pack_keeping_garbage
+from perdure.db.packing import Progress, pack_database
 from perdure.db.undo import TransactionalUndo
 from perdure.errors import Unsupported
 from perdure.ids import Oid, Tid
@@ -117,21 +117,30 @@ class History:
         current = transaction.get() if txn is None else txn
         current.join(TransactionalUndo(self, ids, oids))
 
-    def pack(self, t: float | None = None, days: float = 0) -> None:
+    def pack(
+        self,
+        t: float | None = None,
+        days: float = 0,
+        *,
+        gc: bool | None = None,
+        progress: Progress | None = None,
+    ) -> None:
         """Drop revisions that were no longer current at a time, and garbage.
 
         The time is *days* days before *t* (seconds since the epoch, default: now).
+        With *gc* false, no object is dropped; None leaves that to the storage.
+        *progress(phase, done, total)* is called now and then ("scan", "mark",
+        "copy"); what it raises stops the pack, with the database as it was.
 
-        In a collection of several members, no object is dropped, only revisions:
-        other members may refer to what looks like garbage from here.  A storage
-        that can't be told so raises Unsupported.
+        In a collection, what another member refers to is no garbage: all of them are
+        searched.  MissingMemberError is raised if that isn't possible, because one is
+        closed or read-only, or a record refers to a database that is no member.  Where
+        a member's storage is not perdure's own, no object is dropped; one that can't be
+        told so raises Unsupported.
         """
         when = time.time() if t is None else t
         until = when - days * _SECONDS_PER_DAY
-        if len(self.databases) < 2:
-            self._mvcc_storage.pack(until, self.references)
-        else:
-            pack_keeping_garbage(self.storage, self.databases, until, self.references)
+        pack_database(self, until, gc=gc, progress=progress)
 
 
 def _with_text(infos: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:

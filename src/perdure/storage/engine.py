@@ -434,12 +434,22 @@ class EngineStorage(KeepsBlobs, ConflictResolvingStorage):
 
     # Packing.
 
+    def packs_itself(self) -> bool:
+        """Tell whether `pack` is perdure's own, not a subclass's or a plugged-in packer's."""
+        return "pack" not in vars(self) and type(self).pack is EngineStorage.pack
+
+    @property
+    def collects_garbage(self) -> bool:
+        """Whether a pack drops unreachable objects unless told otherwise."""
+        return self._pack_gc
+
     def pack(
         self,
         t: float,
         referencesf: Any = None,
         gc: bool | None = None,
         progress: Callable[[str, int, int], object] | None = None,
+        members: "Mapping[str, EngineStorage] | None" = None,
     ) -> PackResult | None:
         """Drop what is not needed any more: revisions, and with *gc* unreachable objects.
 
@@ -453,12 +463,16 @@ class EngineStorage(KeepsBlobs, ConflictResolvingStorage):
             gc: drop objects that nothing reachable refers to; None: as the storage says.
             progress: called now and then with the phase ("scan", "mark", "copy"), and how
                 much of how much is done; what it raises stops the pack.
+            members: the databases of the collection that it belongs to, by name, itself
+                included, in the order in which they are locked: what they lead to is no
+                garbage.  None: references from and to other databases don't count.
 
         Returns:
             What was gained; None where nothing was committed up to *t* since the last pack.
 
         Raises:
             PackError: another pack is running, or a record can't be searched.
+            MissingMemberError: (a PackError) a record refers to none of the *members*.
             RedundantPackWarning: (a PackError) it was packed to a later time already.
             ReadOnlyError: the storage is read-only.
         """
@@ -471,6 +485,7 @@ class EngineStorage(KeepsBlobs, ConflictResolvingStorage):
             keep_old=self.pack_keep_old,
             references=None if is_plain_referencesf(referencesf) else referencesf,
             progress=progress,
+            members=[(name, one._native) for name, one in members.items()] if members else None,
         )
         if result is not None and self.blobs is not None:
             self.blobs.remove_dropped(self, last, keep_old=self.pack_keep_old)

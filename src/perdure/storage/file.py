@@ -3,7 +3,7 @@
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -136,12 +136,18 @@ class FileStorage(EngineStorage):
         """The end of the last transaction, in bytes."""
         return self.getSize()
 
+    def packs_itself(self) -> bool:
+        """Tell whether `pack` is perdure's own, not a subclass's or a plugged-in packer's."""
+        replaced = "pack" in vars(self) or type(self).pack is not FileStorage.pack
+        return self.packer is None and not replaced
+
     def pack(
         self,
         t: float,
         referencesf: Any = None,
         gc: bool | None = None,
         progress: Callable[[str, int, int], object] | None = None,
+        members: Mapping[str, EngineStorage] | None = None,
     ) -> PackResult | None:
         """Drop what is not needed any more; see `EngineStorage.pack`.
 
@@ -150,7 +156,7 @@ class FileStorage(EngineStorage):
         its size and index, or None where there is nothing to do.
         """
         if self.packer is None or self.isReadOnly():
-            return super().pack(t, referencesf, gc, progress)
+            return super().pack(t, referencesf, gc, progress, members)
         stop = _native.tid_of_time(t)
         packed = self.packer(self, referencesf, stop, self._pack_gc if gc is None else gc)
         if packed is None:

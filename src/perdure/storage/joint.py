@@ -7,13 +7,20 @@ first vote; all get one tid; the first one that is written to decides.  See
 
 import time
 from collections.abc import Iterable
+from typing import Any
 
 from perdure import _native
 from perdure.errors import StorageTransactionError
 from perdure.ids import Oid, Tid
 from perdure.storage.view import EngineView
 
-__all__ = ["JointCommit"]
+__all__ = ["JointCommit", "lock_place"]
+
+
+def lock_place(storage: Any) -> tuple[str, int]:
+    """Return the place of *storage* in the order in which the locks of several are taken."""
+    # Storages in memory may have one name, and still have to be locked in one order.
+    return storage.sortKey(), id(storage)
 
 
 class JointCommit:
@@ -50,7 +57,7 @@ class JointCommit:
         return self._resolved[id(view)]
 
     def _vote_all(self) -> dict[int, list[Oid]]:
-        self._views.sort(key=lambda view: view.sortKey())
+        self._views.sort(key=lambda view: lock_place(view._storage))
         resolved = {id(view): view._storage._lock_draft(view._own_draft()) for view in self._views}
         drafts = [view._own_draft() for view in self._views]
         # Who only checks what was read holds its lock until the end, and writes nothing.

@@ -10,9 +10,8 @@ use perdure_format::file::{
 };
 use perdure_format::{Oid, Tid};
 
-use super::mark::{Marks, PackTime, find};
 use super::swap::PackedFile;
-use super::{PackPhase, PackWatch, report};
+use super::{PackMarking, PackPhase, PackWatch, report};
 use crate::disk::{Access, Disk};
 use crate::error::{Error, Result};
 use crate::generation::Generation;
@@ -37,8 +36,6 @@ pub(super) struct Copier {
     copied: u64,
     /// What was copied of the part up to the pack time.
     packed: Entries,
-    /// What was committed from here on was not there when reachable objects were marked.
-    marked_end: u64,
 }
 
 /// A transaction that is being put together for the target.
@@ -49,7 +46,7 @@ struct Outgoing {
 }
 
 impl Copier {
-    pub(super) fn create(store: &Store, source: &Arc<Generation>, marked_end: u64) -> Result<Self> {
+    pub(super) fn create(store: &Store, source: &Arc<Generation>) -> Result<Self> {
         let disk = Arc::clone(store.disk());
         let path = with_suffix(store.path(), ".pack");
         let error = |source| Error::io("creating", &path, source);
@@ -65,7 +62,6 @@ impl Copier {
             written: 0,
             copied: FIRST_TRANSACTION,
             packed: Entries::default(),
-            marked_end,
         })
     }
 
@@ -108,8 +104,7 @@ impl Copier {
     /// Copy what is still needed of the part up to the pack time.
     pub(super) fn copy_packed(
         &mut self,
-        current: &PackTime,
-        marks: Option<&Marks>,
+        marking: &PackMarking,
         time: u64,
         watch: &mut dyn PackWatch,
     ) -> Result<()> {
@@ -122,9 +117,7 @@ impl Copier {
             let end = self.copied + header.length;
             while at < end && header.status != Status::Skipped {
                 let record = self.record(&mut window, at)?;
-                let kept = current.position(record.oid) == Some(at)
-                    && marks.is_none_or(|marks| marks.contains(record.oid));
-                if kept {
+                if marking.is_kept(record.oid, at) {
                     let outgoing = outgoing.get_or_insert_with(|| self.begin(header, &strings));
                     self.copy_data(outgoing, &mut window, &record, at)?;
                 }
@@ -143,13 +136,8 @@ impl Copier {
         Ok(())
     }
 
-    /// Copy everything up to `end`; false where that refers to something that was left out.
-    pub(super) fn copy_later(
-        &mut self,
-        end: u64,
-        left_out: bool,
-        watch: &mut dyn PackWatch,
-    ) -> Result<bool> {
+    /// Copy everything up to `end`.
+    pub(super) fn copy_later(&mut self, end: u64, watch: &mut dyn PackWatch) -> Result<()> {
         let source = Arc::clone(&self.source);
         let mut window = Window::new(&source.file, &source.path);
         while self.copied < end {
@@ -158,13 +146,8 @@ impl Copier {
             if header.status != Status::Skipped {
                 let mut outgoing = self.begin(header, &strings);
                 let mut at = self.copied + header.len();
-                let mut referred = Vec::new();
                 while at < transaction_end {
                     let record = self.record(&mut window, at)?;
-                    if left_out && self.copied >= self.marked_end && record.data_len > 0 {
-                        let data = self.data(&mut window, &record, at)?;
-                        find(watch, data, &mut referred, record.oid)?;
-                    }
                     self.copy_revision(&mut outgoing, &mut window, &record, at)?;
                     at += record.record_len();
                 }
@@ -172,25 +155,11 @@ impl Copier {
                     let is_new = self.target.position(oid)?.is_none();
                     self.target.index.insert(oid, position, is_new);
                 }
-                if self.is_left_out(&referred)? {
-                    return Ok(false);
-                }
             }
             self.copied = transaction_end + TRAILER_LEN;
             report(watch, PackPhase::Copy, self.copied, end)?;
         }
-        Ok(true)
-    }
-
-    /// Is one of the objects in the old file, and not in the new one?
-    fn is_left_out(&self, oids: &[Oid]) -> Result<bool> {
-        for oid in oids {
-            let there = self.target.position(*oid)?.is_some();
-            if !there && self.source.position(*oid)?.is_some() {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        Ok(())
     }
 
     /// The transaction to be copied next: its header, and the header's bytes with the strings.
@@ -210,20 +179,6 @@ impl Copier {
             self.source
                 .corrupted(at, format!("expected a record: {error}"))
         })
-    }
-
-    fn data<'a>(
-        &self,
-        window: &'a mut Window<'_>,
-        record: &RecordHeader,
-        at: u64,
-    ) -> Result<&'a [u8]> {
-        let len = usize::try_from(record.data_len).unwrap_or(usize::MAX);
-        let data = window.at(at + RECORD_HEADER_LEN as u64, len)?;
-        if data.len() < len {
-            return Err(self.source.corrupted(at, "the record is cut off"));
-        }
-        Ok(data)
     }
 
     // Writing a transaction.

@@ -1,4 +1,4 @@
-//! Numbers and bits by oid, for one thread, in little memory.
+//! Numbers by oid, for one thread, in little memory.
 
 use std::collections::HashMap;
 
@@ -60,44 +60,14 @@ impl OidMap {
         is_new
     }
 
+    /// The array, and what does not stand in it.
+    pub(crate) fn into_parts(self) -> (Vec<u64>, HashMap<u64, u64>) {
+        (self.dense, self.sparse)
+    }
+
     /// How many oids have a number.
     pub(crate) fn len(&self) -> u64 {
         self.filled as u64
-    }
-}
-
-/// A bit for each oid.
-#[derive(Debug, Default)]
-pub(crate) struct OidSet {
-    words: OidMap,
-    count: u64,
-}
-
-impl OidSet {
-    const fn split(oid: Oid) -> (Oid, u64) {
-        (Oid(oid.0 / 64), 1 << (oid.0 % 64))
-    }
-
-    /// Add an oid; whether it was not there.
-    pub(crate) fn insert(&mut self, oid: Oid) -> bool {
-        let (word, bit) = Self::split(oid);
-        let bits = self.words.get(word).unwrap_or(0);
-        if bits & bit != 0 {
-            return false;
-        }
-        self.words.insert(word, bits | bit);
-        self.count += 1;
-        true
-    }
-
-    pub(crate) fn contains(&self, oid: Oid) -> bool {
-        let (word, bit) = Self::split(oid);
-        self.words.get(word).is_some_and(|bits| bits & bit != 0)
-    }
-
-    /// How many oids are there.
-    pub(crate) fn len(&self) -> u64 {
-        self.count
     }
 }
 
@@ -133,14 +103,5 @@ mod tests {
         assert_eq!(map.get(Oid(late)), Some(7));
         map.insert(Oid(late), 8);
         assert_eq!(map.get(Oid(late)), Some(8));
-    }
-
-    #[test]
-    fn a_set_has_what_was_added() {
-        let mut set = OidSet::default();
-        for oid in [0, 63, 64, u64::MAX] {
-            assert!(set.insert(Oid(oid)) && !set.insert(Oid(oid)) && set.contains(Oid(oid)));
-        }
-        assert!(!set.contains(Oid(1)) && set.len() == 4);
     }
 }

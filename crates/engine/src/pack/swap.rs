@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Packed, Turn};
@@ -31,9 +32,9 @@ impl Store {
     ///
     /// # Errors
     /// Where it is no whole data file, or does not hold the last transaction; it is left there.
-    pub fn adopt_packed(&self, keep_old: bool) -> Result<Packed> {
+    pub fn adopt_packed(self: &Arc<Self>, keep_old: bool) -> Result<Packed> {
         self.check_writable()?;
-        let _turn = Turn::take(&self.packing)?;
+        let _turn = Turn::take(self)?;
         let _guard = self.take_commit_lock();
         self.publication.settle();
         let path = with_suffix(self.path(), ".pack");

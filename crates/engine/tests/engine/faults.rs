@@ -326,7 +326,7 @@ fn run_pack(disk: &SimDisk, seed: u64, acknowledged: &mut Vec<(u64, Vec<u8>)>) -
                 collect_garbage: false,
                 keep_old: seed.is_multiple_of(2),
             };
-            store.pack(options, &mut Quiet)?;
+            store.pack(options, &[], &mut Quiet)?;
         }
         let oid = dice.below(3);
         let len = 1 + dice.place(700);

@@ -11,6 +11,7 @@ mod checksums;
 mod concurrency;
 mod facts;
 mod faults;
+mod garbage;
 mod hostile;
 mod joint;
 mod model;

@@ -173,7 +173,7 @@ impl Model {
             collect_garbage: false,
             keep_old: back.is_multiple_of(2),
         };
-        match self.store().pack(options, &mut Quiet) {
+        match self.store().pack(options, &[], &mut Quiet) {
             Ok(_) => self.packed = self.packed.max(until),
             Err(error) => assert!(until <= self.packed, "{error}"),
         }

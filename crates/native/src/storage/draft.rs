@@ -87,7 +87,7 @@ impl PyDraft {
         }
     }
 
-    fn with_open<T>(&self, change: impl FnOnce(&mut Draft) -> T) -> PyResult<T> {
+    pub(crate) fn with_open<T>(&self, change: impl FnOnce(&mut Draft) -> T) -> PyResult<T> {
         match &mut *self.step() {
             Step::Open(draft) => Ok(change(draft)),
             _ => Err(Python::attach(|py| out_of_order(py, VOTED))),

@@ -139,6 +139,11 @@ fn build(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
         Error::Pack { .. } | Error::References { .. } | Error::PackStopped => {
             raised(py, "PackError", vec![text(py, &message)], &[])
         }
+        Error::MemberMissing { database, .. } => {
+            let error = raised(py, "MissingMemberError", vec![text(py, &message)], &[])?;
+            error.value(py).setattr("database", database)?;
+            Ok(error)
+        }
         Error::PackedMeanwhile => raised(py, "ConflictError", vec![text(py, &message)], &[]),
         Error::NotUndoable { .. } => raised(py, "UndoError", vec![text(py, &message)], &[]),
         Error::TidNotLater { .. } | Error::MetadataTooLong { .. } => {

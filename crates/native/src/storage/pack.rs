@@ -3,9 +3,8 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use perdure_engine::{PackPhase, PackWatch};
+use perdure_engine::{PackPhase, PackWatch, Result as EngineResult};
 use perdure_format::Oid;
-use perdure_format::pickle::{Reference, references};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
@@ -20,7 +19,7 @@ pub(crate) struct Watch {
     progress: Option<Py<PyAny>>,
     reported: Instant,
     /// What a callable or a signal handler raised.
-    pub(crate) raised: Option<PyErr>,
+    raised: Option<PyErr>,
 }
 
 impl Watch {
@@ -30,6 +29,14 @@ impl Watch {
             progress,
             reported: Instant::now(),
             raised: None,
+        }
+    }
+
+    /// What was watched has ended: an error that Python raised comes before the engine's.
+    pub(crate) fn outcome<T>(self, ended: EngineResult<T>) -> EngineResult<PyResult<T>> {
+        match (ended, self.raised) {
+            (Err(_), Some(raised)) => Ok(Err(raised)),
+            (ended, _) => ended.map(Ok),
         }
     }
 }
@@ -53,14 +60,13 @@ fn asked(py: Python<'_>, ask: &Py<PyAny>, data: &[u8], found: &mut Vec<Oid>) -> 
 }
 
 impl PackWatch for Watch {
+    fn is_plain(&self) -> bool {
+        self.references.is_none()
+    }
+
     fn references(&mut self, data: &[u8], found: &mut Vec<Oid>) -> Result<(), String> {
         let Some(ask) = &self.references else {
-            let same = |reference| {
-                if let Reference::Same(oid) = reference {
-                    found.push(oid);
-                }
-            };
-            return references(data, same).map_err(|error| error.to_string());
+            return Ok(());
         };
         Python::attach(|py| asked(py, ask, data, found)).map_err(|error| {
             let message = error.to_string();

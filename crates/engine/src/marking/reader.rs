@@ -1,0 +1,57 @@
+//! Reading many records in the order of their positions.
+
+use perdure_format::file::{RECORD_HEADER_LEN, RecordHeader};
+use perdure_format::{Oid, Tid};
+
+use crate::error::Result;
+use crate::generation::Generation;
+use crate::scan::Window;
+
+/// When objects lie so close together on average, reading all between them is cheaper than
+/// reading each on its own.
+const CLOSE_BYTES_MAX: u64 = 1 << 12;
+
+/// Reads records in the order of their positions.
+pub(crate) struct Reader<'a> {
+    generation: &'a Generation,
+    window: Window<'a>,
+    buffer: Vec<u8>,
+    is_dense: bool,
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(generation: &'a Generation) -> Self {
+        let window = Window::new(&generation.file, &generation.path);
+        Self {
+            generation,
+            window,
+            buffer: Vec::new(),
+            is_dense: false,
+        }
+    }
+
+    /// Choose how to read records at these positions.
+    pub(crate) fn prepare(&mut self, records: &[(u64, Oid)]) {
+        let (first, last) = (records.first(), records.last());
+        let span = first.zip(last).map_or(0, |(first, last)| last.0 - first.0);
+        self.is_dense = records.len() > 1 && span / (records.len() as u64) < CLOSE_BYTES_MAX;
+    }
+
+    /// Transaction and data of the record at a position; none where the object did not exist.
+    pub(crate) fn record(&mut self, position: u64) -> Result<Option<(Tid, &[u8])>> {
+        if self.is_dense
+            && let Ok(header) = RecordHeader::parse(self.window.at(position, RECORD_HEADER_LEN)?)
+        {
+            let len = usize::try_from(header.data_len).unwrap_or(0);
+            let place = position + RECORD_HEADER_LEN as u64;
+            // What is unusual, or cut off, is read (or refused) in the usual way.
+            if len > 0 && self.window.at(place, len)?.len() == len {
+                let data = self.window.at(place, len)?;
+                return Ok(Some((header.tid, data)));
+            }
+        }
+        let tid = self.generation.header_at(position)?.tid;
+        let data = self.generation.data_in(position, &mut self.buffer)?;
+        Ok(data.map(|data| (tid, data)))
+    }
+}
