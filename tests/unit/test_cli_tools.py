@@ -108,6 +108,18 @@ def test_pack_makes_a_file_smaller(file: Path) -> None:
     assert of_json("pack", file) == {"packed": False}
 
 
+def test_a_file_that_refers_to_others_is_only_packed_without_dropping_objects(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "multi_a.fs"
+    shutil.copy(DATA / "multi_a.fs", path)
+    refused = run("pack", path)
+    assert refused.exit_code == 1
+    assert "isn't at hand" in refused.output
+    assert path.read_bytes() == (DATA / "multi_a.fs").read_bytes()
+    assert run("pack", "--no-gc", path).exit_code == 0
+
+
 def test_undo_says_first_what_it_would_do(file: Path) -> None:
     tid = of_json("log", file, "--limit", 1)[0]["tid"]
     steps = of_json("undo", "--dry-run", file, tid)

@@ -97,8 +97,8 @@ impl Marking {
         later: Later,
         watch: &mut dyn PackWatch,
     ) -> Result<Self> {
-        let named = members.iter().enumerate();
-        let names = named
+        let numbered = members.iter().enumerate();
+        let names = numbered
             .map(|(number, (member, _))| (member.name.clone(), number))
             .collect();
         let find = |(member, moment): (Member, Moment)| {

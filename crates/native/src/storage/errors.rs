@@ -139,17 +139,19 @@ fn build(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
         Error::Pack { .. } | Error::References { .. } | Error::PackStopped => {
             raised(py, "PackError", vec![text(py, &message)], &[])
         }
-        Error::MemberMissing { database, .. } => {
-            let error = raised(py, "MissingMemberError", vec![text(py, &message)], &[])?;
-            error.value(py).setattr("database", database)?;
-            Ok(error)
-        }
+        Error::MemberMissing { database, .. } => missing_member(py, &message, database),
         Error::PackedMeanwhile => raised(py, "ConflictError", vec![text(py, &message)], &[]),
         Error::NotUndoable { .. } => raised(py, "UndoError", vec![text(py, &message)], &[]),
         Error::TidNotLater { .. } | Error::MetadataTooLong { .. } => {
             Ok(PyValueError::new_err(message))
         }
     }
+}
+
+fn missing_member(py: Python<'_>, message: &str, database: &str) -> PyResult<PyErr> {
+    let error = raised(py, "MissingMemberError", vec![text(py, message)], &[])?;
+    error.value(py).setattr("database", database)?;
+    Ok(error)
 }
 
 fn in_doubt(
