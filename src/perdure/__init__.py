@@ -19,15 +19,22 @@ from perdure.connection import Connection, resetCaches
 from perdure.db import DB, Collection, connection
 from perdure.ids import Oid, Tid
 from perdure.maintenance import (
+    DataFile,
     Inspector,
+    References,
     backup,
+    backup_collection,
     check,
     check_collection,
     copy,
+    copy_collection,
+    is_backup_of_collection,
     recover,
     refers_to,
     restore,
+    restore_collection,
     verify_backup,
+    verify_collection_backup,
 )
 from perdure.storage import FileStorage, MappingStorage
 from perdure.timestamp import TimeStamp
@@ -37,6 +44,7 @@ __all__ = [
     "Blob",
     "Collection",
     "Connection",
+    "DataFile",
     "FileStorage",
     "Inspector",
     "MappingStorage",
@@ -44,16 +52,22 @@ __all__ = [
     "Persistent",
     "PersistentList",
     "PersistentMapping",
+    "References",
     "Tid",
     "TimeStamp",
     "backup",
+    "backup_collection",
     "check",
     "check_collection",
     "connection",
     "copy",
+    "copy_collection",
+    "is_backup_of_collection",
     "recover",
     "refers_to",
     "resetCaches",
     "restore",
+    "restore_collection",
     "verify_backup",
+    "verify_collection_backup",
 ]

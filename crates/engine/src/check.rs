@@ -19,7 +19,8 @@ use crate::index::Index;
 use crate::scan::{self, Range, Scanned, Stop};
 use crate::store::Store;
 use checker::Checker;
-pub(crate) use pairs::Pairs;
+use pairs::Pairs;
+pub use pairs::ReferencePairs;
 
 /// Hears how many of how many bytes are done; may ask to stop.
 pub type Progress<'a> = &'a mut dyn FnMut(u64, u64) -> ControlFlow<()>;
@@ -130,12 +131,11 @@ impl Store {
         run(&generation, end, progress)
     }
 
-    /// Which current record refers to which object: pairs of the target's and the referrer's oid,
-    /// 8 bytes each, sorted.
+    /// Which current record refers to which object, of this database or of another.
     ///
     /// # Errors
     /// Where the file cannot be read, or `progress` asked to stop.
-    pub fn reference_pairs(&self, progress: Progress<'_>) -> Result<Vec<u8>> {
+    pub fn reference_pairs(&self, progress: Progress<'_>) -> Result<ReferencePairs> {
         let (generation, end) = self.generation_and_end();
         let mut pairs = Pairs::new(&generation, end, progress);
         let range = Range {
@@ -144,6 +144,26 @@ impl Store {
         };
         scan::scan(&generation.file, &generation.path, range, &mut pairs)?;
         pairs.sorted()
+    }
+
+    /// Those of the targets in `pairs` (see [`ReferencePairs`]) that do not exist, sorted.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn missing_targets(&self, pairs: &[u8]) -> Result<Vec<Oid>> {
+        let mut missing = Vec::new();
+        let mut last = None;
+        for pair in pairs.chunks_exact(16) {
+            let target = pair.first_chunk().copied().map(Oid::from_bytes);
+            let Some(target) = target.filter(|_| target != last) else {
+                continue;
+            };
+            last = Some(target);
+            if self.current_tid(target)?.is_none() {
+                missing.push(target);
+            }
+        }
+        Ok(missing)
     }
 }
 

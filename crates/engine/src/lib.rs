@@ -28,7 +28,7 @@ mod store;
 mod torn;
 mod undo;
 
-pub use check::{Checked, Finding, FindingKind, Gap, check_file};
+pub use check::{Checked, Finding, FindingKind, Gap, ReferencePairs, check_file};
 pub use checksums::{ChecksumReport, Damage};
 pub use collect::{ClassCount, Collector};
 pub use commit::{Conflict, Finished, Locked, Voted};

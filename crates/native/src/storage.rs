@@ -9,6 +9,7 @@ mod joint;
 mod pack;
 mod view;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -112,6 +113,9 @@ type ChangeFields<'py> = (Bound<'py, PyBytes>, Vec<Bound<'py, PyBytes>>);
 
 /// (verified, unverified, damaged) of a comparison with the checksums.
 type ChecksumFields<'py> = (u64, u64, Vec<(u64, Bound<'py, PyBytes>, String)>);
+
+/// Pairs within the database, and those to others by their names.
+type PairsFields<'py> = (Bound<'py, PyBytes>, BTreeMap<String, Bound<'py, PyBytes>>);
 
 /// A storage of the engine, in a file or in memory.
 #[pyclass(name = "Storage", module = "perdure._native", frozen)]
@@ -515,19 +519,34 @@ impl PyStorage {
         Ok((found.verified, found.unverified, damaged))
     }
 
-    /// Who refers to whom: pairs of the target's and the referrer's oid, sorted, 16 bytes a pair.
+    /// Who refers to whom: pairs of the target's and the referrer's oid, sorted, 16 bytes a pair;
+    /// those within the database, and those to each other member of a collection by its name.
     #[pyo3(signature = (progress=None))]
     fn reference_pairs<'py>(
         &self,
         py: Python<'py>,
         progress: Option<Py<PyAny>>,
-    ) -> PyResult<Bound<'py, PyBytes>> {
+    ) -> PyResult<PairsFields<'py>> {
         let mut reporter = Reporter::new(progress);
         let pairs = py.detach(|| {
             self.store
                 .reference_pairs(&mut |done, total| reporter.report(done, total))
         });
-        Ok(PyBytes::new(py, &reporter.outcome(py, pairs)?))
+        let pairs = reporter.outcome(py, pairs)?;
+        let others = pairs.others.into_iter();
+        let others = others.map(|(name, pairs)| (name, PyBytes::new(py, &pairs)));
+        Ok((PyBytes::new(py, &pairs.own), others.collect()))
+    }
+
+    /// The distinct first halves of `pairs` that are the oids of no object, sorted.
+    fn missing_targets<'py>(
+        &self,
+        py: Python<'py>,
+        pairs: &[u8],
+    ) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+        let missing = py.detach(|| self.store.missing_targets(pairs));
+        let missing = missing.into_python(py)?.into_iter();
+        Ok(missing.map(|oid| oid_bytes(py, oid)).collect())
     }
 
     /// Save the index now.

@@ -3,10 +3,12 @@
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
 import perdure
+from perdure.cli.collections import data_files, is_collection
 from perdure.cli.opening import FILE, JSON, MOMENT, errors_reported, print_json, progressing
 from perdure.cli.output import size
 from perdure.ids import Tid
@@ -18,7 +20,7 @@ DAMAGED = 3
 
 
 @click.command()
-@click.argument("files", metavar="[FILE] FOLDER", nargs=-1, required=True, type=FILE)
+@click.argument("files", metavar="[SOURCE...] FOLDER", nargs=-1, required=True, type=FILE)
 @click.option("--blob-dir", type=FILE, help="The folder of the database's blobs.")
 @click.option("--full", is_flag=True, help="Copy everything, not only what is new.")
 @click.option(
@@ -33,34 +35,63 @@ def backup(
     verify: bool,
     as_json: bool,
 ) -> None:
-    """Add what is new in the data file FILE to the backup in FOLDER. FILE may be in use.
+    """Add what is new in SOURCE to the backup in FOLDER. SOURCE may be in use.
+
+    SOURCE is a data file; or a collection, as a perdure.toml or as NAME=FILE (NAME=FILE,BLOB_DIR)
+    for each member, of which all are backed up at one moment.
 
     Example: perdure backup Data.fs /backups/shop
 
+    Example: perdure backup orders=orders.fs customers=customers.fs /backups/shop
+
     Example: perdure backup --verify /backups/shop
     """
-    if len(files) != 2 - verify:
-        raise click.UsageError("give FILE and FOLDER, or with --verify FOLDER alone")
-    folder = files[-1]
+    *sources, folder = files
+    if bool(sources) == verify:
+        raise click.UsageError("give SOURCE and FOLDER, or with --verify FOLDER alone")
     if verify:
         _verify(folder, as_json=as_json)
-        return
-    file = files[0]
-    with errors_reported(), progressing("copying") as progress:
-        done = perdure.backup(file, folder, blob_dir=blob_dir, full=full, progress=progress)
-    if as_json:
-        print_json(asdict(done))
-    elif done.file is None:
-        click.echo(f"{folder}: nothing new since {done.last_tid.hex()}")
+    elif is_collection(sources):
+        if blob_dir is not None:
+            raise click.UsageError("the blobs of a member are given as NAME=FILE,BLOB_DIR")
+        _back_up_collection(sources, folder, full=full, as_json=as_json)
     else:
-        kind = "all" if done.full else "what was new"
-        blobs = f", {done.blobs:,} blobs" if done.blobs else ""
-        click.echo(f"{folder / done.file}: {kind}, {size(done.bytes_added)}{blobs}")
+        if perdure.is_backup_of_collection(folder):
+            raise click.ClickException(f"{folder} holds the backup of a collection")
+        with errors_reported(), progressing("copying") as progress:
+            done = perdure.backup(
+                sources[0], folder, blob_dir=blob_dir, full=full, progress=progress
+            )
+        if as_json:
+            print_json(asdict(done))
+        else:
+            click.echo(_told(folder, done))
+
+
+def _told(folder: Path, done: Any) -> str:
+    if done.file is None:
+        return f"{folder}: nothing new since {done.last_tid.hex()}"
+    kind = "all" if done.full else "what was new"
+    blobs = f", {done.blobs:,} blobs" if done.blobs else ""
+    return f"{folder / done.file}: {kind}, {size(done.bytes_added)}{blobs}"
+
+
+def _back_up_collection(sources: list[Path], folder: Path, *, full: bool, as_json: bool) -> None:
+    with errors_reported(), progressing("copying") as progress:
+        done = perdure.backup_collection(data_files(sources), folder, full=full, progress=progress)
+    if as_json:
+        print_json({"tid": done.tid, "members": {k: asdict(v) for k, v in done.members.items()}})
+        return
+    for name, member in done.members.items():
+        click.echo(f"{name}: {_told(folder, member)}")
+    click.echo(f"{folder}: {len(done.members)} members up to {done.tid.hex()}")
 
 
 def _verify(folder: Path, *, as_json: bool) -> None:
     with errors_reported(), progressing("reading") as progress:
-        problems = perdure.verify_backup(folder, progress)
+        of_collection = perdure.is_backup_of_collection(folder)
+        verify = perdure.verify_collection_backup if of_collection else perdure.verify_backup
+        problems = verify(folder, progress)
     if as_json:
         print_json(problems)
     for problem in () if as_json else problems or [f"{folder}: whole"]:
@@ -71,21 +102,51 @@ def _verify(folder: Path, *, as_json: bool) -> None:
 
 @click.command()
 @click.argument("folder", type=FILE)
-@click.argument("file", type=FILE)
+@click.argument("targets", metavar="TARGET...", nargs=-1, required=True, type=FILE)
 @click.option("--at", type=MOMENT, help="The state at this tid or time. [default: the last one]")
 @click.option("--blob-dir", type=FILE, help="The folder to restore blobs to.")
 @JSON
 def restore(
-    folder: Path, file: Path, *, at: bytes | None, blob_dir: Path | None, as_json: bool
+    folder: Path,
+    targets: tuple[Path, ...],
+    *,
+    at: bytes | None,
+    blob_dir: Path | None,
+    as_json: bool,
 ) -> None:
-    """Make the new data file FILE from the backup in FOLDER.
+    """Make TARGET from the backup in FOLDER. Nothing that exists is overwritten.
+
+    TARGET is a new data file. Of a collection, it is a new folder, in which the member NAME gets
+    NAME.fs and NAME.blobs, a perdure.toml that says where each member belongs, or NAME=FILE
+    (NAME=FILE,BLOB_DIR) for each of them.
 
     Example: perdure restore --at 2026-05-01T12:00 /backups/shop Data.fs
     """
     moment = Tid(at) if at else None
+    if perdure.is_backup_of_collection(folder):
+        if blob_dir is not None:
+            raise click.UsageError("the blobs of a member are given as NAME=FILE,BLOB_DIR")
+        _restore_collection(folder, list(targets), moment, as_json=as_json)
+        return
+    if len(targets) != 1:
+        raise click.UsageError(f"{folder} holds the backup of one data file: give one TARGET")
     with errors_reported(), progressing("copying") as progress:
-        last = perdure.restore(folder, file, at=moment, blob_dir=blob_dir, progress=progress)
+        last = perdure.restore(folder, targets[0], at=moment, blob_dir=blob_dir, progress=progress)
     if as_json:
-        print_json({"file": str(file), "last_tid": last})
+        print_json({"file": str(targets[0]), "last_tid": last})
     else:
-        click.echo(f"{file}: restored up to {last.hex()}")
+        click.echo(f"{targets[0]}: restored up to {last.hex()}")
+
+
+def _restore_collection(
+    folder: Path, targets: list[Path], moment: Tid | None, *, as_json: bool
+) -> None:
+    with errors_reported(), progressing("copying") as progress:
+        target: Any = data_files(targets) if is_collection(targets) else targets[0]
+        done = perdure.restore_collection(folder, target, at=moment, progress=progress)
+    if as_json:
+        print_json({"tid": done.tid, "files": done.files, "last_tids": done.last_tids})
+        return
+    for name, path in done.files.items():
+        click.echo(f"{name}: {path}: restored up to {done.last_tids[name].hex()}")
+    click.echo(f"{len(done.files)} members restored up to {done.tid.hex()}")

@@ -21,6 +21,7 @@ import io
 from collections.abc import Iterable, MutableMapping
 from typing import IO, TYPE_CHECKING, Any
 
+from perdure.config._members import data_files_of_toml, members_of_toml
 from perdure.config._schemas import getDbSchema, getStorageSchema, load_file, load_url
 from perdure.config._sections import Factory, ZODBDatabase
 from perdure.config._toml import ConfigurationError
@@ -42,6 +43,7 @@ __all__ = [
     "collectionFromString",
     "collectionFromTOML",
     "collectionFromURL",
+    "data_files_of_toml",
     "databaseFromConfig",
     "databaseFromFile",
     "databaseFromString",
@@ -50,6 +52,7 @@ __all__ = [
     "databaseFromURL",
     "getDbSchema",
     "getStorageSchema",
+    "members_of_toml",
     "open_collection",
     "open_database",
     "storageFromConfig",

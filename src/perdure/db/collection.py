@@ -9,6 +9,7 @@ from perdure.db.database import DB
 from perdure.db.garbage import GarbageReport, Progress, collect_garbage
 from perdure.db.inonetransaction import ContextManager
 from perdure.db.jointundo import joint_undo, joint_undo_log
+from perdure.db.maintained import Maintained
 from perdure.db.moments import Moment
 from perdure.db.routes import Routes, using
 from perdure.db.shared import shared_by
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Collection"]
 
 
-class Collection(Mapping[str, DB]):
+class Collection(Maintained):
     """Databases that are tied together: a mapping from their names to them.
 
     Objects of one member may refer to objects of the others, and a transaction

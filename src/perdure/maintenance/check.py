@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -10,13 +10,12 @@ from typing import Any
 
 from perdure import _native
 from perdure.errors import CorruptedError
-from perdure.ids import Oid, oid_repr
 from perdure.maintenance._iterating import check_by_iteration
 from perdure.maintenance.report import CheckReport, Finding, OtherReference, Step
 from perdure.storage.engine import EngineStorage
 from perdure.storage.file import FileStorage
 
-__all__ = ["CheckReport", "Finding", "Step", "check", "check_collection"]
+__all__ = ["CheckReport", "Finding", "Step", "check"]
 
 Progress = Callable[[int, int], object]
 
@@ -69,67 +68,6 @@ def _with_checksums_of_file(report: CheckReport, path: Path) -> CheckReport:
         return report.with_findings(
             [Finding(kind="checksum", problem=problem, position=error.position)]
         )
-
-
-def check_collection(
-    members: Mapping[str, Any], progress: Progress | None = None
-) -> dict[str, CheckReport]:
-    """Check all *members* of a collection, and their references to one another.
-
-    *members* are what `check` takes, by the names that they refer to each other by (for opened
-    databases: `db.databases`). Returns a report for each.
-    """
-    reports = {name: check(member, progress) for name, member in members.items()}
-    return {
-        name: report.with_findings(_dangling(report, members, reports))
-        for name, report in reports.items()
-    }
-
-
-def _dangling(
-    report: CheckReport, members: Mapping[str, Any], reports: Mapping[str, CheckReport]
-) -> list[Finding]:
-    found = []
-    existing = {name: _Existing(member) for name, member in members.items()}
-    for other in report.references_to_others:
-        if other.database not in reports:
-            problem = f"refers to database {other.database!r}, which isn't in the collection"
-        elif other.oid in existing[other.database]:
-            continue
-        else:
-            problem = (
-                f"refers to {oid_repr(other.oid)} in database {other.database!r}, "
-                "which does not exist"
-            )
-        found.append(
-            Finding(
-                kind="missing", problem=problem, position=None, oid=other.referrer, target=other.oid
-            )
-        )
-    for one in existing.values():
-        one.close()
-    return found
-
-
-class _Existing:
-    """The objects that a member has, by their oids."""
-
-    def __init__(self, member: Any) -> None:
-        self._own: Any = None
-        if isinstance(member, (str, os.PathLike)):
-            self._own = member = FileStorage(member, read_only=True)
-        self._storage = getattr(member, "storage", member)
-
-    def __contains__(self, oid: Oid) -> bool:
-        try:
-            self._storage.getTid(oid)
-        except KeyError:
-            return False
-        return True
-
-    def close(self) -> None:
-        if self._own is not None:
-            self._own.close()
 
 
 def _from_native(name: str, found: dict[str, Any]) -> CheckReport:

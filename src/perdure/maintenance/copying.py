@@ -32,7 +32,9 @@ class Copied:
     """The last transaction that it has now."""
 
 
-def copy(source: Any, target: Any, progress: Progress | None = None) -> Copied:
+def copy(
+    source: Any, target: Any, progress: Progress | None = None, *, until: Tid | None = None
+) -> Copied:
     """Copy all transactions of *source* into *target*, with their ids and blobs.
 
     Both are storages, databases or paths of data files; the file at a target's path is made where
@@ -45,6 +47,7 @@ def copy(source: Any, target: Any, progress: Progress | None = None) -> Copied:
         progress: called after each transaction with how much of the time between the first and
             the last to copy is done, in thousandths, and 1000; what it raises stops the copy
             after a whole transaction.
+        until: the last transaction to copy.
 
     Raises:
         StorageError: the target holds something else.
@@ -58,7 +61,7 @@ def copy(source: Any, target: Any, progress: Progress | None = None) -> Copied:
         if not IStorageRestoreable.providedBy(destination):
             raise Unsupported(f"{destination!r} can't take over transactions of another storage")
         already = _common_prefix(origin, destination)
-        rest = _Rest(origin, already, progress)
+        rest = _Rest(origin, already, until, progress)
         copyTransactionsFromTo(rest, destination)
         return Copied(rest.count, already, Tid(destination.lastTransaction()))
 
@@ -107,9 +110,12 @@ def _common_prefix(source: Any, target: Any) -> Tid:
 class _Rest:
     """A storage from a transaction on, as a source to copy from."""
 
-    def __init__(self, storage: Any, after: Tid, progress: Progress | None) -> None:
+    def __init__(
+        self, storage: Any, after: Tid, until: Tid | None, progress: Progress | None
+    ) -> None:
         self._storage = storage
         self._after = after
+        self._until = until
         self._progress = progress
         self.count = 0
         if IBlobStorage.providedBy(storage):
@@ -122,12 +128,14 @@ class _Rest:
 
     def iterator(self) -> Iterator[Any]:
         """Walk over the transactions."""
+        if self._until is not None and self._until <= self._after:
+            return
         if self._after == NO_TID:
-            transactions = iter(self._storage.iterator())
+            transactions = iter(self._storage.iterator(None, self._until))
         else:
-            transactions = islice(self._storage.iterator(self._after), 1, None)
+            transactions = islice(self._storage.iterator(self._after, self._until), 1, None)
         first: float | None = None
-        end = _seconds(self._storage.lastTransaction())
+        end = _seconds(self._until or self._storage.lastTransaction())
         for transaction in transactions:
             yield transaction
             self.count += 1

@@ -14,6 +14,12 @@ class Step(NamedTuple):
 
     oid: Oid
     class_name: str
+    member: str = ""
+    """The member that it belongs to, where the way leads through several."""
+
+    def __str__(self) -> str:
+        place = f"{self.member}:" if self.member else ""
+        return f"{place}{oid_repr(self.oid)} {self.class_name.rpartition('.')[2]}".rstrip()
 
 
 class OtherReference(NamedTuple):
@@ -45,6 +51,8 @@ class Finding:
     tid: Tid | None = None
     target: Oid | None = None
     """The object that is missing."""
+    target_database: str | None = None
+    """The member that the missing object should be in; None: the same."""
     path: tuple[Step, ...] = ()
     """The objects that lead from the root to this one, which is the last; empty: none do."""
 
@@ -59,11 +67,7 @@ class Finding:
     def _reached(self) -> str:
         if not self.path:
             return "; nothing leads to it from the root"
-        steps = " > ".join(
-            f"{oid_repr(step.oid)} {step.class_name.rpartition('.')[2]}".rstrip()
-            for step in self.path
-        )
-        return f"; reached by {steps}"
+        return f"; reached by {' > '.join(map(str, self.path))}"
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 //! Who refers to whom.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use perdure_format::Oid;
@@ -16,6 +16,19 @@ use crate::scan::Visitor;
 /// How many records are read between two reports.
 const REPORT_EVERY: u64 = 4096;
 
+/// Who refers to whom: for each reference the oids of the target and of the referrer, 8 bytes each,
+/// sorted and without repetitions.
+#[derive(Debug, Default)]
+pub struct ReferencePairs {
+    /// References within the database.
+    pub own: Vec<u8>,
+    /// References to other members of the collection, by their names.
+    pub others: BTreeMap<String, Vec<u8>>,
+}
+
+/// A target, who refers to it, and the position of the record that does.
+type Found = (Oid, Oid, u64);
+
 /// Collects references with the position of the record that has them.
 pub(crate) struct Pairs<'a> {
     generation: &'a Arc<Generation>,
@@ -25,7 +38,9 @@ pub(crate) struct Pairs<'a> {
     records: u64,
     positions: OidMap,
     wanted: Option<HashSet<Oid>>,
-    found: Vec<(Oid, Oid, u64)>,
+    found: Vec<Found>,
+    /// References to other members, by the bytes of their names.
+    others: BTreeMap<Box<[u8]>, Vec<Found>>,
     buffer: Vec<u8>,
 }
 
@@ -40,6 +55,7 @@ impl<'a> Pairs<'a> {
             positions: OidMap::default(),
             wanted: None,
             found: Vec::new(),
+            others: BTreeMap::new(),
             buffer: Vec::new(),
         }
     }
@@ -50,39 +66,47 @@ impl<'a> Pairs<'a> {
     }
 
     /// What was wanted, and (target, referrer, position of its record) in the order of the file.
-    pub(super) fn into_found(self) -> (HashSet<Oid>, Vec<(Oid, Oid, u64)>) {
+    pub(super) fn into_found(self) -> (HashSet<Oid>, Vec<Found>) {
         (self.wanted.unwrap_or_default(), self.found)
     }
 
     /// The pairs of target and referrer that current records make.
-    pub(super) fn sorted(mut self) -> Result<Vec<u8>> {
+    pub(super) fn sorted(self) -> Result<ReferencePairs> {
         if self.stopped {
             return Err(Error::PackStopped);
         }
         let positions = &self.positions;
-        self.found
-            .retain(|(_, referrer, position)| positions.get(*referrer) == Some(*position));
-        self.found.sort_unstable();
-        self.found.dedup();
-        let mut bytes = Vec::with_capacity(self.found.len() * 16);
-        for (target, referrer, _) in &self.found {
-            bytes.extend_from_slice(&target.to_bytes());
-            bytes.extend_from_slice(&referrer.to_bytes());
-        }
-        Ok(bytes)
+        let name = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
+        let others = self.others.into_iter();
+        Ok(ReferencePairs {
+            own: current_pairs(self.found, positions),
+            others: others
+                .map(|(database, found)| (name(&database), current_pairs(found, positions)))
+                .filter(|(_, pairs)| !pairs.is_empty())
+                .collect(),
+        })
     }
 
     fn collect(&mut self, position: u64, referrer: Oid, data: &[u8]) {
-        let (wanted, all) = (&self.wanted, &mut self.found);
+        let (wanted, all, others) = (&self.wanted, &mut self.found, &mut self.others);
         // What cannot be read to its end has the references before that.
         let _ = pickle::references(data, |reference| {
-            let (Reference::Same(target)
-            | Reference::Weak {
-                oid: target,
-                database: None,
-            }) = reference
-            else {
-                return;
+            let target = match reference {
+                Reference::Same(target)
+                | Reference::Weak {
+                    oid: target,
+                    database: None,
+                } => target,
+                Reference::Other { oid, database }
+                | Reference::Weak {
+                    oid,
+                    database: Some(database),
+                } => {
+                    if wanted.is_none() {
+                        note_other(others, database, (oid, referrer, position));
+                    }
+                    return;
+                }
             };
             match wanted {
                 None => all.push((target, referrer, position)),
@@ -96,6 +120,26 @@ impl<'a> Pairs<'a> {
             }
         });
     }
+}
+
+fn note_other(others: &mut BTreeMap<Box<[u8]>, Vec<Found>>, database: &[u8], found: Found) {
+    match others.get_mut(database) {
+        Some(known) => known.push(found),
+        None => drop(others.insert(Box::from(database), vec![found])),
+    }
+}
+
+/// The bytes of what records at the current positions refer to.
+fn current_pairs(mut found: Vec<Found>, positions: &OidMap) -> Vec<u8> {
+    found.retain(|(_, referrer, position)| positions.get(*referrer) == Some(*position));
+    found.sort_unstable();
+    found.dedup();
+    let mut bytes = Vec::with_capacity(found.len() * 16);
+    for (target, referrer, _) in &found {
+        bytes.extend_from_slice(&target.to_bytes());
+        bytes.extend_from_slice(&referrer.to_bytes());
+    }
+    bytes
 }
 
 impl Visitor for Pairs<'_> {

@@ -1,0 +1,115 @@
+"""The blob files of a backup."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Final
+
+from perdure.errors import StorageError
+from perdure.ids import Tid
+from perdure.maintenance._backupfiles import (
+    Chunk,
+    copy_file,
+    digest_of,
+    sync_folder,
+    write_durably,
+)
+
+__all__ = ["BLOBS", "add_blobs", "listed_blobs", "restore_blobs", "write_list"]
+
+BLOBS: Final = "blobs"
+_LAYOUT: Final = ".layout"
+
+
+def _tid_in(name: str) -> int:
+    """Return the tid in the name of a blob file; one without is of every time."""
+    return int(name, 16) if name.startswith("0x") else 0
+
+
+def add_blobs(source: Path, folder: Path, known: Mapping[str, str], last: Tid) -> dict[str, str]:
+    """Copy the blob files of transactions up to *last* that aren't *known* yet.
+
+    Returns the SHA-256 of each by its path. Raises StorageError for one that vanishes meanwhile.
+    """
+    target, limit = folder / BLOBS, int.from_bytes(last, "big")
+    if not source.is_dir():
+        raise StorageError(f"{source} is no folder of blobs")
+    added: dict[str, str] = {}
+    for path in sorted(source.rglob("*.blob")):
+        name = path.relative_to(source).as_posix()
+        if name in known or _tid_in(path.stem) > limit:
+            continue
+        try:
+            added[name] = copy_file(path, target / name)
+        except FileNotFoundError as error:
+            raise StorageError(
+                f"{path} was removed while the backup was made (a pack?): make the backup again"
+            ) from error
+    _copy_layout(source, target)
+    _sync_folders(target, added)
+    return added
+
+
+def _copy_layout(source: Path, target: Path) -> None:
+    if (source / _LAYOUT).is_file():
+        copy_file(source / _LAYOUT, target / _LAYOUT)
+        sync_folder(target)
+
+
+def _sync_folders(top: Path, names: Iterable[str]) -> None:
+    """Make the names in all folders durable that lead to these files."""
+    folders = {top / folder for name in names for folder in Path(name).parents}
+    for folder in sorted(folders, reverse=True):
+        sync_folder(folder)
+    if folders:
+        sync_folder(top.parent)
+
+
+def write_list(path: Path, added: Mapping[str, str]) -> str:
+    """Write down which blobs were copied; return the list's SHA-256."""
+    content = "".join(f"{sha256}  {name}\n" for name, sha256 in added.items()).encode()
+    write_durably(path, content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def listed_blobs(folder: Path, chunks: list[Chunk], problems: list[str]) -> dict[str, str]:
+    """Return the SHA-256 of each blob that was copied with *chunks*, by its path.
+
+    What is wrong with the lists is added to *problems*.
+    """
+    found: dict[str, str] = {}
+    for chunk in chunks:
+        if chunk.blobs is None:
+            continue
+        path = folder / chunk.blobs
+        if not path.is_file():
+            problems.append(f"{path} is missing")
+        elif digest_of(path) != chunk.blobs_sha256:
+            problems.append(f"{path} is damaged: its SHA-256 isn't the one it was written with")
+        else:
+            lines = path.read_text(encoding="utf-8").splitlines()
+            found.update((name, sha256) for sha256, _, name in (x.partition("  ") for x in lines))
+    return found
+
+
+def restore_blobs(folder: Path, listed: Mapping[str, str], target: Path, last: Tid) -> int:
+    """Copy the blob files of transactions up to *last*; return how many.
+
+    Raises StorageError for one that is missing or isn't as it was.
+    """
+    source, limit = folder / BLOBS, int.from_bytes(last, "big")
+    names = {path.relative_to(source).as_posix() for path in source.rglob("*.blob")}
+    wanted = [name for name in names | set(listed) if _tid_in(Path(name).stem) <= limit]
+    for name in sorted(wanted):
+        if name not in names:
+            raise StorageError(f"{source / name} is missing in the backup")
+        found = copy_file(source / name, target / name)
+        if found != listed.get(name, found):
+            (target / name).unlink()
+            raise StorageError(
+                f"{source / name} is damaged: its SHA-256 isn't the one it was written with"
+            )
+    if wanted:
+        _copy_layout(source, target)
+        _sync_folders(target, wanted)
+    return len(wanted)

@@ -1,0 +1,190 @@
+"""The files that a backup is made of.
+
+A backup's folder holds parts of the data file, in the order that they were copied in, and lists of
+the blob files that were copied with them. A manifest names them with their SHA-256. It is replaced
+by rename, after all that it names is on disk: a backup that dies leaves the former one as it was.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any, Final
+
+from perdure.errors import StorageError
+from perdure.maintenance._following import Follower
+
+__all__ = [
+    "MANIFEST",
+    "Chunk",
+    "append_chunk",
+    "copied",
+    "copy_file",
+    "digest_of",
+    "locked",
+    "read_generations",
+    "read_json",
+    "sync_folder",
+    "tail_digest",
+    "write_durably",
+    "write_generations",
+    "write_json",
+]
+
+Progress = Callable[[int, int], object]
+
+MANIFEST: Final = "manifest.json"
+_LOCK: Final = "backup.lock"
+_BLOCK_BYTES: Final = 1 << 20
+_TAIL_BYTES: Final = 1 << 16
+"""How much before the end of the last backup has to be the same for the next to go on there."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A part of the data file, in a file of its own."""
+
+    file: str
+    start: int
+    end: int
+    sha256: str
+    tail_sha256: str
+    """Of the last bytes before `end`."""
+    last_tid: str
+    time: str
+    blobs: str | None = None
+    """The file that lists the blob files copied with it: SHA-256 and path of each."""
+    blobs_sha256: str | None = None
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep others from writing to a backup's folder; StorageError while one does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / _LOCK).open("wb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StorageError(f"another process is writing to the backup in {folder}") from error
+        yield
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file holds, None where there is none."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise StorageError(f"{path} can't be read: {error}") from error
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Put a file in place of an older one, once all in its folder is on disk."""
+    written = path.with_name(f"{path.name}.new")
+    with written.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    sync_folder(path.parent)
+    written.replace(path)
+    sync_folder(path.parent)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Put a JSON file in place of an older one, once all in its folder is on disk."""
+    write_durably(path, json.dumps(content, indent=1).encode())
+
+
+def read_generations(folder: Path) -> list[list[Chunk]]:
+    """Return the parts of each whole copy and of what was added to it."""
+    content = read_json(folder / MANIFEST)
+    if content is None:
+        return []
+    try:
+        return [[Chunk(**chunk) for chunk in each] for each in content["generations"]]
+    except (KeyError, TypeError) as error:
+        raise StorageError(f"{folder / MANIFEST} can't be read: {error!r}") from error
+
+
+def write_generations(folder: Path, generations: list[list[Chunk]]) -> None:
+    """Put a new manifest in place of the old one."""
+    content = {"format": 1, "generations": [list(map(asdict, each)) for each in generations]}
+    write_json(folder / MANIFEST, content)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def copied(source: Follower, target: Path, start: int, end: int, progress: Progress | None) -> str:
+    """Copy a part of a data file into a file of its own, durably; return its SHA-256."""
+    digest, done = hashlib.sha256(), 0
+    with target.open("wb") as writing:
+        while done < end - start:
+            block = source.read(start + done, min(_BLOCK_BYTES, end - start - done))
+            if not block:
+                raise StorageError(f"{source.path} became shorter while it was copied")
+            digest.update(block)
+            writing.write(block)
+            done += len(block)
+            if progress is not None:
+                progress(done, end - start)
+        writing.flush()
+        os.fsync(writing.fileno())
+    return digest.hexdigest()
+
+
+def tail_digest(source: Follower, end: int) -> str:
+    """Return the SHA-256 of the last bytes before *end*."""
+    start = max(0, end - _TAIL_BYTES)
+    return hashlib.sha256(source.read(start, end - start)).hexdigest()
+
+
+def digest_of(path: Path, into: IO[bytes] | None = None) -> str:
+    """Return a file's SHA-256; copy it *into* another if that is given."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            digest.update(block)
+            if into is not None:
+                into.write(block)
+    return digest.hexdigest()
+
+
+def copy_file(source: Path, target: Path) -> str:
+    """Copy a file durably, so that it is whole or not there; return its SHA-256."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".new")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            digest = digest_of(source, file)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(target)
+    finally:
+        Path(name).unlink(missing_ok=True)
+    return digest
+
+
+def append_chunk(path: Path, sha256: str, file: IO[bytes], length: int) -> None:
+    """Append the first bytes of a part to a file; StorageError where it isn't as it was."""
+    begin = file.tell()
+    try:
+        found = digest_of(path, file)
+    except FileNotFoundError as error:
+        raise StorageError(f"{path} is missing in the backup") from error
+    if found != sha256:
+        raise StorageError(f"{path} is damaged: its SHA-256 isn't the one it was written with")
+    file.truncate(begin + length)
+    file.seek(begin + length)

@@ -1,0 +1,241 @@
+"""Backups of a collection: all its members, at one moment, while they are in use.
+
+Each member's backup has a folder in the collection's. What makes them one is the list of moments
+that is written last, and names a place in each: a backup that dies before that leaves the list, and
+all that it names, as they were.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+from perdure.errors import StorageError
+from perdure.ids import NO_TID, Tid, tid_repr
+from perdure.maintenance._backupfiles import locked, read_json, sync_folder, write_json
+from perdure.maintenance._following import Follower, common_cut
+from perdure.maintenance._places import DataFile, data_files, require_names
+from perdure.maintenance._series import BackedUp, Place, Series, now
+
+__all__ = [
+    "CollectionBackedUp",
+    "CollectionRestored",
+    "backup_collection",
+    "is_backup_of_collection",
+    "restore_collection",
+    "verify_collection_backup",
+]
+
+Progress = Callable[[int, int], object]
+
+_MOMENTS: Final = "collection.json"
+
+
+@dataclass(frozen=True)
+class CollectionBackedUp:
+    """What a backup of a collection added."""
+
+    tid: Tid
+    """The moment: the last transaction of any member that is in it."""
+    members: Mapping[str, BackedUp]
+    """What was added for each member."""
+
+
+@dataclass(frozen=True)
+class CollectionRestored:
+    """What was restored."""
+
+    tid: Tid
+    """The last transaction of any member."""
+    files: Mapping[str, Path]
+    """The data file of each member."""
+    last_tids: Mapping[str, Tid]
+    """The last transaction of each member; zeros: it had none yet, and is empty."""
+
+
+def backup_collection(
+    members: Mapping[str, Any],
+    folder: str | os.PathLike[str],
+    *,
+    full: bool = False,
+    progress: Progress | None = None,
+) -> CollectionBackedUp:
+    """Add what is new in all *members* to the backup in *folder*, up to one moment.
+
+    A transaction that changed several members is in the backup of all of them, or of none. The
+    files are only read, and may be in use, by any process.
+
+    Args:
+        members: databases, storages with a data file, paths or `DataFile`s, by name.
+        folder: where the backup is, or is made.
+        full: copy everything, not only what is new.
+        progress: called with how many of how many bytes are copied, member by member.
+
+    Raises:
+        Unsupported: a member has no data file.
+        StorageError, OSError: a file or the backup can't be used. What was backed up before can
+            be restored as before.
+    """
+    files, target = data_files(members), Path(folder)
+    with ExitStack() as stack:
+        stack.enter_context(locked(target))
+        moments = _read_moments(target)
+        followers = {
+            name: stack.enter_context(closing(Follower(file.path))) for name, file in files.items()
+        }
+        cut = common_cut(followers)
+        added: dict[str, BackedUp] = {}
+        places: dict[str, dict[str, Any]] = {}
+        for name, (end, last) in cut.ends.items():
+            series = _series(target, name)
+            added[name] = series.add(
+                followers[name],
+                end,
+                last,
+                blob_dir=files[name].blob_dir,
+                full=full,
+                progress=progress,
+            )
+            places[name] = {**series.last_place(end)._asdict(), "last_tid": last.hex()}
+        sync_folder(target)
+        moments.append({"tid": cut.tid.hex(), "time": now(), "members": places})
+        write_json(target / _MOMENTS, {"format": 1, "moments": moments})
+    return CollectionBackedUp(cut.tid, added)
+
+
+def is_backup_of_collection(folder: str | os.PathLike[str]) -> bool:
+    """Tell whether a folder holds the backup of a collection."""
+    return (Path(folder) / _MOMENTS).is_file()
+
+
+def verify_collection_backup(
+    folder: str | os.PathLike[str], progress: Progress | None = None
+) -> list[str]:
+    """Read all of a collection's backup, and return what is wrong with it."""
+    source = Path(folder)
+    moments = _read_moments(source)
+    if not moments:
+        return [f"{source} holds no backup of a collection"]
+    problems: list[str] = []
+    names = dict.fromkeys(name for moment in moments for name in moment["members"])
+    for name in names:
+        series = _series(source, name)
+        problems += series.problems(progress)
+        problems += [
+            f"{series.folder} lacks a part of what was backed up at {moment['time']}"
+            for moment in moments
+            if name in moment["members"] and not series.holds(_place(moment, name))
+        ]
+    return problems
+
+
+def restore_collection(
+    folder: str | os.PathLike[str],
+    target: str | os.PathLike[str] | Mapping[str, Any],
+    *,
+    at: Tid | None = None,
+    progress: Progress | None = None,
+) -> CollectionRestored:
+    """Make the data files of all members from a collection's backup.
+
+    With *at*, each ends with its last transaction up to that one: the collection is as it was then.
+
+    *target* is a new folder, in which the member NAME gets the file NAME.fs and the folder
+    NAME.blobs for its blobs, and which appears when all is done; or it gives a path or `DataFile`
+    for each member. *progress* is called with how many of how many parts are copied.
+
+    Raises StorageError where the backup is damaged or empty, doesn't reach back so far, or a target
+    exists, ValueError where *target* has other names; nothing is restored then.
+    """
+    source = Path(folder)
+    moment = _moment_for(_read_moments(source), source, at)
+    if isinstance(target, Mapping):
+        files = data_files(target)
+        require_names(moment["members"], files, "the targets of a restore")
+        return _restore(source, moment, files, at, progress)
+    new = Path(target)
+    if new.exists():
+        raise StorageError(f"{new} exists already: restore to a new folder")
+    partial = new.with_name(f"{new.name}.restoring")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        files = {name: _in_folder(partial, name) for name in moment["members"]}
+        done = _restore(source, moment, files, at, progress)
+        sync_folder(partial)
+        partial.rename(new)
+        sync_folder(new.parent)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return CollectionRestored(
+        done.tid, {name: _in_folder(new, name).path for name in done.files}, done.last_tids
+    )
+
+
+def _in_folder(folder: Path, name: str) -> DataFile:
+    plain = quote(name, safe="")
+    return DataFile(folder / f"{plain}.fs", folder / f"{plain}.blobs")
+
+
+def _restore(
+    source: Path,
+    moment: Mapping[str, Any],
+    files: Mapping[str, DataFile],
+    at: Tid | None,
+    progress: Progress | None,
+) -> CollectionRestored:
+    for name, file in files.items():
+        if file.path.exists():
+            raise StorageError(f"{file.path} (member {name!r}) exists already: move it away first")
+    partial = {
+        name: file.path.with_name(f"{file.path.name}.restoring") for name, file in files.items()
+    }
+    try:
+        last_tids: dict[str, Tid] = {}
+        for name, path in partial.items():
+            series, place = _series(source, name), _place(moment, name)
+            with path.open("wb") as written:
+                last_tids[name] = series.write(place, at, written, progress)
+            blob_dir = files[name].blob_dir
+            if blob_dir is not None:
+                series.write_blobs(blob_dir, last_tids[name])
+        tid = max(last_tids.values())
+        if tid == NO_TID:
+            raise StorageError(f"the backup in {source} has no transaction up to {tid_repr(at)}")
+        for name, path in partial.items():
+            path.replace(files[name].path)
+            sync_folder(path.parent)
+    finally:
+        for path in partial.values():
+            path.unlink(missing_ok=True)
+    return CollectionRestored(tid, {name: file.path for name, file in files.items()}, last_tids)
+
+
+# The list of moments.
+
+
+def _series(folder: Path, name: str) -> Series:
+    return Series(folder / f"{quote(name, safe='')}.member")
+
+
+def _place(moment: Mapping[str, Any], name: str) -> Place:
+    return Place(*(moment["members"][name][key] for key in Place._fields))
+
+
+def _read_moments(folder: Path) -> list[dict[str, Any]]:
+    content = read_json(folder / _MOMENTS)
+    try:
+        return [] if content is None else list(content["moments"])
+    except (KeyError, TypeError) as error:
+        raise StorageError(f"{folder / _MOMENTS} can't be read: {error!r}") from error
+
+
+def _moment_for(moments: list[dict[str, Any]], folder: Path, at: Tid | None) -> dict[str, Any]:
+    if not moments:
+        raise StorageError(f"{folder} holds no backup of a collection")
+    reaching = (each for each in moments if at is not None and bytes.fromhex(each["tid"]) >= at)
+    return next(reaching, moments[-1])
