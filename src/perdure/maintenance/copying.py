@@ -78,10 +78,17 @@ def _contents(transaction: Any) -> list[tuple[bytes, bytes | None]]:
     return sorted((record.oid, record.data) for record in transaction)
 
 
-def _first_tid(storage: Any) -> bytes | None:
-    for transaction in storage.iterator():
-        tid: bytes = transaction.tid
-        return tid
+def _first(storage: Any, start: Tid | None = None) -> tuple[Tid, Any] | None:
+    """Return tid and contents of the first transaction (from *start* on); None: there is none."""
+    transactions = storage.iterator(start)
+    try:
+        for transaction in transactions:
+            return transaction.tid, _contents(transaction)
+    finally:
+        # Iterators over files of stock ZODB keep the file open.
+        close = getattr(transactions, "close", None)
+        if close is not None:
+            close()
     return None
 
 
@@ -90,19 +97,17 @@ def _common_prefix(source: Any, target: Any) -> Tid:
     last = Tid(target.lastTransaction() or NO_TID)
     if last == NO_TID:
         return last
-    theirs = next(iter(source.iterator(last, last)), None)
-    if theirs is None:
+    theirs = _first(source, last)
+    if theirs is None or theirs[0] != last:
         raise StorageError(
             f"the target's last transaction {tid_repr(last)} isn't in the source: it holds "
             "something else, or was changed since it was copied; copy into a new one"
         )
-    ours = next(iter(target.iterator(last, last)))
-    if _contents(theirs) != _contents(ours):
+    if theirs != _first(target, last):
         raise StorageError(
             f"transaction {tid_repr(last)} isn't the same in source and target; copy into a new one"
         )
-    first = {_first_tid(storage) for storage in (source, target)}
-    if len(first) > 1:
+    if _first(source) != _first(target):
         raise StorageError("source and target begin with different transactions")
     return last
 

@@ -11,7 +11,7 @@ from perdure.ids import Oid, Tid
 from perdure.interfaces import IBlobStorage, IMVCCStorage, IStorageWrapper
 from perdure.storage.base import copy as copy_transactions
 
-__all__ = ["RecordTransform", "TransformingStorage", "Unchanged", "copy_into"]
+__all__ = ["RecordTransform", "TransformingStorage", "Unchanged"]
 
 References = Callable[..., Any]
 
@@ -163,6 +163,14 @@ class TransformingStorage:
         kept = self._transform.encode_for(data, oid, None)
         return self.base.restoreBlob(oid, serial, kept, blobfilename, prev_txn, transaction)
 
+    def copyTransactionsFrom(self, other: Any, verbose: int = 0) -> None:
+        """Copy all transactions of another storage, blobs included, into this one."""
+        # The base's own way would take the records over as they are given.
+        if IBlobStorage.providedBy(self):
+            copyTransactionsFromTo(other, self)
+        else:
+            copy_transactions(other, self)
+
     def pack(self, pack_time: float, referencesf: References, *args: Any, **options: Any) -> Any:
         """Pack the base, finding the references in its records for it."""
 
@@ -217,14 +225,6 @@ class TransformingStorage:
         self._above = wrapper
         if IMVCCStorage.providedBy(self.base):
             self.base.registerDB(self)
-
-
-def copy_into(layer: TransformingStorage, source: Any) -> None:
-    """Copy all transactions of *source* through *layer*; the base alone would skip it."""
-    if IBlobStorage.providedBy(layer):
-        copyTransactionsFromTo(source, layer)
-    else:
-        copy_transactions(source, layer)
 
 
 class _Transactions:

@@ -23,7 +23,7 @@ from perdure.storage._clear_files import ClearFiles
 from perdure.storage._keys import KeyRing, Keys, key_id_of, write_new_key
 from perdure.storage._sealed_blobs import SealedFile, is_sealed, seal_file
 from perdure.storage._sealing import EXACTLY, MADE_FROM, NO_BLOB, Sealing, header_of
-from perdure.storage._transforming import TransformingStorage, copy_into
+from perdure.storage._transforming import TransformingStorage
 
 __all__ = ["EncryptingStorage", "key_id_of", "write_new_key"]
 
@@ -105,10 +105,6 @@ class EncryptingStorage(TransformingStorage):
         if data and kept is None:
             kept = self._sealing.seal(data, oid, serial, EXACTLY)
         return self.base.restore(oid, serial, kept, version, prev_txn, transaction)
-
-    def copyTransactionsFrom(self, other: Any, verbose: int = 0) -> None:
-        """Copy all transactions of another storage, blobs included, into this one."""
-        copy_into(self, other)
 
     def _kept_again(self, oid: Oid, tid: Tid | None, data: bytes) -> bytes | None:
         """Return the record of a transaction as it is kept, if its data is *data*.

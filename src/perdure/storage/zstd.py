@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 from perdure.errors import DictionaryMissing, UnreadableRecord
 from perdure.ids import Oid, Tid
 from perdure.interfaces import IStorageCurrentRecordIteration
-from perdure.storage._transforming import RecordTransform, TransformingStorage, copy_into
+from perdure.storage._transforming import RecordTransform, TransformingStorage
 
 if TYPE_CHECKING:
     import zstandard
@@ -78,10 +78,6 @@ class ZstdStorage(TransformingStorage):
         if isinstance(dictionaries, (str, os.PathLike)):
             dictionaries = read_dictionaries(dictionaries)
         super().__init__(base, _Zstd(dictionaries, level if compress else None, record_bytes_max))
-
-    def copyTransactionsFrom(self, other: Any, verbose: int = 0) -> None:
-        """Copy all transactions of another storage, blobs included, into this one."""
-        copy_into(self, other)
 
     @staticmethod
     def train(
