@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
+from tests.layers import STACKS
 
 import perdure.storage.demo
 import perdure.storage.file
@@ -53,41 +53,18 @@ def _demo_pushed(_directory: Path, name: str) -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def _demo2(directory: Path, name: str) -> Iterator[Any]:
-    base, changes = (
-        perdure.storage.file.FileStorage(str(directory / f"{name}-{layer}.fs"))
-        for layer in ("base", "changes")
-    )
-    yield perdure.storage.demo.DemoStorage2(base, changes)
-
-
-@contextlib.contextmanager
-def _zlib(directory: Path, name: str) -> Iterator[Any]:
-    file = perdure.storage.file.FileStorage(str(directory / f"{name}-zlib.fs"))
-    yield perdure.storage.zlib.ZlibStorage(file)
-
-
-@contextlib.contextmanager
 def _zlib_over_demo(_directory: Path, name: str) -> Iterator[Any]:
     yield perdure.storage.zlib.ZlibStorage(perdure.storage.demo.DemoStorage(name))
 
 
-@contextlib.contextmanager
-def _zstd(directory: Path, name: str) -> Iterator[Any]:
-    pytest.importorskip("zstandard")
-    from perdure.storage.zstd import ZstdStorage
+def _stack(stack: str) -> Opener:
+    @contextlib.contextmanager
+    def opened(directory: Path, name: str) -> Iterator[Any]:
+        folder = directory / f"{name}-{stack}"
+        folder.mkdir(exist_ok=True)
+        yield STACKS[stack](folder)
 
-    file = perdure.storage.file.FileStorage(str(directory / f"{name}-zstd.fs"))
-    yield ZstdStorage(file)
-
-
-@contextlib.contextmanager
-def _encrypting(directory: Path, name: str) -> Iterator[Any]:
-    pytest.importorskip("cryptography")
-    from perdure.storage.encrypting import EncryptingStorage
-
-    file = perdure.storage.file.FileStorage(str(directory / f"{name}-encrypted.fs"))
-    yield perdure.storage.zlib.ZlibStorage(EncryptingStorage(file, bytes(32)))
+    return opened
 
 
 @contextlib.contextmanager
@@ -137,13 +114,10 @@ def _zeo(directory: Path, name: str) -> Iterator[Any]:
 STORAGES = [
     StorageKind("perdure-file", _own_file, reopens=True),
     StorageKind("perdure-mapping", _own_mapping, reopens=False),
-    StorageKind("perdure-demo", _demo, reopens=False),
+    StorageKind("perdure-demo-in-memory", _demo, reopens=False),
     StorageKind("perdure-demo-pushed", _demo_pushed, reopens=False),
-    StorageKind("perdure-demo2", _demo2, reopens=True),
-    StorageKind("perdure-zlib", _zlib, reopens=True),
     StorageKind("perdure-zlib-over-demo", _zlib_over_demo, reopens=False),
-    StorageKind("perdure-zstd", _zstd, reopens=True),
-    StorageKind("perdure-zlib-over-encrypting", _encrypting, reopens=True),
+    *(StorageKind(f"perdure-{stack}", _stack(stack), reopens=True) for stack in STACKS),
     StorageKind("zodb-file", _stock_file, reopens=True),
     StorageKind("zodb-mapping", _stock_mapping, reopens=False, resolves=False),
     StorageKind("zodb-demo", _stock_demo, reopens=False),

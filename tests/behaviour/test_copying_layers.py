@@ -33,14 +33,14 @@ def encrypting(base: Any) -> Any:
     return EncryptingStorage(base, bytes(32))
 
 
-LAYERS = {
+LAYERS: dict[str, Layer] = {
     "zlib": ZlibStorage,
     "zstd": zstd,
     "encrypting": encrypting,
     "zlib over encrypting": lambda base: ZlibStorage(encrypting(base)),
     "encrypting over zlib": lambda base: encrypting(ZlibStorage(base)),
 }
-BASES = {
+BASES: dict[str, Callable[[Path], Any]] = {
     "file": lambda path: FileStorage(str(path / "target.fs")),
     "file with blobs": lambda path: FileStorage(
         str(path / "target.fs"), blob_dir=str(path / "target.blobs")

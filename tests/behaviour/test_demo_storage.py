@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import transaction
 import ZODB.FileStorage
 import ZODB.MappingStorage
+import ZODB.POSException
 from persistent.mapping import PersistentMapping
 
 from perdure.connection import TransactionMetaData
@@ -16,7 +16,7 @@ from perdure.errors import ConflictError, POSKeyError, StorageError, UndoError
 from perdure.ids import MAX_TID, NO_TID, Oid, Tid, p64, u64
 from perdure.storage import FileStorage, MappingStorage
 from perdure.storage.before import BeforeStorage
-from perdure.storage.demo import DemoStorage, DemoStorage2
+from perdure.storage.demo import DemoStorage
 
 ONE = Oid(p64(1))
 ROOT = Oid(p64(0))
@@ -218,7 +218,7 @@ def test_undoing_fails_where_a_later_change_is_in_the_way(demo: Any) -> None:
     changed = put(demo, ONE, demo.getTid(ONE), b"changed")
     put(demo, ONE, changed, b"again")
     log = demo.undoLog(0, 2)
-    with pytest.raises(UndoError):
+    with pytest.raises((UndoError, ZODB.POSException.UndoError)):
         commit(demo, lambda meta: demo.undo(log[1]["id"], meta))
     assert demo.load(ONE)[0] == b"again"
     demo.close()
@@ -373,76 +373,6 @@ def test_a_base_that_goes_on_changing_is_held_still(tmp_path: Path) -> None:
         assert dict(connection.root()) == {"a": 2}
     staging.close()
     db.close()
-
-
-# DemoStorage2
-
-
-@pytest.fixture
-def demo2(base: Any, open_file: Opener) -> Any:
-    return DemoStorage2(base, open_file("changes.fs"))
-
-
-def test_demo2_gives_out_oids_from_2_to_the_63_in_sequence(demo2: Any) -> None:
-    db = DB(demo2)
-    manager = transaction.TransactionManager()
-    connection = db.open(manager)
-    connection.root()["2"] = PersistentMapping({"a": 3})
-    connection.root()["3"] = PersistentMapping({"a": 4})
-    manager.commit()
-    oids = {u64(connection.root()[key]._p_oid) for key in ("2", "3")}
-    assert oids == {2**63, 2**63 + 1}
-    connection.close()
-    db.close()
-
-
-def test_demo2_goes_on_numbering_when_its_changes_are_opened_again(
-    demo2: Any, open_file: Opener
-) -> None:
-    put(demo2, demo2.new_oid(), NO_TID, b"data")
-    demo2.close()
-    base = open_file("base.fs", read_only=True)  # type: ignore[call-arg]
-    again = DemoStorage2(base, open_file("changes.fs"))
-    assert u64(again.new_oid()) > 2**63
-    again.close()
-
-
-def test_demo2_over_demo2_goes_on_above_its_base(demo2: Any) -> None:
-    oid = demo2.new_oid()
-    put(demo2, oid, NO_TID, b"data")
-    above = DemoStorage2(demo2, MappingStorage())
-    assert u64(above.new_oid()) == u64(oid) + 1
-    above.close()
-
-
-def test_demo2_is_named_by_its_layers(demo2: Any) -> None:
-    names = f"({demo2.base.getName()}, {demo2.changes.getName()})"
-    assert demo2.getName() == f"DemoStorage2{names}"
-    assert repr(demo2) == f"<DemoStorage2: DemoStorage2{names}>"
-    assert demo2.sortKey() == demo2.changes.sortKey()
-    assert demo2.getSize() == demo2.changes.getSize()
-    assert demo2.supportsUndo()
-    demo2.close()
-
-
-def test_demo2_writes_to_its_changes_alone(demo2: Any, base: Any) -> None:
-    size = base.getSize()
-    assert demo2.lastTransaction() == base.lastTransaction()
-    db = DB(demo2)
-    with db.transaction() as connection:
-        connection.root()["2"] = PersistentMapping({"a": 3})
-    assert base.getSize() == size
-    assert demo2.lastTransaction() == demo2.changes.lastTransaction() > base.lastTransaction()
-    assert len(demo2.changes) == len(demo2) == 2
-    assert demo2.load(ONE) == base.load(ONE)
-    db.close()
-
-
-def test_demo2_closes_both_layers() -> None:
-    base, changes = MappingStorage(), MappingStorage()
-    DemoStorage2(base, changes).close()
-    assert not opened(base)
-    assert not opened(changes)
 
 
 def test_a_demo_storage_works_under_stocks_database(demo: Any) -> None:

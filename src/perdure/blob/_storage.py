@@ -170,6 +170,9 @@ class BlobStorage:
     def __len__(self) -> int:
         return len(self.base)
 
+    def __bool__(self) -> bool:
+        return True
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} over {self.base!r} at {self.fshelper.base_dir}>"
 

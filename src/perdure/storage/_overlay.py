@@ -1,18 +1,23 @@
-"""Two storages read as one: changes over a base that is never written."""
+"""Two storages read as one: changes over a base that is never written.
+
+That an object of the base is deleted is a record of its own kind in the changes, which
+a pack of the changes keeps. A record without data there is no deletion, but what undoing
+the object's first change leaves: the object is as the base has it again.
+"""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from itertools import chain
 from typing import Any
 
 from zope.interface import alsoProvides, implementer
 
-from perdure.blob import voted_tid
+from perdure.blob import copyTransactionsFromTo, voted_tid
 from perdure.conflict import ConflictResolvingStorage
 from perdure.errors import ConflictError, POSKeyError, ReadConflictError, StorageTransactionError
 from perdure.ids import MAX_TID, NO_TID, Oid, Tid
 from perdure.interfaces import (
     IBlobStorage,
+    IBlobStorageRestoreable,
     IExternalGC,
     IStorage,
     IStorageCurrentRecordIteration,
@@ -20,7 +25,8 @@ from perdure.interfaces import (
     IStorageRestoreable,
 )
 from perdure.storage._missing import missing_object
-from perdure.storage._overlay_records import next_record
+from perdure.storage._overlay_records import ChainedTransactions, deletion_record, next_record
+from perdure.storage._transforming import TransformedTransactions
 from perdure.timestamp import tid_after
 from perdure.utils import load_current
 
@@ -30,18 +36,19 @@ _ALL = 1 << 31
 """More revisions than any object has."""
 
 
-@implementer(IStorage, IStorageIteration)
+@implementer(IStorage, IStorageIteration, IExternalGC)
 class Overlay(ConflictResolvingStorage):
     """The storage *changes* over the storage *base*.
 
     An object is read from the changes, if they have a revision of it at the time
-    asked for; a revision in which it doesn't exist counts. Otherwise it is read from
-    the base. Everything is written to the changes; the base must not change.
+    asked for; that it was deleted counts. Otherwise it is read from the base. Everything
+    is written to the changes; the base must not change.
     """
 
     def __init__(self, base: Any, changes: Any) -> None:
         self.base = base
         self.changes = changes
+        self._above: Any = None
         # Held from tpc_begin to tpc_finish or tpc_abort: what is current does not
         # change between the check for conflicts and the commit.
         self._commit_lock = threading.Lock()
@@ -50,12 +57,19 @@ class Overlay(ConflictResolvingStorage):
         self._transaction: Any = None
         self._tid: Tid | None = None
         self._resolved: list[Oid] = []
-        if IBlobStorage.providedBy(changes):
-            alsoProvides(self, IBlobStorage)
-        if all(IStorageCurrentRecordIteration.providedBy(layer) for layer in (base, changes)):
+        # Overlays that serve as changes have deletions of their own, which aren't ours.
+        self.overlays_below: int = 1 + getattr(changes, "overlays_below", -1)
+        self._deletion = deletion_record(self.overlays_below)
+        self._declare()
+
+    def _declare(self) -> None:
+        """Say which of the interfaces of the layers this storage provides."""
+        for interface in (IBlobStorage, IStorageRestoreable, IBlobStorageRestoreable):
+            if interface.providedBy(self.changes):
+                alsoProvides(self, interface)
+        layers = (self.base, self.changes)
+        if all(IStorageCurrentRecordIteration.providedBy(layer) for layer in layers):
             alsoProvides(self, IStorageCurrentRecordIteration)
-        if IExternalGC.providedBy(changes) and IStorageRestoreable.providedBy(changes):
-            alsoProvides(self, IExternalGC)
 
     def __len__(self) -> int:
         return len(self.changes)
@@ -89,6 +103,7 @@ class Overlay(ConflictResolvingStorage):
     def registerDB(self, wrapper: Any) -> None:
         """Accept the layer above; the changes know it too."""
         super().registerDB(wrapper)
+        self._above = wrapper
         self.changes.registerDB(wrapper)
 
     # Reading
@@ -107,31 +122,29 @@ class Overlay(ConflictResolvingStorage):
         None where the object did not exist yet; POSKeyError where it is unknown, or
         was deleted by then.
         """
-        try:
-            found = self.changes.loadBefore(oid, tid)
-        except missing_object():
-            found = None
+        found = _before(self.changes, oid, tid)
         if found is not None:
-            data, serial, end = found
-            return data, serial, end
+            if found[0] == self._deletion:
+                raise POSKeyError(oid, tid=found[1])
+            return found
         changed = self._tids_of_changes(oid)
-        if changed and changed[0] < tid:
-            raise POSKeyError(oid, tid=changed[0])
-        return self._load_from_base(oid, tid, changed[0] if changed else None)
+        undone = max((each for each in changed if each < tid), default=None)
+        end = min((each for each in changed if each >= tid), default=None)
+        return self._load_from_base(oid, tid, undone, end)
 
     def _load_from_base(
-        self, oid: Oid, tid: Tid, changed: Tid | None
+        self, oid: Oid, tid: Tid, undone: Tid | None, end: Tid | None
     ) -> tuple[bytes, Tid, Tid | None] | None:
-        try:
-            found = self.base.loadBefore(oid, tid)
-        except missing_object() as error:
-            if changed is None:
-                raise POSKeyError(oid) from error
-            return None
+        """Return the base's revision, which the revision *undone* of the changes stands for."""
+        found = _before(self.base, oid, tid if undone is None else MAX_TID)
         if found is None:
+            if end is None or undone is not None:
+                raise POSKeyError(oid, tid=undone)
             return None
-        data, serial, end = found
-        return data, serial, changed if end is None else end
+        data, serial, base_end = found
+        if undone is not None:
+            return data, undone, end
+        return data, serial, end if base_end is None else base_end
 
     def _tids_of_changes(self, oid: Oid) -> list[Tid]:
         """The tids of the object's revisions in the changes, the first one first."""
@@ -146,8 +159,19 @@ class Overlay(ConflictResolvingStorage):
         try:
             data: bytes = self.changes.loadSerial(oid, serial)
         except missing_object():
-            data = self.base.loadSerial(oid, serial)
+            data = self.base.loadSerial(oid, self._serial_in_base(oid, serial))
+        if data == self._deletion:
+            raise POSKeyError(oid, tid=serial)
         return data
+
+    def _serial_in_base(self, oid: Oid, serial: Tid) -> Tid:
+        """Return the serial that a revision has in the base, be it undoing that brought it back."""
+        if serial not in self._tids_of_changes(oid):
+            return serial
+        found = _before(self.base, oid, MAX_TID)
+        if found is None:
+            raise POSKeyError(oid, tid=serial)
+        return found[1]
 
     def history(self, oid: Oid, size: int = 1) -> list[Mapping[str, Any]]:
         """Return descriptions of the newest *size* revisions, newest first."""
@@ -164,7 +188,17 @@ class Overlay(ConflictResolvingStorage):
 
     def iterator(self, start: Tid | None = None, stop: Tid | None = None) -> Iterator[Any]:
         """Iterate over the transactions of the base, then those of the changes."""
-        return chain(self.base.iterator(start, stop), self.changes.iterator(start, stop))
+        changes = self.changes.iterator(start, stop)
+        seen = TransformedTransactions(changes, self._as_seen)
+        return ChainedTransactions(self.base.iterator(start, stop), seen)
+
+    def _as_seen(self, record: Any) -> None:
+        """Have a record of the changes say what became of the object in this storage."""
+        if record.data == self._deletion:
+            record.data = None
+        elif not record.data:
+            found = _before(self.base, record.oid, MAX_TID)
+            record.data = None if found is None else found[0]
 
     def record_iternext(self, next: Any = None) -> tuple[Oid, Tid, bytes, Any]:  # noqa: A002
         """Return a current record and what to pass for the next one, None after the last.
@@ -175,20 +209,23 @@ class Overlay(ConflictResolvingStorage):
 
     def loadBlob(self, oid: Oid, serial: Tid) -> str:
         """Return the path of a blob's file, or raise POSKeyError."""
-        return str(self._layer_of_blob(oid, serial).loadBlob(oid, serial))
+        layer, serial = self._place_of_blob(oid, serial)
+        return str(layer.loadBlob(oid, serial))
 
     def openCommittedBlobFile(self, oid: Oid, serial: Tid, blob: Any = None) -> Any:
         """Return a blob's data as a file opened for reading, or raise POSKeyError."""
-        return self._layer_of_blob(oid, serial).openCommittedBlobFile(oid, serial, blob)
+        layer, serial = self._place_of_blob(oid, serial)
+        return layer.openCommittedBlobFile(oid, serial, blob)
 
-    def _layer_of_blob(self, oid: Oid, serial: Tid) -> Any:
+    def _place_of_blob(self, oid: Oid, serial: Tid) -> tuple[Any, Tid]:
+        """Return the layer that has a blob's revision, and the serial that it has there."""
         changes = self._blob_changes()
         try:
             changes.loadSerial(oid, serial)
         except missing_object():
             if IBlobStorage.providedBy(self.base):
-                return self.base
-        return changes
+                return self.base, self._serial_in_base(oid, serial)
+        return changes, serial
 
     def temporaryDirectory(self) -> str:
         """Return the directory of the changes for blobs that aren't committed."""
@@ -284,10 +321,51 @@ class Overlay(ConflictResolvingStorage):
         current = self.getTid(oid)
         if current != oldserial:
             raise ConflictError(oid=oid, serials=(current, oldserial))
-        if self._tids_of_changes(oid):
+        if _before(self.base, oid, MAX_TID) is None and IExternalGC.providedBy(self.changes):
             self.changes.deleteObject(oid, oldserial, transaction)
         else:
-            self.changes.restore(oid, self._tid, None, "", None, transaction)
+            self.changes.store(oid, oldserial, self._deletion, "", transaction)
+
+    def restore(
+        self,
+        oid: Oid,
+        serial: Tid,
+        data: bytes | None,
+        version: str,
+        prev_txn: Tid | None,
+        transaction: Any,
+    ) -> None:
+        """Store a record that was committed elsewhere in the changes; None: the object is gone."""
+        self._check_running(transaction)
+        if data is None and _before(self.base, oid, MAX_TID) is not None:
+            data = self._deletion
+        before = self._known_to_changes(oid, prev_txn)
+        self.changes.restore(oid, serial, data, version, before, transaction)
+
+    def restoreBlob(
+        self,
+        oid: Oid,
+        serial: Tid,
+        data: bytes,
+        blobfilename: str,
+        prev_txn: Tid | None,
+        transaction: Any,
+    ) -> None:
+        """Store a blob that was committed elsewhere in the changes."""
+        changes = self._blob_changes()
+        self._check_running(transaction)
+        before = self._known_to_changes(oid, prev_txn)
+        changes.restoreBlob(oid, serial, data, blobfilename, before, transaction)
+
+    def _known_to_changes(self, oid: Oid, serial: Tid | None) -> Tid | None:
+        """Return the serial of an earlier revision, None unless the changes have it."""
+        if serial is None or serial not in self._tids_of_changes(oid):
+            return None
+        return serial
+
+    def copyTransactionsFrom(self, other: Any, verbose: int = 0) -> None:
+        """Copy all transactions of another storage, blobs included, into the changes."""
+        copyTransactionsFromTo(other, self)
 
     def checkCurrentSerialInTransaction(self, oid: Oid, serial: Tid, transaction: Any) -> None:
         """Raise ReadConflictError unless *serial* is current."""
@@ -333,7 +411,13 @@ class Overlay(ConflictResolvingStorage):
         """Tell whether either layer has, or ever had, an object with this oid."""
         if self._tids_of_changes(oid):
             return True
-        try:
-            return self.base.loadBefore(oid, MAX_TID) is not None
-        except missing_object():
-            return False
+        return _before(self.base, oid, MAX_TID) is not None
+
+
+def _before(layer: Any, oid: Oid, tid: Tid) -> tuple[bytes, Tid, Tid | None] | None:
+    """Return the layer's last revision before *tid*; None: there is none, or it has no data."""
+    try:
+        found: tuple[bytes, Tid, Tid | None] | None = layer.loadBefore(oid, tid)
+    except missing_object():
+        return None
+    return found

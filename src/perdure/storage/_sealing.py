@@ -32,6 +32,7 @@ _VERSION: Final = 1
 MADE_FROM: Final = b"f"
 EXACTLY: Final = b"e"
 NO_BLOB: Final = bytes(16)
+_ID_BYTES: Final = 8
 _NONCE_BYTES: Final = 12
 _TAG_BYTES: Final = 16
 _PURPOSE: Final = b"perdure record"
@@ -80,6 +81,9 @@ class Sealing(RecordTransform):
         self, data: bytes, oid: Oid, revision: Tid | None, kind: bytes, blob_id: bytes = NO_BLOB
     ) -> bytes:
         """Return *data* encrypted."""
+        for name, each in (("an oid", oid), ("a serial", revision or NO_TID)):
+            if not isinstance(each, bytes) or len(each) != _ID_BYTES:
+                raise TypeError(f"{name} has {_ID_BYTES} bytes: {each!r}")
         key_id, salt, nonce = self._keys.newest, self._current_salt(), os.urandom(_NONCE_BYTES)
         header = _HEADER.pack(
             MARK,

@@ -11,7 +11,7 @@ from perdure.ids import Oid, Tid
 from perdure.interfaces import IBlobStorage, IMVCCStorage, IStorageWrapper
 from perdure.storage.base import copy as copy_transactions
 
-__all__ = ["RecordTransform", "TransformingStorage", "Unchanged"]
+__all__ = ["RecordTransform", "TransformedTransactions", "TransformingStorage", "Unchanged"]
 
 References = Callable[..., Any]
 
@@ -108,9 +108,15 @@ class TransformingStorage:
         """Return what one transaction wrote, or raise POSKeyError."""
         return self._transform.decode_for(self.base.loadSerial(oid, serial), oid, serial)
 
-    def iterator(self, start: Tid | None = None, stop: Tid | None = None) -> "_Transactions":
+    def iterator(
+        self, start: Tid | None = None, stop: Tid | None = None
+    ) -> "TransformedTransactions":
         """Iterate over the transactions from *start* to *stop*."""
-        return _Transactions(self.base.iterator(start, stop), self._transform)
+        return TransformedTransactions(self.base.iterator(start, stop), self._decode_record)
+
+    def _decode_record(self, record: Any) -> None:
+        if record.data:
+            record.data = self._transform.decode_for(record.data, record.oid, record.tid)
 
     def record_iternext(self, next: Any = None) -> tuple[Oid, Tid, bytes, Any]:  # noqa: A002
         """Return a current record and what to pass for the next one."""
@@ -227,10 +233,10 @@ class TransformingStorage:
             self.base.registerDB(self)
 
 
-class _Transactions:
-    """The transactions of the layer below, their records decoded."""
+class TransformedTransactions:
+    """The transactions of a storage, whose records *transform* changes where they stand."""
 
-    def __init__(self, transactions: Iterator[Any], transform: RecordTransform) -> None:
+    def __init__(self, transactions: Iterator[Any], transform: Callable[[Any], object]) -> None:
         self._transactions = transactions
         self._transform = transform
 
@@ -249,9 +255,9 @@ class _Transactions:
 
 
 class _Transaction:
-    """A transaction of the layer below, its records decoded."""
+    """A transaction of a storage, whose records are changed."""
 
-    def __init__(self, transaction: Any, transform: RecordTransform) -> None:
+    def __init__(self, transaction: Any, transform: Callable[[Any], object]) -> None:
         self._transaction = transaction
         self._transform = transform
         directlyProvides(self, providedBy(transaction))
@@ -263,6 +269,5 @@ class _Transaction:
 
     def __iter__(self) -> Iterator[Any]:
         for record in self._transaction:
-            if record.data:
-                record.data = self._transform.decode_for(record.data, record.oid, record.tid)
+            self._transform(record)
             yield record

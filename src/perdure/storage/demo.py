@@ -12,7 +12,7 @@ from zope.interface import alsoProvides
 from perdure.ids import Oid, Tid, p64, u64
 from perdure.interfaces import IBlobStorage, IStorageUndoable
 from perdure.storage._overlay import Overlay
-from perdure.storage._overlay_undo import undo
+from perdure.storage._overlay_records import record_at
 from perdure.storage.mapping import MappingStorage
 
 __all__ = ["DemoStorage", "DemoStorage2"]
@@ -22,38 +22,60 @@ _FIRST_NEW_OID = 1 << 63
 
 
 class _UndoableOverlay(Overlay):
-    """An overlay whose changes can be undone, where the changes can undo."""
+    """An overlay whose changes can be undone, where the changes can undo.
+
+    Undoing is the changes' own: an object whose first change is undone is as the base
+    has it again.
+    """
 
     def __init__(self, base: Any, changes: Any) -> None:
         super().__init__(base, changes)
-        if IStorageUndoable.providedBy(changes) and changes.supportsUndo():
+        if self.supportsUndo():
             alsoProvides(self, IStorageUndoable)
 
-    def supportsUndo(self) -> bool:
-        """Tell whether the transactions in the changes can be undone."""
-        return bool(IStorageUndoable.providedBy(self))
+    @property
+    def supportsUndo(self) -> Callable[[], bool]:
+        """Tells whether the transactions in the changes can be undone: the changes' method."""
+        own: Callable[[], bool] = getattr(self.changes, "supportsUndo", _no)
+        return own
 
-    def undoLog(
-        self,
-        first: int = 0,
-        last: int = -20,
-        filter: Callable[[Mapping[str, Any]], object] | None = None,  # noqa: A002
-    ) -> Sequence[Mapping[str, Any]]:
-        """Return descriptions of the transactions in the changes, newest first."""
-        log: Sequence[Mapping[str, Any]] = self.changes.undoLog(first, last, filter)
+    @property
+    def undoLog(self) -> Callable[..., Sequence[Mapping[str, Any]]]:
+        """Describes the transactions in the changes: the changes' method."""
+        log: Callable[..., Sequence[Mapping[str, Any]]] = self.changes.undoLog
         return log
 
-    def undoInfo(
-        self, first: int = 0, last: int = -20, specification: Mapping[str, Any] | None = None
-    ) -> Sequence[Mapping[str, Any]]:
-        """Return those descriptions that have all of *specification*."""
-        log: Sequence[Mapping[str, Any]] = self.changes.undoInfo(first, last, specification)
-        return log
+    @property
+    def undoInfo(self) -> Callable[..., Sequence[Mapping[str, Any]]]:
+        """Describes those that are like a given description: the changes' method."""
+        info: Callable[..., Sequence[Mapping[str, Any]]] = self.changes.undoInfo
+        return info
 
-    def undo(self, transaction_id: bytes, transaction: Any) -> tuple[Tid | None, list[Oid]]:
-        """Undo a transaction of the changes; what the base holds comes back."""
-        self._check_running(transaction)
-        return undo(self, transaction_id, transaction)
+    @property
+    def undo(self) -> Callable[..., tuple[Tid | None, list[Oid]]]:
+        """Undoes a transaction in the changes: the changes' method."""
+        undo: Callable[..., tuple[Tid | None, list[Oid]]] = self.changes.undo
+        return undo
+
+    def _pack_changes(self, t: float, referencesf: Any, gc: bool | None, *, alone: bool) -> None:
+        """Pack the changes; unless they stand *alone*, keep what the base may refer to."""
+        if alone:
+            self.changes.pack(t, referencesf, *(() if gc is None else (gc,)))
+            return
+        if gc:
+            raise TypeError(
+                f"{self.getName()}: objects in the changes may be referred to by the base alone, "
+                "so there is no collecting garbage; pack with gc=False"
+            )
+        self.changes.pack(t, referencesf, gc=False)
+        # The revision that undid the first change to an object of the base may be gone; the
+        # base's own has another serial.
+        if self._above is not None:
+            self._above.invalidateCache()
+
+
+def _no() -> bool:
+    return False
 
 
 class DemoStorage(_UndoableOverlay):
@@ -171,7 +193,7 @@ class DemoStorage(_UndoableOverlay):
         Objects that nothing refers to are only dropped where there is no base to
         refer to them; to ask for it otherwise (*gc* True) is a TypeError.
         """
-        pack_changes(self, t, referencesf, gc, has_base=not self._base_is_ours)
+        self._pack_changes(t, referencesf, gc, alone=self._base_is_ours)
 
     def _blob_changes(self) -> Any:
         if self._changes_are_ours and not IBlobStorage.providedBy(self.changes):
@@ -192,8 +214,7 @@ class DemoStorage2(_UndoableOverlay):
 
     def __init__(self, base: Any, changes: Any) -> None:
         super().__init__(base, changes)
-        above = base._next_oid if isinstance(base, DemoStorage2) else _FIRST_NEW_OID
-        self._next_oid: int = max(above, u64(changes.new_oid()))
+        self._next_oid = max(_next_oid_over(base), _next_oid_of(changes))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self.getName()}>"
@@ -210,28 +231,36 @@ class DemoStorage2(_UndoableOverlay):
     def new_oid(self) -> Oid:
         """Return the next oid."""
         with self._lock:
-            oid = Oid(p64(self._next_oid))
-            self._next_oid += 1
-        return oid
+            # The changes know what was stored in them that wasn't given out here.
+            number = max(self._next_oid, u64(self.changes.new_oid()))
+            self._next_oid = number + 1
+        return Oid(p64(number))
 
     def pack(self, t: float, referencesf: Callable[..., Any], gc: bool | None = None) -> None:
         """Pack the changes; objects that nothing refers to stay (*gc* True: TypeError)."""
-        pack_changes(self, t, referencesf, gc, has_base=True)
+        self._pack_changes(t, referencesf, gc, alone=False)
 
 
-def pack_changes(
-    overlay: Overlay, t: float, referencesf: Callable[..., Any], gc: bool | None, *, has_base: bool
-) -> None:
-    """Pack the changes of *overlay*, keeping what only the base may refer to."""
-    if not has_base:
-        overlay.changes.pack(t, referencesf, *(() if gc is None else (gc,)))
-    elif gc:
-        raise TypeError(
-            f"{overlay.getName()}: objects in the changes may be referred to by the base alone, "
-            "so there is no collecting garbage; pack with gc=False"
-        )
-    else:
-        overlay.changes.pack(t, referencesf, gc=False)
+def _next_oid_over(storage: Any) -> int:
+    """Return the first oid that no `DemoStorage2` in *storage*, the layers below it, gave out."""
+    if isinstance(storage, DemoStorage2):
+        return storage._next_oid
+    layers = (getattr(storage, name, None) for name in ("base", "changes"))
+    return max(
+        (_next_oid_over(layer) for layer in layers if layer is not None), default=_FIRST_NEW_OID
+    )
+
+
+def _next_oid_of(changes: Any) -> int:
+    """Return an oid from which on the changes have none."""
+    if not changes.isReadOnly():
+        return u64(changes.new_oid())
+    found = record_at(changes, p64(_FIRST_NEW_OID))
+    last = found
+    while found is not None:
+        last = found
+        found = None if found.following is None else record_at(changes, found.following)
+    return _FIRST_NEW_OID if last is None else u64(last.oid) + 1
 
 
 def _given(choice: bool | None, *, otherwise: bool) -> bool:

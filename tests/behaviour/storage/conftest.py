@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.layers import STACKS
 
 import perdure
 
@@ -34,9 +35,13 @@ def _stock(directory: Path) -> Any:
     return FileStorage(str(directory / "stock.fs"))
 
 
+LAYERS = ("zlib", "zstd", "encrypting", "blobs", "zstd-over-encrypting")
+"""What keeps records of its own in no other storage: overlays have tests of their own."""
+
 STORES = [
     RecordStore("perdure-file", lambda where: perdure.FileStorage(str(where / "own.fs"))),
     RecordStore("perdure-mapping", lambda _: perdure.MappingStorage("mapping")),
+    *(RecordStore(f"perdure-{name}", STACKS[name]) for name in LAYERS),
     RecordStore("stock-file", _stock),
 ]
 OURS = [store for store in STORES if store.is_ours]
@@ -45,6 +50,7 @@ OURS = [store for store in STORES if store.is_ours]
 def pytest_configure(config: pytest.Config) -> None:
     """Make the marks known."""
     config.addinivalue_line("markers", "fault_of_stock(why): stock's storage fails this test")
+    config.addinivalue_line("markers", "sizes: what is kept has the size of what was given")
     config.addinivalue_line("markers", "ours: perdure's storages promise this, stock's doesn't")
 
 
@@ -55,6 +61,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     marks = {mark.name: mark for mark in metafunc.definition.iter_markers()}
     stores: list[Any] = []
     for store in OURS if "ours" in marks else STORES:
+        if "sizes" in marks and store.name.removeprefix("perdure-") in LAYERS:
+            continue
         fails = not store.is_ours and "fault_of_stock" in marks
         why = marks["fault_of_stock"].args[0] if fails else ""
         found = [pytest.mark.xfail(reason=why, strict=True)] if fails else []

@@ -144,6 +144,7 @@ def test_undone_data_are_read_through_any_number_of_undos(storage: Any) -> None:
 # History.
 
 
+@pytest.mark.sizes
 def test_history_describes_the_newest_revisions_first(storage: Any) -> None:
     first = commit(storage, {1: b"a"}, user="ada", description="made")
     second = commit(storage, {1: b"bcd"}, extension={"ticket": 7, "size": "large"})
@@ -156,6 +157,7 @@ def test_history_describes_the_newest_revisions_first(storage: Any) -> None:
     assert storage.history(oid(1)) == [newest]
 
 
+@pytest.mark.sizes
 @pytest.mark.ours
 def test_what_history_describes_is_not_hidden_by_annotations(storage: Any) -> None:
     tid = commit(storage, {1: b"bcd"}, extension={"size": "large", "tid": "mine", "note": "n"})
@@ -228,6 +230,7 @@ def test_the_number_of_objects_counts_each_once(storage: Any) -> None:
     assert len(storage) == 15
 
 
+@pytest.mark.sizes
 def test_the_size_grows_with_the_data(storage: Any) -> None:
     before = storage.getSize()
     commit(storage, {1: b"x" * 10_000})
