@@ -15,7 +15,7 @@ import collections
 import os
 import struct
 import threading
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from perdure.errors import EncryptionError
 from perdure.ids import NO_TID, Oid, Tid
@@ -81,7 +81,8 @@ class Sealing(RecordTransform):
         self, data: bytes, oid: Oid, revision: Tid | None, kind: bytes, blob_id: bytes = NO_BLOB
     ) -> bytes:
         """Return *data* encrypted."""
-        for name, each in (("an oid", oid), ("a serial", revision or NO_TID)):
+        ids: dict[str, Any] = {"an oid": oid, "a serial": revision or NO_TID}
+        for name, each in ids.items():
             if not isinstance(each, bytes) or len(each) != _ID_BYTES:
                 raise TypeError(f"{name} has {_ID_BYTES} bytes: {each!r}")
         key_id, salt, nonce = self._keys.newest, self._current_salt(), os.urandom(_NONCE_BYTES)
