@@ -5,6 +5,8 @@
 #   make lint     formatters, linters, types, stubs, import layers
 #   make crash    power losses, failing calls and random steps, CAMPAIGN times as many as in make test
 #   make kill     a real program, killed or let down at each system call that changes a file (strace)
+#   make model    three members against a plain model, CAMPAIGN times 500 steps
+#   make soak     threads, members, processes and kills, and a checker of their history, CAMPAIGN times
 #   make fuzz     damaged files and noise for every parser, CAMPAIGN times as many
 #   make bench    perdure and stock ZODB side by side
 #   make setup    only the set-up: .venv with perdure, built in release mode
@@ -31,7 +33,7 @@ export CARGO_BUILD_JOBS ?= $(JOBS)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_QUIET := 1
 
-.PHONY: help setup setup-test demo test test-rust test-python lint lint-rust lint-python format bench wheel clean crash fuzz kill
+.PHONY: help setup setup-test demo test test-rust test-python lint lint-rust lint-python format bench wheel clean crash fuzz kill model soak
 .DELETE_ON_ERROR:
 
 help:
@@ -57,6 +59,12 @@ crash: $(STAMPS)/venv
 kill: setup-test
 	@command -v strace >/dev/null || { echo "make kill needs strace: apt-get install strace" >&2; exit 1; }
 	PERDURE_KILL=all $(BIN)/python -m pytest -n $(JOBS) tests/fault/test_kill.py $(PYTEST_ARGS)
+
+model: setup-test
+	PERDURE_CAMPAIGN=$(CAMPAIGN) $(BIN)/python -m pytest tests/property/test_members.py $(PYTEST_ARGS)
+
+soak: setup-test
+	PERDURE_CAMPAIGN=$(CAMPAIGN) $(BIN)/python -m pytest tests/property/test_isolation.py $(PYTEST_ARGS)
 
 fuzz: $(STAMPS)/venv
 	PERDURE_CAMPAIGN=$(CAMPAIGN) cargo test --release -p perdure-engine --test engine -- hostile::

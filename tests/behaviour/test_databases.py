@@ -193,6 +193,19 @@ def test_too_many_connections_are_logged(
         conn.close()
 
 
+def test_looking_at_many_moments_one_after_another_is_no_cause_for_a_warning(
+    db: perdure.DB, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(5):
+        with db.transaction() as connection:
+            connection.root.number = number
+        with db.transaction(), caplog.at_level(logging.WARNING, "perdure.db"):
+            past = db.open(at=db.lastTransaction())
+            assert past.root.number == number
+            past.close()
+    assert not caplog.records
+
+
 def test_no_more_than_pool_size_wait_in_the_pool(open_db: OpenDatabase) -> None:
     db = open_db(pool_size=2)
     conns = [db.open(manager()) for _ in range(4)]

@@ -41,7 +41,7 @@ class ConnectionPool:
     def add(self, connection: "Connection") -> None:
         """Make a new connection, which is in use, known."""
         self.all.add(connection)
-        count = len(self.all)
+        count = len(self.all) - len(self.available)
         if count > self.size:
             report = logger.critical if count > 2 * self.size else logger.warning
             report(
