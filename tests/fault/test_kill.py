@@ -124,7 +124,9 @@ def _allowed(journal: list[list[str]], at_first: int | None) -> list[int | None]
 
 
 def _has_failed(journal: list[list[str]]) -> bool:
-    return any(word == "failed" and rest[1] != "CommitOutcomeUnknown" for word, *rest in journal)
+    """Did a commit fail for want of room, with its outcome known?"""
+    failed = [rest[1] for word, *rest in journal if word == "failed"]
+    return bool(failed) and "CommitOutcomeUnknown" not in failed
 
 
 def _went_on(journal: list[list[str]]) -> bool:
