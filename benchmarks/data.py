@@ -8,6 +8,7 @@ from BTrees.LOBTree import LOBTree
 from BTrees.OOBTree import OOBTree
 
 import perdure
+from benchmarks.job import FIRST, SECOND, second_of
 from benchmarks.model import make_items
 
 __all__ = ["BUILDERS", "build"]
@@ -45,14 +46,33 @@ def revisions(root: Any, count: int) -> None:
         transaction.commit()
 
 
-BUILDERS = {each.__name__: each for each in (nothing, items, int_tree, str_tree, revisions)}
+def collection(root: Any, count: int) -> None:
+    """Items in two databases that refer to each other; half of them are garbage in the end."""
+    second = root._p_jar.get_connection(SECOND)
+    for name in ("first", "garbage"):
+        here, there = make_items(count // 4), make_items(count // 4)
+        for item, other in zip(here, there, strict=True):
+            root._p_jar.add(item)
+            second.add(other)
+            item.other, other.other = other, item
+        root[name], second.root()[name] = here[0], there[0]
+    transaction.commit()
+    del root["garbage"], second.root()["garbage"]
+
+
+BUILDERS = {
+    each.__name__: each for each in (nothing, items, int_tree, str_tree, revisions, collection)
+}
 
 
 def build(name: str, path: Path, count: int) -> None:
     """Write the data file *name* with *count* objects or keys."""
-    database = perdure.DB(perdure.FileStorage(str(path), create=True))
-    connection = database.open()
-    BUILDERS[name](connection.root(), count)
-    transaction.commit()
-    connection.close()
-    database.close()
+    paths = {FIRST: path, SECOND: second_of(path)} if name == "collection" else {FIRST: path}
+    with perdure.Collection(paths, pack_keep_old=False) as databases:
+        connection = databases.open()
+        BUILDERS[name](connection.root(), count)
+        transaction.commit()
+        connection.close()
+        if name == "collection":
+            # What an old revision refers to is no garbage to stock's tool.
+            databases.pack(gc=False)

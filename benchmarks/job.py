@@ -9,6 +9,14 @@ from typing import Any
 
 from benchmarks.peers import Peer
 
+FIRST, SECOND = "first", "second"
+"""The names of the databases where there are two."""
+
+
+def second_of(path: Path) -> Path:
+    """Return the path of the second data file, beside the first one's."""
+    return path.with_name(f"{path.name}.{SECOND}")
+
 
 @dataclass(frozen=True)
 class Job:
@@ -23,6 +31,10 @@ class Job:
     def storage(self, **options: Any) -> Any:
         """Open the data file."""
         return self.peer.file_storage(str(self.path), **options)
+
+    def paths(self) -> dict[str, Path]:
+        """Return the data files of both databases, by the databases' names."""
+        return {FIRST: self.path, SECOND: second_of(self.path)}
 
     @contextmanager
     def database(self, **options: Any) -> Iterator[Any]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.job import Workload
+from benchmarks.job import Workload, second_of
 from benchmarks.peers import OWN, PEERS, STOCK
 from benchmarks.worker import Answer
 
@@ -99,8 +99,10 @@ def _prepared(each: Workload, count: int, peer: str, directory: Path) -> Path:
     path = directory / peer / built.name
     if not path.exists():
         path.parent.mkdir(exist_ok=True)
-        shutil.copy(built, path)
-        _in_process("index", data, peer, str(path), str(count))
+        for source in (built, second_of(built)):
+            if source.exists():
+                copied = shutil.copy(source, path.parent / source.name)
+                _in_process("index", data, peer, str(copied), str(count))
     return path
 
 

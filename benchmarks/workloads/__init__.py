@@ -7,6 +7,7 @@ from benchmarks.workloads import committing as committing
 from benchmarks.workloads import records as records
 from benchmarks.workloads import opening as opening
 from benchmarks.workloads import keeping as keeping
+from benchmarks.workloads import collecting as collecting
 # isort: on
 
 from benchmarks.job import WORKLOADS

@@ -1,6 +1,8 @@
 """Looking back, undoing and packing."""
 
+import threading
 import time
+from typing import Any
 
 import transaction
 
@@ -57,3 +59,54 @@ def pack(job: Job) -> Sample:
         if len(database.storage) > job.count * 0.6:
             raise AssertionError(f"{job.peer.name} kept the garbage")
     return Sample(clock.seconds, job.count)
+
+
+@workload("pack, commits beside it", data="revisions", count=200_000, per="object", writes=True)
+def pack_with_commits(job: Job) -> Sample:
+    """The same pack while another thread commits, a small transaction every 2 ms."""
+    with job.database() as database:
+        committing = _Committing(database)
+        with timed() as clock:
+            database.pack(time.time())
+        committing.stop()
+    return Sample(clock.seconds, job.count)
+
+
+@workload("longest commit while packing", data="revisions", count=200_000, writes=True)
+def longest_commit(job: Job) -> Sample:
+    """The longest one of those transactions."""
+    with job.database() as database:
+        committing = _Committing(database)
+        database.pack(time.time())
+        committing.stop()
+    return Sample(committing.longest_seconds)
+
+
+class _Committing:
+    """A thread that commits small transactions until it is stopped."""
+
+    def __init__(self, database: Any) -> None:
+        self.longest_seconds = 0.0
+        self._stopped = threading.Event()
+        self._began = threading.Event()
+        self._thread = threading.Thread(target=self._commit, args=(database,))
+        self._thread.start()
+        self._began.wait()
+
+    def _commit(self, database: Any) -> None:
+        manager = transaction.TransactionManager()
+        connection = database.open(manager)
+        first, number = connection.root()["first"], 0
+        while not self._stopped.wait(0.002):
+            number += 1
+            first.title = f"commit {number}"
+            with timed() as clock:
+                manager.commit()
+            self.longest_seconds = max(self.longest_seconds, clock.seconds)
+            self._began.set()
+        connection.close()
+
+    def stop(self) -> None:
+        """Stop when the transaction that is under way is committed."""
+        self._stopped.set()
+        self._thread.join()
