@@ -5,6 +5,7 @@
 
 mod check;
 mod judge;
+mod packed;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ use crate::saved_index::with_suffix;
 
 pub use check::{ChecksumReport, Damage};
 pub(crate) use judge::{Judgement, judge, rewrite, without};
+pub(crate) use packed::{KnownSums, PackedSums, SumsReader};
 
 /// The checksum file's name: the data file's, and a suffix that stock ZODB does not use.
 pub(crate) fn path_of(data: &Path) -> PathBuf {

@@ -196,6 +196,7 @@ impl Store {
         let result = attempt.copy_and_swap(&mut copier, watch);
         if !matches!(result, Ok(Attempt::Done(_))) {
             copier.discard();
+            self.checksums.discard_packed();
         }
         result
     }
@@ -316,6 +317,10 @@ impl Packing<'_> {
             return Ok(Attempt::Revived);
         }
         copier.copy_later(end, watch)?;
+        if let Some(sums) = copier.sums() {
+            let marked = store.checksums.mark_packed(sums);
+            marked.map_err(|source| Error::io("writing", store.path(), source))?;
+        }
         copier.sync()?;
         let packed = store.swap(copier.packed_file(store.path()), self.keep_old)?;
         drop(guards);

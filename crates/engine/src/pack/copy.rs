@@ -12,6 +12,7 @@ use perdure_format::{Oid, Tid};
 
 use super::swap::PackedFile;
 use super::{PackMarking, PackPhase, PackWatch, report};
+use crate::checksums::{KnownSums, PackedSums, SumsReader};
 use crate::disk::{Access, Disk};
 use crate::error::{Error, Result};
 use crate::generation::Generation;
@@ -36,6 +37,9 @@ pub(super) struct Copier {
     copied: u64,
     /// What was copied of the part up to the pack time.
     packed: Entries,
+    /// The checksums of the source, and of the target.
+    known: KnownSums,
+    sums: Option<PackedSums>,
 }
 
 /// A transaction that is being put together for the target.
@@ -43,6 +47,20 @@ struct Outgoing {
     header: TransactionHeader,
     start: usize,
     records: Vec<(Oid, u64)>,
+}
+
+/// The known checksums of a transaction's records, one after the other.
+struct Sums(std::vec::IntoIter<u32>);
+
+impl Sums {
+    fn of(known: &mut SumsReader<'_>, position: u64, header: &TransactionHeader) -> Result<Self> {
+        let sums = known.of_records(position, header)?;
+        Ok(Self(sums.unwrap_or_default().into_iter()))
+    }
+
+    fn next(&mut self) -> Option<u32> {
+        self.0.next()
+    }
 }
 
 impl Copier {
@@ -54,6 +72,8 @@ impl Copier {
             disk.remove(&path).map_err(error)?;
         }
         let file = disk.open(&path, Access::Create).map_err(error)?;
+        let known = KnownSums::of(disk.as_ref(), store.path());
+        let sums = store.checksums.packing().map_err(error)?;
         Ok(Self {
             disk,
             source: Arc::clone(source),
@@ -62,6 +82,8 @@ impl Copier {
             written: 0,
             copied: FIRST_TRANSACTION,
             packed: Entries::default(),
+            known,
+            sums,
         })
     }
 
@@ -83,7 +105,13 @@ impl Copier {
             path: self.target.path.clone(),
             generation: Generation::new(file, path, index),
             end: self.end(),
+            sums: self.sums.take(),
         }
+    }
+
+    /// The checksums of the new file.
+    pub(super) fn sums(&mut self) -> Option<&mut PackedSums> {
+        self.sums.as_mut()
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -97,8 +125,14 @@ impl Copier {
     /// Wait until the new file is on the device.
     pub(super) fn sync(&mut self) -> Result<()> {
         self.flush()?;
-        let result = self.target.file.sync();
-        result.map_err(|source| Error::io("syncing", &self.target.path, source))
+        let data = self.target.file.as_ref();
+        let synced = match &mut self.sums {
+            None => data.sync(),
+            Some(sums) => sums
+                .flush()
+                .and_then(|()| self.disk.sync_together(&[data, sums.file()])),
+        };
+        synced.map_err(|source| Error::io("syncing", &self.target.path, source))
     }
 
     /// Copy what is still needed of the part up to the pack time.
@@ -108,16 +142,20 @@ impl Copier {
         time: u64,
         watch: &mut dyn PackWatch,
     ) -> Result<()> {
-        let source = Arc::clone(&self.source);
+        let (source, known) = (Arc::clone(&self.source), self.known.clone());
         let mut window = Window::new(&source.file, &source.path);
+        let mut known = known.read();
         while self.copied < time {
             let (header, strings) = self.transaction(&mut window)?;
+            let mut sums = Sums::of(&mut known, self.copied, &header)?;
             let mut outgoing = None;
             let mut at = self.copied + header.len();
             let end = self.copied + header.length;
             while at < end && header.status != Status::Skipped {
                 let record = self.record(&mut window, at)?;
+                let sum = sums.next();
                 if marking.is_kept(record.oid, at) {
+                    self.verify(&mut window, &record, at, sum)?;
                     let outgoing = outgoing.get_or_insert_with(|| self.begin(header, &strings));
                     self.copy_data(outgoing, &mut window, &record, at)?;
                 }
@@ -131,6 +169,8 @@ impl Copier {
             self.copied = end + TRAILER_LEN;
             report(watch, PackPhase::Copy, self.copied, time)?;
         }
+        let place = known.place();
+        self.known.go_on_at(place);
         let base = std::mem::take(&mut self.packed).into_memory_base()?;
         self.target.index = Index::over(base);
         Ok(())
@@ -138,16 +178,19 @@ impl Copier {
 
     /// Copy everything up to `end`.
     pub(super) fn copy_later(&mut self, end: u64, watch: &mut dyn PackWatch) -> Result<()> {
-        let source = Arc::clone(&self.source);
+        let (source, known) = (Arc::clone(&self.source), self.known.clone());
         let mut window = Window::new(&source.file, &source.path);
+        let mut known = known.read();
         while self.copied < end {
             let (header, strings) = self.transaction(&mut window)?;
+            let mut sums = Sums::of(&mut known, self.copied, &header)?;
             let transaction_end = self.copied + header.length;
             if header.status != Status::Skipped {
                 let mut outgoing = self.begin(header, &strings);
                 let mut at = self.copied + header.len();
                 while at < transaction_end {
                     let record = self.record(&mut window, at)?;
+                    self.verify(&mut window, &record, at, sums.next())?;
                     self.copy_revision(&mut outgoing, &mut window, &record, at)?;
                     at += record.record_len();
                 }
@@ -159,7 +202,31 @@ impl Copier {
             self.copied = transaction_end + TRAILER_LEN;
             report(watch, PackPhase::Copy, self.copied, end)?;
         }
+        let place = known.place();
+        self.known.go_on_at(place);
         Ok(())
+    }
+
+    /// Compare a record with its checksum where that is known: damage is not to get a new one.
+    fn verify(
+        &self,
+        window: &mut Window<'_>,
+        record: &RecordHeader,
+        at: u64,
+        sum: Option<u32>,
+    ) -> Result<()> {
+        let Some(sum) = sum else {
+            return Ok(());
+        };
+        let len = usize::try_from(record.record_len()).unwrap_or(usize::MAX);
+        if crc32c::crc32c(window.at(at, len)?) == sum {
+            return Ok(());
+        }
+        let problem = format!(
+            "the record of object {} has another checksum than was written",
+            record.oid
+        );
+        Err(self.source.corrupted(at, problem))
     }
 
     /// The transaction to be copied next: its header, and the header's bytes with the strings.
@@ -204,6 +271,12 @@ impl Copier {
         }
         self.buffer
             .extend_from_slice(&outgoing.header.length.to_be_bytes());
+        if let Some(sums) = &mut self.sums {
+            let start = self.written + outgoing.start as u64;
+            let transaction = self.buffer.get(outgoing.start..).unwrap_or_default();
+            let added = sums.add(transaction, start);
+            added.map_err(|source| Error::io("writing", &self.target.path, source))?;
+        }
         if self.buffer.len() >= BUFFER_BYTES_MAX {
             self.flush()?;
         }

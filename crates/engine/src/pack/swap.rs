@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Packed, Turn};
+use crate::checksums::PackedSums;
 use crate::commit_lock::CommitGuard;
 use crate::disk::Access;
 use crate::error::{Error, Result};
@@ -25,6 +26,8 @@ pub(super) struct PackedFile {
     /// The file under the data file's name, with its index.
     pub(super) generation: Generation,
     pub(super) end: u64,
+    /// Its checksums, on the device.
+    pub(super) sums: Option<PackedSums>,
 }
 
 impl Store {
@@ -60,6 +63,7 @@ impl Store {
                 path,
                 generation,
                 end,
+                sums: None,
             },
             keep_old,
         )?;
@@ -105,6 +109,10 @@ impl Store {
             self.publication.fail(&source.to_string());
             error(source)
         })?;
+        if let Some(sums) = packed.sums {
+            // Where they cannot be put in place, the next vote begins new ones.
+            let _ = self.checksums.adopt(sums);
+        }
         Ok(Packed {
             bytes_before,
             bytes_after: packed.end,

@@ -15,5 +15,6 @@ mod garbage;
 mod hostile;
 mod joint;
 mod model;
+mod packed_checksums;
 mod recovery;
 mod support;
