@@ -22,7 +22,18 @@ __all__ = ["FileStorage"]
 
 _log = logging.getLogger("perdure.FileStorage")
 
-_SIDE_FILES: Final = ("", ".old", ".tmp", ".lock", ".index", ".pindex", ".psums", ".pack", ".refs")
+_SIDE_FILES: Final = (
+    "",
+    ".old",
+    ".tmp",
+    ".lock",
+    ".index",
+    ".pindex",
+    ".psums",
+    ".psums_pack",
+    ".pack",
+    ".refs",
+)
 
 
 class _OpenFile:
