@@ -140,3 +140,29 @@ def test_a_configuration_that_does_not_fit_is_an_error_of_one_line(
     assert done.exit_code == 1
     assert "perdure.toml:2" in done.output
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_member_holds_is_exported_with_what_others_have_of_it(
+    toml: Path, tmp_path: Path
+) -> None:
+    kept, followed = tmp_path / "kept.zexp", tmp_path / "followed.pexc"
+    assert of_json("export", toml, "/", kept)["oid"] == "00" * 8
+    of_json("export", "--follow", toml, "/", followed)
+    assert kept.read_bytes()[:4] == b"ZEXP"
+    files = [f"main={tmp_path / 'main.fs'},{tmp_path / 'main.d'}", f"more={tmp_path / 'more.fs'}"]
+    assert run("import", *files, followed, "copy").exit_code == 1
+    for each in files:
+        name, _, place = each.partition("=")
+        path, _, blobs = place.partition(",")
+        perdure.DB(path, database_name=name, blob_dir=blobs or None).close()
+    done = run("import", *files, followed, "copy")
+    assert done.exit_code == 1
+    assert "'two', which isn't among 'main', 'more'" in done.output
+    assert run("import", *files, kept, "copy").exit_code == 1
+    of_json("import", "--rename", "two=more", *files, followed, "copy")
+    assert all(report["ok"] for report in of_json("check", *files))
+    assert of_json("referrers", *files, "more:0x1") == [{"member": "main", "oid": "0" * 15 + "1"}]
+    assert run("import", "--rename", "two=more", *files, followed, "copy").exit_code == 1
+    assert run("import", "--rename", "two", *files, followed, "more").exit_code == 2
+    assert run("export", "--member", "three", toml, "/", kept).exit_code == 2
+    assert of_json("export", "--member", "two", toml, "/last", kept)["oid"] == "0" * 15 + "1"

@@ -1,4 +1,4 @@
-"""`perdure pack`, `perdure undo`, `perdure export` and `perdure import`."""
+"""`perdure pack` and `perdure undo`."""
 
 import base64
 import time
@@ -16,13 +16,12 @@ from perdure.cli.opening import (
     errors_reported,
     print_json,
     progressing,
-    reading,
     writing,
 )
 from perdure.cli.output import size
 from perdure.ids import oid_repr
 
-__all__ = ["export", "import_", "pack", "undo"]
+__all__ = ["pack", "undo"]
 
 _SECONDS_PER_DAY = 86_400
 
@@ -108,62 +107,3 @@ def undo(file: Path, tid: bytes, *, dry_run: bool, as_json: bool) -> None:
 
 def _shown(value: Any) -> str:
     return oid_repr(value) if isinstance(value, bytes) else str(value)
-
-
-@click.command()
-@click.argument("file", type=FILE)
-@click.argument("path")
-@click.argument("target", type=FILE)
-@JSON
-def export(file: Path, path: str, target: Path, *, as_json: bool) -> None:
-    """Write the object at PATH (see `perdure ls`), and all it refers to, into the file TARGET.
-
-    Example: perdure export Data.fs /packages packages.zexp
-    """
-    with reading(file) as storage:
-        found = perdure.Inspector(storage).at(path)
-        oid = getattr(found, "oid", None)
-        if oid is None:
-            raise click.ClickException(f"{path} is a plain value: only objects can be exported")
-        db = perdure.DB(storage)
-        connection = db.open(transaction.TransactionManager())
-        connection.exportFile(oid, str(target)).close()
-        connection.close()
-    facts = {"oid": oid, "class": found.class_name, "bytes": target.stat().st_size}
-    if as_json:
-        print_json(facts)
-    else:
-        click.echo(f"{target}: {found.class_name} {oid_repr(oid)}, {size(target.stat().st_size)}")
-
-
-@click.command("import")
-@click.argument("file", type=FILE)
-@click.argument("source", type=FILE)
-@click.argument("name")
-@JSON
-def import_(file: Path, source: Path, name: str, *, as_json: bool) -> None:
-    """Add what the export file SOURCE holds to the root of FILE, as NAME.
-
-    Example: perdure import Data.fs packages.zexp packages
-    """
-    if not source.is_file():
-        raise click.ClickException(f"{source}: no such file")
-    with writing(file) as db:
-        manager = transaction.TransactionManager()
-        connection = db.open(manager)
-        root = connection.root()
-        if name in root:
-            raise click.ClickException(f"the root of {file} has {name!r} already")
-        try:
-            imported = connection.importFile(str(source), clue=f"import of {source.name}")
-            root[name] = imported
-            manager.commit()
-        except BaseException:
-            manager.abort()
-            raise
-        oid = imported._p_oid
-        connection.close()
-    if as_json:
-        print_json({"oid": oid, "name": name})
-    else:
-        click.echo(f"{file}: /{name} is {oid_repr(oid)}")

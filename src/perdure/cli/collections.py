@@ -8,9 +8,9 @@ from typing import Any
 import click
 
 import perdure
-from perdure.config import data_files_of_toml, members_of_toml
+from perdure.config import data_files_of_toml, members_of_toml, open_collection
 
-__all__ = ["data_files", "is_collection", "members", "opened"]
+__all__ = ["data_files", "is_collection", "members", "opened", "writable"]
 
 
 def is_collection(sources: Sequence[Path]) -> bool:
@@ -50,20 +50,57 @@ def _named(source: Path) -> tuple[str, perdure.DataFile]:
 @contextmanager
 def members(sources: Sequence[Path]) -> Iterator[dict[str, Any]]:
     """Give what to read of each member, by name: paths, or storages opened read-only."""
-    if len(sources) == 1 and _is_toml(sources[0]):
-        with members_of_toml(sources[0]) as found:
-            yield found
-    else:
-        yield {name: file.path for name, file in data_files(sources).items()}
+    with _described(sources) as found:
+        yield {
+            name: each.path if isinstance(each, perdure.DataFile) else each
+            for name, each in found.items()
+        }
 
 
 @contextmanager
 def opened(sources: Sequence[Path]) -> Iterator[dict[str, Any]]:
     """Give the members' storages, opened read-only, by name."""
-    with members(sources) as found, ExitStack() as stack:
+    with _described(sources) as found, ExitStack() as stack:
         yield {
-            name: stack.enter_context(closing(perdure.FileStorage(str(each), read_only=True)))
-            if isinstance(each, Path)
+            name: stack.enter_context(closing(_storage(each, read_only=True)))
+            if isinstance(each, perdure.DataFile)
             else each
             for name, each in found.items()
         }
+
+
+@contextmanager
+def writable(sources: Sequence[Path]) -> Iterator[perdure.Collection]:
+    """Give the collection, opened for writing; members that don't exist are refused."""
+    if len(sources) == 1 and _is_toml(sources[0]):
+        with open_collection(sources[0]) as collection:
+            yield collection
+        return
+    files = data_files(sources)
+    for name, file in files.items():
+        if not file.path.is_file():
+            raise click.ClickException(f"{file.path} (member {name!r}): no such file")
+    with ExitStack() as stack:
+        storages: dict[str, Any] = {}
+        for name, file in files.items():
+            storages[name] = _storage(file, read_only=False)
+            stack.callback(storages[name].close)
+        with perdure.Collection(storages) as collection:
+            yield collection
+
+
+@contextmanager
+def _described(sources: Sequence[Path]) -> Iterator[dict[str, Any]]:
+    if len(sources) == 1 and _is_toml(sources[0]):
+        with members_of_toml(sources[0]) as found:
+            yield found
+    else:
+        yield dict(data_files(sources))
+
+
+def _storage(file: perdure.DataFile, *, read_only: bool) -> perdure.FileStorage:
+    # A folder that isn't there isn't made for somebody who only reads.
+    blobs = file.blob_dir if file.blob_dir and (file.blob_dir.is_dir() or not read_only) else None
+    return perdure.FileStorage(
+        str(file.path), read_only=read_only, blob_dir=str(blobs) if blobs else None
+    )

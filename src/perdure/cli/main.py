@@ -4,9 +4,10 @@ import click
 
 from perdure.cli.analyzing import analyze, diff
 from perdure.cli.backing import backup, restore
-from perdure.cli.changing import export, import_, pack, undo
+from perdure.cli.changing import pack, undo
 from perdure.cli.checking import check, copy, recover, referrers
 from perdure.cli.demo import demo
+from perdure.cli.exporting import export, import_
 from perdure.cli.indoubt import indoubt
 from perdure.cli.info import info, log
 from perdure.cli.shell import shell

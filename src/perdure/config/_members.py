@@ -51,8 +51,8 @@ def _data_file(name: str, storage: Mapping[str, Any], file: Path) -> DataFile:
 def members_of_toml(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
     """Give what to read of each database that a TOML file describes, by name.
 
-    It is the path where the storage is a plain file, which may be damaged, and else the storage,
-    with the file below opened read-only. Raises ConfigurationError for a file that doesn't fit.
+    It is a `DataFile` where the storage is a plain file, which may be damaged, and else the
+    storage, with the file below opened read-only. Raises ConfigurationError for a file that doesn't fit.
     """
     file = Path(path)
     with ExitStack() as stack:
@@ -60,7 +60,7 @@ def members_of_toml(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
         for name, options in _described(file).items():
             storage = options["storage"]
             if storage["type"] == "file":
-                members[name] = file.parent / storage["path"]
+                members[name] = _data_file(name, storage, file)
             else:
                 members[name] = _storage(_read_only(storage), file.parent)
                 stack.callback(members[name].close)

@@ -2,16 +2,25 @@
 
 import logging
 from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from perdure.exportimport.format import BLOB_MARKER, END_MARKER, MAGIC, is_blob
+from perdure import _native
+from perdure.exportimport.format import (
+    BLOB_MARKER,
+    END_MARKER,
+    END_OF_MEMBERS,
+    MAGIC,
+    header_of_members,
+    is_blob,
+)
 from perdure.ids import Oid, oid_repr, p64
 from perdure.interfaces import IBlobStorage
 from perdure.serialize.references import all_own_references
 from perdure.utils import cp
 
-__all__ = ["export"]
+__all__ = ["export", "export_members"]
 
 _log = logging.getLogger("perdure.exportimport")
 
@@ -20,30 +29,85 @@ def export(storage: Any, oid: Oid, file: IO[bytes], buffer_bytes: int = 1 << 16)
     """Write an object and all that it refers to, weakly too; return how many objects it was.
 
     *storage* gives records by `load(oid)`. References to objects that don't exist are left as
-    they are; the exported object itself has to exist (POSKeyError).
+    they are, and so are those to other members of a collection; the exported object itself has
+    to exist (POSKeyError).
     """
-    has_blobs = IBlobStorage.providedBy(storage)
     storage.load(oid)
     file.write(MAGIC)
     waiting, met, count = deque([oid]), {oid}, 0
     while waiting:
         oid = waiting.popleft()
-        try:
-            data, serial = storage.load(oid)
-        except KeyError:
-            # Any storage's POSKeyError is one.
-            _log.debug("%s is referred to and doesn't exist", oid_repr(oid))
+        data = _write(storage, oid, file, b"", buffer_bytes)
+        if data is None:
             continue
+        count += 1
         for reference in all_own_references(data):
             if reference not in met:
                 met.add(reference)
                 waiting.append(reference)
-        file.writelines((oid, p64(len(data)), data))
-        count += 1
-        if has_blobs and is_blob(data):
-            _write_blob(Path(storage.loadBlob(oid, serial)), file, buffer_bytes)
     file.write(END_MARKER)
     return count
+
+
+def export_members(
+    storage_of: Callable[[str], Any],
+    home: str,
+    oid: Oid,
+    followed: Collection[str],
+    file: IO[bytes],
+    buffer_bytes: int = 1 << 16,
+) -> Mapping[str, int]:
+    """Write an object of the member *home* and all that it refers to, in the members *followed*.
+
+    References to other members are left as they are. *storage_of* gives a member's storage.
+    Returns how many objects of each member it was. Raises POSKeyError where there is no such
+    object.
+    """
+    names = [home, *sorted(set(followed) - {home})]
+    numbers = {name: number.to_bytes(4, "big") for number, name in enumerate(names)}
+    storage_of(home).load(oid)
+    file.write(header_of_members(names))
+    waiting, met = deque([(home, oid)]), {(home, oid)}
+    counts = dict.fromkeys(names, 0)
+    while waiting:
+        member, oid = waiting.popleft()
+        data = _write(storage_of(member), oid, file, numbers[member], buffer_bytes)
+        if data is None:
+            continue
+        counts[member] += 1
+        for place in _places(data, member):
+            if place[0] in numbers and place not in met:
+                met.add(place)
+                waiting.append(place)
+    file.write(END_OF_MEMBERS)
+    return counts
+
+
+def _places(data: bytes, member: str) -> Iterator[tuple[str, Oid]]:
+    try:
+        found = _native.all_references(data)
+    except ValueError:
+        # Unusual: what `pickle` can read of it has no references to other members.
+        yield from ((member, oid) for oid in all_own_references(data))
+        return
+    yield from ((database or member, oid) for _kind, oid, database in found)
+
+
+def _write(
+    storage: Any, oid: Oid, file: IO[bytes], before: bytes, buffer_bytes: int
+) -> bytes | None:
+    """Write an object's entry behind *before*; return its record, None where it doesn't exist."""
+    try:
+        data, serial = storage.load(oid)
+    except KeyError:
+        # Any storage's POSKeyError is one.
+        _log.debug("%s is referred to and doesn't exist", oid_repr(oid))
+        return None
+    file.writelines((before, oid, p64(len(data)), data))
+    if IBlobStorage.providedBy(storage) and is_blob(data):
+        _write_blob(Path(storage.loadBlob(oid, serial)), file, buffer_bytes)
+    record: bytes = data
+    return record
 
 
 def _write_blob(path: Path, file: IO[bytes], buffer_bytes: int) -> None:
