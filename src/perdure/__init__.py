@@ -18,6 +18,7 @@ from perdure.blob import Blob
 from perdure.connection import Connection, resetCaches
 from perdure.db import DB, Collection, connection
 from perdure.ids import Oid, Tid
+from perdure.lost import LostObject
 from perdure.maintenance import (
     DataFile,
     Inspector,
@@ -47,6 +48,7 @@ __all__ = [
     "DataFile",
     "FileStorage",
     "Inspector",
+    "LostObject",
     "MappingStorage",
     "Oid",
     "Persistent",

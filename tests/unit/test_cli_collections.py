@@ -166,3 +166,22 @@ def test_what_a_member_holds_is_exported_with_what_others_have_of_it(
     assert run("import", "--rename", "two", *files, followed, "more").exit_code == 2
     assert run("export", "--member", "three", toml, "/", kept).exit_code == 2
     assert of_json("export", "--member", "two", toml, "/last", kept)["oid"] == "0" * 15 + "1"
+
+
+def test_lost_objects_are_replaced(toml: Path) -> None:
+    assert of_json("repair", toml)["placed"] == []
+    old = toml.parent / "old.fs"
+    with perdure.DB(str(old), database_name="two"):
+        pass
+    members = [f"one={toml.parent / 'one.fs'},{toml.parent / 'one.blobs'}", f"two={old}"]
+    assert run("check", *members).exit_code == 3
+    told = of_json("repair", "--dry-run", *members)
+    assert [(each["member"], each["oid"]) for each in told["placed"]] == [("two", "0" * 15 + "1")]
+    assert told["placed"][0]["referrers"][0]["member"] == "one"
+    assert run("check", *members).exit_code == 3
+    done = run("repair", "--only", "two:0x1", *members)
+    assert "1 placeholders put in place of lost objects" in done.output
+    assert run("check", *members).exit_code == 0
+    assert run("repair", "--only", "two:0x1", *members).exit_code == 1
+    assert run("repair", "--only", "two", *members).exit_code == 2
+    assert "perdure.lost.LostObject 0x01" in run("show", old, "#0x1").output

@@ -10,6 +10,7 @@ from perdure.cli.demo import demo
 from perdure.cli.exporting import export, import_
 from perdure.cli.indoubt import indoubt
 from perdure.cli.info import info, log
+from perdure.cli.repairing import repair
 from perdure.cli.shell import shell
 from perdure.cli.walking import ls, show
 
@@ -36,6 +37,7 @@ for command in (
     pack,
     recover,
     referrers,
+    repair,
     restore,
     shell,
     show,

@@ -1,10 +1,12 @@
 """What looks after all members of a collection together."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from perdure.db.database import DB
+from perdure.db.repairing import Repaired, repair
+from perdure.ids import Oid
 from perdure.maintenance import (
     CheckReport,
     CollectionBackedUp,
@@ -53,6 +55,26 @@ class Maintained(Mapping[str, DB]):
         closed.
         """
         return References(self._open_members(), progress)
+
+    def repair(
+        self, lost: Iterable[tuple[str, Oid]] | None = None, *, dry_run: bool = False
+    ) -> Repaired:
+        """Put placeholders in the places of objects that are referred to and don't exist.
+
+        *lost* are the member and the oid of each; None: all that `references().dangling()` tells.
+        Each becomes a `perdure.LostObject`, which tells what is known of it; the objects that refer
+        to it are written anew, with references to an object of that class. All of it is one
+        transaction, which can be undone. With *dry_run*, nothing is changed. What belongs to no
+        member, and a root object, are left as they are, and reported.
+
+        A connection that is open meanwhile may have an object of the lost one's own class in its
+        cache, which stays of that class as long as something refers to it there.
+
+        Raises ValueError for what isn't lost, Unsupported where a member to be changed is not
+        perdure's own, ReadOnlyError where it is read-only, StorageError where others keep changing
+        what refers to it, ConnectionStateError if a member is closed.
+        """
+        return repair(self._open_members(), lost, dry_run=dry_run)
 
     def backup(
         self,
