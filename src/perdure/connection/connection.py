@@ -19,6 +19,7 @@ from perdure.connection.snapshot import _Resets
 from perdure.exportimport import ExportImport
 from perdure.ids import Tid
 from perdure.interfaces import IConnection
+from perdure.serialize import ConnectionBase
 
 if TYPE_CHECKING:
     from perdure.db import DB
@@ -74,6 +75,11 @@ class Connection(Adding, Reading, Committing, ExportImport):
         self._resets_seen = _Resets.count
         self._close_callbacks = []
         self._debug_info = ()
+
+    # `persistent` looks these up by a name of its own making at every load and first change,
+    # which Python finds by walking the classes from here: in the first one, it is quickly there.
+    setstate = ConnectionBase.setstate
+    register = Adding.register
 
     def _start_without_transaction(self) -> None:
         self.opened = None

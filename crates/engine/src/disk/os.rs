@@ -24,7 +24,11 @@ pub struct OsDisk;
 static SYNCS_FAST: AtomicBool = AtomicBool::new(false);
 
 #[derive(Debug)]
-struct OsFile(fs::File);
+struct OsFile {
+    file: fs::File,
+    /// Has the file system said that it cannot tell whether a read would wait?
+    cannot_tell: AtomicBool,
+}
 
 impl Disk for OsDisk {
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn File>> {
@@ -35,7 +39,10 @@ impl Disk for OsDisk {
             .create_new(access == Access::Create);
         // What a database holds is its owner's and group's business.
         options.mode(0o660);
-        Ok(Arc::new(OsFile(options.open(path)?)))
+        Ok(Arc::new(OsFile {
+            file: options.open(path)?,
+            cannot_tell: AtomicBool::new(false),
+        }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -96,43 +103,52 @@ impl Disk for OsDisk {
 
 impl File for OsFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        fill(buffer, offset, |rest, at| match self.0.read_at(rest, at) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
-            other => other.map(Some),
+        fill(buffer, offset, |rest, at| {
+            match self.file.read_at(rest, at) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
+                other => other.map(Some),
+            }
         })
     }
 
     fn read_at_once(&self, buffer: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
+        if self.cannot_tell.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
         loop {
             let into = &mut [IoSliceMut::new(buffer)];
-            return match preadv2(&self.0, into, offset, ReadWriteFlags::NOWAIT) {
+            return match preadv2(&self.file, into, offset, ReadWriteFlags::NOWAIT) {
                 Ok(read) => Ok(Some(read)),
                 Err(Errno::INTR) => continue,
-                // Not in the page cache, or a file system that cannot tell.
-                Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(None),
+                // Not in the page cache.
+                Err(Errno::AGAIN) => Ok(None),
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+                    self.cannot_tell.store(true, Ordering::Relaxed);
+                    Ok(None)
+                }
                 Err(error) => Err(error.into()),
             };
         }
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_all_at(bytes, offset)
+        self.file.write_all_at(bytes, offset)
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data()
     }
 
     fn len(&self) -> io::Result<u64> {
-        self.0.metadata().map(|metadata| metadata.len())
+        self.file.metadata().map(|metadata| metadata.len())
     }
 
     fn truncate(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+        self.file.set_len(len)
     }
 
     fn try_lock(&self) -> io::Result<bool> {
-        match self.0.try_lock() {
+        match self.file.try_lock() {
             Ok(()) => Ok(true),
             Err(fs::TryLockError::WouldBlock) => Ok(false),
             Err(fs::TryLockError::Error(error)) => Err(error),

@@ -8,7 +8,7 @@ use super::persistence::Layout;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyFunction, PyModule, PyString, PyType};
+use pyo3::types::{PyBytes, PyDict, PyFunction, PyModule, PyString, PyType};
 
 /// A fast hash for short keys that come from the database's own classes.
 #[derive(Default, Clone, Copy)]
@@ -49,6 +49,9 @@ const NAMES_MAX: usize = 512;
 /// The longest attribute name that is remembered, in bytes.
 const NAME_BYTES_MAX: usize = 40;
 
+/// The largest stack and memo that are kept for the next record, in values.
+const ROOM_MAX: usize = 4096;
+
 /// Where a class was found, so that a newer class of the same name is noticed.
 pub struct Home {
     module_name: Py<PyString>,
@@ -74,7 +77,14 @@ pub struct Memory {
     names: Vec<Option<Name>>,
     /// What is known about classes of the connection's objects.
     pub kinds: Kinds,
+    /// A bytes object that nobody else holds, for the next oid that is looked up.
+    spare_key: Option<Py<PyBytes>>,
+    /// Empty, with room: the next record's stack and memo.
+    spare: (Vec<Py<PyAny>>, Vec<Option<Py<PyAny>>>),
 }
+
+/// The stack and the memo that reading a record needs.
+pub type Room<'py> = (Vec<Bound<'py, PyAny>>, Vec<Option<Bound<'py, PyAny>>>);
 
 impl Memory {
     /// The global that a record names as `names` (module and name with a line feed between them).
@@ -141,6 +151,44 @@ impl Memory {
         Some(name)
     }
 
+    /// An oid as a bytes object, to look it up; `give_back` it if it isn't kept.
+    pub fn key<'py>(&mut self, py: Python<'py>, oid: [u8; 8]) -> Bound<'py, PyBytes> {
+        let spare = self.spare_key.take().map(|spare| spare.into_bound(py));
+        match spare.filter(|spare| refill(spare, oid)) {
+            Some(key) => key,
+            None => PyBytes::new(py, &oid),
+        }
+    }
+
+    /// Take back what `key` gave.
+    pub fn give_back(&mut self, key: Bound<'_, PyBytes>) {
+        self.spare_key = Some(key.unbind());
+    }
+
+    /// An empty stack and memo, with the room that earlier records needed.
+    pub fn take_room<'py>(&mut self, py: Python<'py>) -> Room<'py> {
+        // Collecting from a vector into one of the same layout takes its memory over.
+        let (stack, memo) = std::mem::take(&mut self.spare);
+        let memo = memo
+            .into_iter()
+            .map(|each| each.map(|it| it.into_bound(py)));
+        (
+            stack.into_iter().map(|each| each.into_bound(py)).collect(),
+            memo.collect(),
+        )
+    }
+
+    /// Keep the room that a record needed for the next one, unless it is much.
+    pub fn keep_room(&mut self, (mut stack, mut memo): Room<'_>) {
+        stack.clear();
+        memo.clear();
+        if stack.capacity() <= ROOM_MAX && memo.capacity() <= ROOM_MAX {
+            let memo = memo.into_iter().map(|each| each.map(Bound::unbind));
+            let stack = stack.into_iter().map(Bound::unbind);
+            self.spare = (stack.collect(), memo.collect());
+        }
+    }
+
     /// Show the collector what is kept alive.
     pub fn traverse(&self, visit: &pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
         for known in self.classes.values() {
@@ -200,6 +248,25 @@ impl Home {
             .call1((&self.module_name, &self.name))?
             .extract()
     }
+}
+
+/// Make `key` the bytes of `oid`; false: somebody else holds it.
+fn refill(key: &Bound<'_, PyBytes>, oid: [u8; 8]) -> bool {
+    let object = key.as_ptr();
+    // SAFETY: a live bytes object of 8 bytes that nobody else holds, so that nobody can have seen
+    // what it holds or know its hash.
+    unsafe {
+        if ffi::Py_REFCNT(object) != 1 || ffi::PyBytes_Size(object) != 8 {
+            return false;
+        }
+        let fields = object.cast::<ffi::PyBytesObject>();
+        #[expect(deprecated, reason = "there is no other way to forget the hash")]
+        {
+            (*fields).ob_shash = -1;
+        }
+        std::ptr::copy_nonoverlapping(oid.as_ptr(), (&raw mut (*fields).ob_sval).cast(), 8);
+    }
+    true
 }
 
 /// The loaded module of this name.

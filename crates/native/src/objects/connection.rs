@@ -12,6 +12,7 @@ use pyo3::{PyTraverseError, PyVisit};
 use super::classes::Memory;
 use super::environment::Environment;
 use super::failure::{Attempt, Failure};
+use super::kinds::version;
 use super::loading::{damaged, raised, read_by_standard_pickle, set_state, unloadable};
 use super::persistence::{self, new_object};
 use super::pickler::Workshop;
@@ -24,6 +25,16 @@ struct Parts {
     cache: Option<Py<PyAny>>,
     storage: Option<Py<PyAny>>,
     opened: Option<Py<PyAny>>,
+    /// The mark of a class of views that have the native `load` (0: none seen yet).
+    view_version: u32,
+}
+
+/// What a load needs of the connection.
+struct AtWork<'py> {
+    environment: Environment<'py>,
+    storage: Bound<'py, PyAny>,
+    is_open: bool,
+    view_version: u32,
 }
 
 /// The base class of connections.
@@ -117,19 +128,19 @@ impl ConnectionBase {
     fn setstate(slf: &Bound<'_, Self>, obj: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        let environment = Self::environment(slf)?;
+        let work = Self::at_work(slf)?;
+        let environment = &work.environment;
         let Some(ghost) = environment.layout.persistent(obj) else {
-            return Self::load_persistent_class(slf, obj);
+            return Self::load_persistent_class(slf, obj, &work);
         };
         let oid = ghost.oid().unwrap_or_else(|| py.None().into_bound(py));
-        this.check_open(py, obj, &oid)?;
-        let storage = this.source(py)?;
-        let record = Source::of(&storage)?.load(py, &oid);
+        work.check_open(obj, &oid)?;
+        let record = this.source(&work)?.load(py, &oid);
         let record = record.map_err(|error| Self::described(slf, obj, error))?;
         this.count_load();
         let data = record.as_slice();
         this.with_memory(|memory| {
-            let state = Unpickler::state(&environment, memory, data);
+            let state = Unpickler::state(environment, memory, data);
             let state = state.or_else(|error| match error {
                 Failure::Raised(error) => Err(unloadable(py, &error, Some(obj), data)?),
                 Failure::Damaged(how) => Err(damaged(py, how, Some(obj), data)?),
@@ -150,25 +161,25 @@ impl ConnectionBase {
     fn get<'py>(slf: &Bound<'py, Self>, oid: &Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let this = slf.get();
-        if locked(&this.parts).opened.is_none() {
+        let work = Self::at_work(slf)?;
+        if !work.is_open {
             return Err(raised(
                 py,
                 "ConnectionStateError",
                 "The database connection is closed",
             ));
         }
-        let environment = Self::environment(slf)?;
+        let environment = &work.environment;
         if let Some(found) = environment.cache.get(oid)? {
             return Ok(found);
         }
         if let Some(found) = Self::made_or_added(slf, oid)? {
             return Ok(found);
         }
-        let storage = this.source(py)?;
-        let record = Source::of(&storage)?.load(py, oid);
+        let record = this.source(&work)?.load(py, oid);
         let nothing = py.None().into_bound(py);
         let record = record.map_err(|error| Self::described(slf, &nothing, error))?;
-        let ghost = this.ghost(&environment, record.as_slice());
+        let ghost = this.ghost(environment, record.as_slice());
         let ghost = ghost.or_else(|error| match error {
             Failure::Raised(error) => Err(error),
             Failure::Damaged(how) => Err(damaged(py, how, None, record.as_slice())?),
@@ -176,7 +187,7 @@ impl ConnectionBase {
                 .getattr(intern!(py, "_reader"))?
                 .call_method1(intern!(py, "getGhost"), (record.to_python(py),)),
         })?;
-        this.keep_new_ghost(&environment, oid, &ghost)?;
+        this.keep_new_ghost(environment, oid, &ghost)?;
         Ok(ghost)
     }
 
@@ -217,26 +228,44 @@ impl ConnectionBase {
 }
 
 impl ConnectionBase {
-    fn environment<'py>(slf: &Bound<'py, Self>) -> PyResult<Environment<'py>> {
+    fn at_work<'py>(slf: &Bound<'py, Self>) -> PyResult<AtWork<'py>> {
         let py = slf.py();
+        let bound = |part: &Option<Py<PyAny>>| part.as_ref().map(|part| part.bind(py).clone());
+        let parts = locked(&slf.get().parts);
+        let (cache, storage) = (bound(&parts.cache), bound(&parts.storage));
+        let (is_open, view_version) = (parts.opened.is_some(), parts.view_version);
+        drop(parts);
         let layout = persistence::layout(py)?;
-        let cache = locked(&slf.get().parts)
-            .cache
-            .as_ref()
-            .map(|cache| cache.bind(py).clone());
         let cache = layout
             .zip(cache)
-            .and_then(|(layout, cache)| layout.cache(&cache));
-        match (layout, cache) {
-            (Some(layout), Some(cache)) => Ok(Environment {
+            .and_then(|(layout, cache)| Some((layout, layout.cache(cache)?)));
+        let Some((layout, cache)) = cache else {
+            return Err(PyRuntimeError::new_err(
+                "_cache is no persistent.PickleCache",
+            ));
+        };
+        Ok(AtWork {
+            environment: Environment {
                 connection: slf.as_any().clone(),
                 cache,
                 layout,
-            }),
-            _ => Err(PyRuntimeError::new_err(
-                "_cache is no persistent.PickleCache",
-            )),
+            },
+            storage: storage.ok_or_else(|| PyRuntimeError::new_err("no storage"))?,
+            is_open,
+            view_version,
+        })
+    }
+
+    /// How to read through the connection's storage.
+    fn source<'a, 'py>(&self, work: &'a AtWork<'py>) -> PyResult<Source<'a, 'py>> {
+        if let Some(view) = Source::known_view(&work.storage, work.view_version) {
+            return Ok(view);
         }
+        let source = Source::of(&work.storage)?;
+        if matches!(source, Source::View(_)) {
+            locked(&self.parts).view_version = version(&work.storage.get_type());
+        }
+        Ok(source)
     }
 
     /// The error of a load, after the connection has told it what it knows of the object (None:
@@ -245,29 +274,6 @@ impl ConnectionBase {
         let py = slf.py();
         let told = slf.call_method1(intern!(py, "_describe_failure"), (error.value(py), obj));
         told.err().unwrap_or(error)
-    }
-
-    fn check_open(
-        &self,
-        py: Python<'_>,
-        obj: &Bound<'_, PyAny>,
-        oid: &Bound<'_, PyAny>,
-    ) -> PyResult<()> {
-        if locked(&self.parts).opened.is_some() {
-            return Ok(());
-        }
-        let class = obj.get_type().fully_qualified_name()?;
-        let oid = oid.repr()?;
-        let message = format!("can't load the state of {class} {oid}: the connection is closed");
-        Err(raised(py, "ConnectionStateError", &message))
-    }
-
-    /// What the connection reads through.
-    fn source<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let storage = self.storage(py);
-        storage
-            .map(|storage| storage.into_bound(py))
-            .ok_or_else(|| PyRuntimeError::new_err("no storage"))
     }
 
     /// Where what writing needs is kept from one record to the next.
@@ -346,16 +352,31 @@ impl ConnectionBase {
     }
 
     /// Load an object that isn't an instance of `Persistent`: a persistent class.
-    fn load_persistent_class(slf: &Bound<'_, Self>, obj: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn load_persistent_class<'py>(
+        slf: &Bound<'py, Self>,
+        obj: &Bound<'py, PyAny>,
+        work: &AtWork<'py>,
+    ) -> PyResult<()> {
         let py = slf.py();
         let oid = obj.getattr(intern!(py, "_p_oid"))?;
-        slf.get().check_open(py, obj, &oid)?;
-        let storage = slf.get().source(py)?;
-        let record = Source::of(&storage)?.load(py, &oid)?;
+        work.check_open(obj, &oid)?;
+        let record = slf.get().source(work)?.load(py, &oid)?;
         let reader = slf.getattr(intern!(py, "_reader"))?;
         reader.call_method1(intern!(py, "setGhostState"), (obj, record.to_python(py)))?;
         slf.get().count_load();
         obj.setattr(intern!(py, "_p_serial"), PyBytes::new(py, &record.serial))
+    }
+}
+
+impl<'py> AtWork<'py> {
+    fn check_open(&self, obj: &Bound<'py, PyAny>, oid: &Bound<'py, PyAny>) -> PyResult<()> {
+        if self.is_open {
+            return Ok(());
+        }
+        let class = obj.get_type().fully_qualified_name()?;
+        let oid = oid.repr()?;
+        let message = format!("can't load the state of {class} {oid}: the connection is closed");
+        Err(raised(obj.py(), "ConnectionStateError", &message))
     }
 }
 

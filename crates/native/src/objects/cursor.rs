@@ -4,6 +4,14 @@ use super::failure::{Attempt, Failure};
 
 const ENDS: Failure = Failure::Damaged("it ends too early");
 
+/// Where in the memo the parts of a reference stand.
+pub struct RestOfReference {
+    pub oid: usize,
+    pub class: usize,
+    /// Both together; nothing ever asks for that.
+    pub pair: usize,
+}
+
 /// A position in a pickle. Reading past the end is a [`Failure::Damaged`].
 pub struct Cursor<'a> {
     rest: &'a [u8],
@@ -19,9 +27,30 @@ impl<'a> Cursor<'a> {
     ///
     /// Returns the place in the memo, which nothing ever asks for.
     pub fn end_of_reference(&mut self) -> Option<usize> {
+        let mut ahead = Self { rest: self.rest };
+        let place = ahead.place(b'q', b'r')?;
+        self.rest = ahead.rest.strip_prefix(b"Q")?;
+        Some(place)
+    }
+
+    /// Go past what comes after the oid in a reference to an object of a class met before.
+    pub fn rest_of_reference(&mut self) -> Option<RestOfReference> {
+        let mut ahead = Self { rest: self.rest };
+        let oid = ahead.place(b'q', b'r')?;
+        let class = ahead.place(b'h', b'j')?;
+        ahead.rest = ahead.rest.strip_prefix(&[0x86])?;
+        let pair = ahead.end_of_reference()?;
+        self.rest = ahead.rest;
+        Some(RestOfReference { oid, class, pair })
+    }
+
+    /// The place in the memo behind one of two opcodes, `short` with one byte, `long` with four.
+    fn place(&mut self, short: u8, long: u8) -> Option<usize> {
         let (place, rest) = match self.rest {
-            [b'q', place, b'Q', rest @ ..] => (u32::from(*place), rest),
-            [b'r', a, b, c, d, b'Q', rest @ ..] => (u32::from_le_bytes([*a, *b, *c, *d]), rest),
+            [opcode, place, rest @ ..] if *opcode == short => (u32::from(*place), rest),
+            [opcode, a, b, c, d, rest @ ..] if *opcode == long => {
+                (u32::from_le_bytes([*a, *b, *c, *d]), rest)
+            }
             _ => return None,
         };
         self.rest = rest;

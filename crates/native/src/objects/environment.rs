@@ -7,7 +7,7 @@ use pyo3::types::{PyBytes, PyTuple, PyType};
 
 use super::classes::Memory;
 use super::failure::Attempt;
-use super::persistence::{Cache, Layout, new_object};
+use super::persistence::{Cache, Layout, Persistent, new_object};
 use super::values;
 
 /// The connection that objects are made for.
@@ -63,12 +63,47 @@ impl<'py> Environment<'py> {
         oid: &Bound<'py, PyBytes>,
         cls: &Bound<'py, PyType>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        if let Some(found) = self.cache.get(oid)? {
-            return Ok(found);
+        match self.cache.get(oid)? {
+            Some(found) => Ok(found),
+            None => self.new_with_class(memory, oid, cls),
         }
-        if memory.kinds.of(self.layout, cls)?.is_broken {
+    }
+
+    /// The object with this oid (or a new ghost of this class), and the oid as an object.
+    pub fn referenced(
+        &self,
+        memory: &mut Memory,
+        oid: [u8; 8],
+        cls: &Bound<'py, PyType>,
+    ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyBytes>)> {
+        let key = memory.key(self.py(), oid);
+        let Some(found) = self.cache.get(&key)? else {
+            return Ok((self.new_with_class(memory, &key, cls)?, key));
+        };
+        let known = self.layout.persistent(&found).and_then(Persistent::oid);
+        match known.map(Bound::cast_into_exact::<PyBytes>) {
+            Some(Ok(known)) => {
+                memory.give_back(key);
+                Ok((found, known))
+            }
+            _ => Ok((found, key)),
+        }
+    }
+
+    fn new_with_class(
+        &self,
+        memory: &mut Memory,
+        oid: &Bound<'py, PyBytes>,
+        cls: &Bound<'py, PyType>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let kind = memory.kinds.of(self.layout, cls)?;
+        if kind.is_broken {
             let reference = PyTuple::new(self.py(), [oid.as_any(), cls.as_any()])?;
             return self.other(&reference);
+        }
+        if kind.is_made_plainly {
+            let fresh = new_object(cls, &PyTuple::empty(self.py()))?;
+            return self.cache.add_ghost(self.layout, oid, fresh);
         }
         let ghost = match new_object(cls, &PyTuple::empty(self.py())) {
             Ok(ghost) => ghost,

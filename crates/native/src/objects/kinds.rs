@@ -7,7 +7,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyListMethods, PyType};
 
 use super::classes::{Home, ShortMap};
-use super::persistence::Layout;
+use super::persistence::{Layout, attributes};
 
 /// What has to be known about a class to store its instances.
 #[expect(
@@ -28,6 +28,8 @@ pub struct Kind {
     pub takes_plain_state: bool,
     /// Its instances have committed data beside the record.
     pub is_blob: bool,
+    /// Making an instance runs no code of the class.
+    pub is_made_plainly: bool,
     /// It stands for a class that is missing.
     pub is_broken: bool,
     /// Its instances may claim to be of another class (they are to be asked).
@@ -88,6 +90,7 @@ impl Kind {
             is_blob: class
                 .getattr_opt(intern!(py, "_p_blob_committed"))?
                 .is_some(),
+            is_made_plainly: is_made_as(class, persistent),
             is_broken: class.is_subclass(BROKEN.import(py, "perdure.broken", "Broken")?)?,
             may_be_disguised: may_be_disguised(class)?,
             version: version(class),
@@ -132,10 +135,20 @@ fn uses_plain_attributes(class: &Bound<'_, PyType>, base: &Bound<'_, PyType>) ->
     own.map(|function| function as usize) == plain.map(|function| function as usize)
 }
 
-/// Python's mark for the class as it is now, or 0 where it has none.
-fn version(class: &Bound<'_, PyType>) -> u32 {
+/// Whether instances are made the way `base` makes them (no `__new__` of its own).
+fn is_made_as(class: &Bound<'_, PyType>, base: &Bound<'_, PyType>) -> bool {
+    // SAFETY: live classes.
+    let (own, plain) = unsafe { ((*class.as_type_ptr()).tp_new, (*base.as_type_ptr()).tp_new) };
+    own.map(|function| function as usize) == plain.map(|function| function as usize)
+}
+
+/// Python's mark for the class as it is now, or 0 where it has none. No two classes share one.
+pub fn version(class: &Bound<'_, PyType>) -> u32 {
     const VALID: std::ffi::c_ulong = 1 << 19;
-    let flagged = class.py().version_info() >= (3, 12);
+    // Python puts its version together from text at every call.
+    static TAG_IS_ENOUGH: PyOnceLock<bool> = PyOnceLock::new();
+    let py = class.py();
+    let tag_is_enough = *TAG_IS_ENOUGH.get_or_init(py, || py.version_info() >= (3, 12));
     // SAFETY: a live class.
     let (tag, flags) = unsafe {
         (
@@ -143,7 +156,7 @@ fn version(class: &Bound<'_, PyType>) -> u32 {
             ffi::PyType_GetFlags(class.as_type_ptr()),
         )
     };
-    if flagged || flags & VALID != 0 {
+    if tag_is_enough || flags & VALID != 0 {
         tag
     } else {
         0
@@ -197,13 +210,7 @@ impl Globals {
 pub fn stored_attributes<'py>(
     object: &Bound<'py, PyAny>,
 ) -> PyResult<Vec<(Bound<'py, PyAny>, Bound<'py, PyAny>)>> {
-    let py = object.py();
-    // SAFETY: a live object of a class with an attribute dictionary (`has_plain_state`).
-    let attributes = unsafe {
-        let found = ffi::PyObject_GenericGetDict(object.as_ptr(), std::ptr::null_mut());
-        Bound::from_owned_ptr_or_err(py, found)?
-    };
-    let attributes = attributes.cast::<PyDict>()?;
+    let attributes = attributes(object)?;
     let mut stored = Vec::with_capacity(attributes.len());
     for (name, value) in attributes.iter() {
         if !is_volatile(&name) {

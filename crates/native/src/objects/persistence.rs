@@ -135,10 +135,10 @@ impl Layout {
     }
 
     /// `object` as an object cache, if it is one of exactly the known class.
-    pub fn cache<'py>(&self, object: &Bound<'py, PyAny>) -> Option<Cache<'py>> {
-        object.get_type().is(&self.cache).then(|| Cache {
-            object: object.clone(),
-        })
+    pub fn cache<'py>(&self, object: Bound<'py, PyAny>) -> Option<Cache<'py>> {
+        // SAFETY: a live object.
+        let class = unsafe { ffi::Py_TYPE(object.as_ptr()) };
+        (class.cast() == self.cache.as_ptr()).then_some(Cache { object })
     }
 
     /// The class `persistent.Persistent`.
@@ -289,6 +289,51 @@ impl<'py> Cache<'py> {
             if ffi::PyDict_SetItem((*cache).data, oid.as_ptr(), object.as_ptr()) < 0 {
                 return Err(PyErr::fetch(oid.py()));
             }
+            self.make_ghost(oid, object);
+        }
+        Ok(())
+    }
+
+    /// Put the `fresh` object under `oid`, as a ghost of the cache's connection; if there is one
+    /// by now (the collector may run code of others' at any allocation), return that instead.
+    ///
+    /// `fresh` was just made the way that `Persistent` is made, and nobody else knows it.
+    pub fn add_ghost(
+        &self,
+        layout: &Layout,
+        oid: &Bound<'py, PyBytes>,
+        fresh: Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let is_whole = layout
+            .persistent(&fresh)
+            .is_some_and(|found| self.is_free_for(found));
+        if !is_whole {
+            self.new_ghost(layout, oid, &fresh)?;
+            return Ok(fresh);
+        }
+        // SAFETY: as in `new_ghost`. What `PyDict_SetDefault` gives is borrowed: it is counted
+        // before anything else can run.
+        unsafe {
+            let kept = ffi::PyDict_SetDefault((*self.fields()).data, oid.as_ptr(), fresh.as_ptr());
+            if kept.is_null() {
+                return Err(PyErr::fetch(oid.py()));
+            }
+            if kept != fresh.as_ptr() {
+                return Ok(Bound::from_borrowed_ptr(oid.py(), kept));
+            }
+            self.make_ghost(oid, &fresh);
+        }
+        Ok(fresh)
+    }
+
+    /// Make what was just put into the dictionary under `oid` a ghost.
+    ///
+    /// # Safety
+    /// The object is a free instance of `Persistent`, and the cache is whole (`is_free_for`).
+    unsafe fn make_ghost(&self, oid: &Bound<'py, PyBytes>, object: &Bound<'py, PyAny>) {
+        // SAFETY: what the caller warrants.
+        unsafe {
+            let cache = self.fields();
             ffi::PyObject_GC_UnTrack((*cache).data.cast());
             ffi::Py_DECREF(object.as_ptr());
             let fields = object.as_ptr().cast::<PersistentObject>();
@@ -301,7 +346,6 @@ impl<'py> Cache<'py> {
             let word = &raw mut (*fields).state_and_size;
             (*word)[0] = GHOST.to_ne_bytes()[0];
         }
-        Ok(())
     }
 
     /// Whether `object` can become one of this cache's.
@@ -333,6 +377,16 @@ pub fn new_object<'py>(
         let made = constructor(cls.as_type_ptr(), arguments.as_ptr(), ptr::null_mut());
         Bound::from_owned_ptr_or_err(cls.py(), made)
     }
+}
+
+/// The attribute dictionary of `object`, whose class has one.
+pub fn attributes<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
+    // SAFETY: a live object; where its class has no such dictionary, this raises.
+    let found = unsafe {
+        let found = ffi::PyObject_GenericGetDict(object.as_ptr(), ptr::null_mut());
+        Bound::from_owned_ptr_or_err(object.py(), found)?
+    };
+    Ok(found.cast_into::<PyDict>()?)
 }
 
 /// Make `dict` the attribute dictionary of `object`, whose class has one.

@@ -7,6 +7,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyCFunction};
 
+use super::{kinds, persistence};
 use crate::storage::{RecordBytes, StorageView};
 
 /// What a connection reads through.
@@ -45,6 +46,19 @@ impl<'a, 'py> Source<'a, 'py> {
             }
         }
         Ok(Self::Other(storage))
+    }
+
+    /// `storage` as a view whose `load` is its own, where its class is marked as `version` and
+    /// such a view was seen of that class.
+    pub fn known_view(storage: &'a Bound<'py, PyAny>, version: u32) -> Option<Self> {
+        let view = storage.cast::<StorageView>().ok()?;
+        let is_known = version != 0 && kinds::version(&storage.get_type()) == version;
+        if !is_known {
+            return None;
+        }
+        let own = persistence::attributes(storage).ok()?;
+        let is_replaced = own.contains(intern!(storage.py(), "load")).ok()?;
+        (!is_replaced).then(|| Self::View(view.get()))
     }
 
     /// The current revision of the object with this oid.

@@ -8,7 +8,7 @@ use pyo3::types::{PyBytes, PyDict, PyFrozenSet, PyList, PySet, PyTuple, PyType};
 
 use super::build;
 use super::classes::Memory;
-use super::cursor::{Cursor, plain_class};
+use super::cursor::{Cursor, RestOfReference, plain_class};
 use super::environment::Environment;
 use super::failure::{Attempt, Failure};
 use super::values;
@@ -44,11 +44,11 @@ impl<'a, 'py> Unpickler<'a, 'py> {
             reader.class_names = Some(plain.names);
             reader.memo.push(None);
             reader.memo_count = 1;
-            return reader.load();
+            return reader.load_last();
         }
         let mut reader = Self::new(environment, memory, record);
         reader.load()?;
-        reader.load()
+        reader.load_last()
     }
 
     /// The class description of a record.
@@ -64,18 +64,27 @@ impl<'a, 'py> Unpickler<'a, 'py> {
     }
 
     fn new(environment: &'a Environment<'py>, memory: &'a mut Memory, data: &'a [u8]) -> Self {
+        let py = environment.connection.py();
+        let (stack, memo) = memory.take_room(py);
         Self {
-            py: environment.connection.py(),
+            py,
             environment,
             memory,
             cursor: Cursor::new(data),
-            stack: Vec::with_capacity(32),
+            stack,
             marks: Vec::new(),
-            memo: Vec::with_capacity(32),
+            memo,
             memo_count: 0,
             memo_max: data.len() + 1,
             class_names: None,
         }
+    }
+
+    /// Read the last pickle.
+    fn load_last(mut self) -> Attempt<Bound<'py, PyAny>> {
+        let value = self.load()?;
+        self.memory.keep_room((self.stack, self.memo));
+        Ok(value)
     }
 
     /// Read one pickle.
@@ -183,10 +192,14 @@ impl<'a, 'py> Unpickler<'a, 'py> {
     }
 
     fn put(&mut self, index: usize) -> Attempt<()> {
+        let value = self.top()?.clone();
+        self.keep(index, value)
+    }
+
+    fn keep(&mut self, index: usize, value: Bound<'py, PyAny>) -> Attempt<()> {
         if index > self.memo_max {
             return Err(TOO_LARGE);
         }
-        let value = self.top()?.clone();
         if index == self.memo.len() {
             self.memo.push(Some(value));
             self.memo_count += 1;
@@ -258,6 +271,11 @@ impl<'a, 'py> Unpickler<'a, 'py> {
             _ => self.cursor.length8()?,
         };
         let bytes = self.cursor.take(length)?;
+        if let (b'C', Ok(oid)) = (opcode, <[u8; 8]>::try_from(bytes))
+            && let Some(rest) = self.cursor.rest_of_reference()
+        {
+            return self.push_reference(oid, &rest);
+        }
         self.stack.push(match opcode {
             b'U' | b'T' => values::old_string(self.py, bytes),
             0x96 => pyo3::types::PyByteArray::new(self.py, bytes).into_any(),
@@ -306,6 +324,23 @@ impl<'a, 'py> Unpickler<'a, 'py> {
             }
         };
         self.stack.push(tuple.into_any());
+        Ok(())
+    }
+
+    /// Push the object that a reference stands for, whose class was met before.
+    fn push_reference(&mut self, oid: [u8; 8], rest: &RestOfReference) -> Attempt<()> {
+        self.get(rest.class)?;
+        let class = self.pop()?;
+        let (found, oid) = if let Ok(class) = class.cast::<PyType>() {
+            self.environment.referenced(self.memory, oid, class)?
+        } else {
+            let oid = PyBytes::new(self.py, &oid);
+            let reference = PyTuple::new(self.py, [oid.as_any(), &class])?;
+            (self.environment.persistent(self.memory, &reference)?, oid)
+        };
+        self.keep(rest.oid, oid.into_any())?;
+        self.reserve(rest.pair)?;
+        self.stack.push(found);
         Ok(())
     }
 
