@@ -1,5 +1,7 @@
 """Undo over collections."""
 
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -65,3 +67,98 @@ def test_an_unknown_transaction_is_an_error(collection: perdure.Collection) -> N
     for unknown in (b"what?", b"AAAAAAAAAAE="):
         with pytest.raises(errors.UndoError, match="transaction"):
             collection.undo(unknown)
+
+
+def test_a_dry_run_tells_of_each_member_and_changes_nothing(
+    collection: perdure.Collection,
+) -> None:
+    before = collection.lastTransaction()
+    entry = collection.undoLog(0, -1)[0]
+    plan = collection.undo(entry["id"], dry_run=True)
+    assert plan is not None
+    assert sorted(plan) == entry["members"] == ["one", "two"]
+    for steps in plan.values():
+        (step,) = steps
+        assert step.effect == "restored"
+        assert step.class_name == "persistent.mapping.PersistentMapping"
+    assert collection.lastTransaction() == before
+    assert _values(collection) == (2, 2)
+
+
+def test_an_undone_transaction_can_be_brought_back(collection: perdure.Collection) -> None:
+    for expected in ((1, 1), (2, 2), (1, 1)):
+        collection.undo(collection.undoLog(0, -1)[0]["id"])
+        transaction.commit()
+        assert _values(collection) == expected
+    assert collection.undoLog(0, -1)[0]["members"] == ["one", "two"]
+
+
+def test_the_creation_of_objects_that_refer_to_one_another_is_undone_in_all(
+    collection: perdure.Collection,
+) -> None:
+    with collection.transaction() as conn:
+        there = perdure.PersistentMapping()
+        conn["two"].add(there)
+        conn.root.here = perdure.PersistentMapping(there=there)
+    before = [len(database.storage) for database in collection.values()]
+    plan = collection.undo(collection.undoLog(0, -1)[0]["id"], dry_run=True)
+    assert plan is not None
+    effects = {name: sorted(step.effect for step in steps) for name, steps in plan.items()}
+    assert effects == {"one": ["removed", "restored"], "two": ["removed"]}
+    collection.undo(collection.undoLog(0, -1)[0]["id"])
+    transaction.commit()
+    assert all(report.ok for report in collection.check().values())
+    assert before == [2, 2]
+
+
+def test_blobs_are_undone_in_all_members(tmp_path: Path) -> None:
+    members = {
+        name: perdure.FileStorage(str(tmp_path / f"{name}.fs"), blob_dir=str(tmp_path / name))
+        for name in ("one", "two")
+    }
+
+    def contents(conn: perdure.Connection) -> list[bytes]:
+        found = []
+        for name in members:
+            with conn[name].root.blob.open() as file:
+                found.append(file.read())
+        return found
+
+    with perdure.Collection(members) as collection:
+        with collection.transaction() as conn:
+            for name in members:
+                conn[name].root.blob = perdure.Blob(b"first " + name.encode())
+        with collection.transaction() as conn:
+            for name in members:
+                with conn[name].root.blob.open("w") as file:
+                    file.write(b"second " + name.encode())
+        collection.undo(collection.undoLog(0, -1)[0]["id"])
+        transaction.commit()
+        with collection.transaction() as conn:
+            assert contents(conn) == [b"first one", b"first two"]
+        collection.undo(collection.undoLog(0, -1)[0]["id"])
+        transaction.commit()
+        with collection.transaction() as conn:
+            assert contents(conn) == [b"second one", b"second two"]
+
+
+def test_what_a_pack_has_dropped_in_one_member_is_undone_in_none(
+    collection: perdure.Collection,
+) -> None:
+    undone = collection.undoLog(0, -1)[0]["id"]
+    with collection["two"].transaction() as conn:
+        conn.root.n = 3
+    collection["two"].pack(time.time() + 1)
+    assert collection.undoLog(0, -1)[0]["members"] == ["one"]
+    with pytest.raises(errors.UndoError, match="'two' was packed"):
+        collection.undo(undone)
+    with pytest.raises(errors.UndoError, match="'two' was packed"):
+        collection.undo(undone, dry_run=True)
+    transaction.abort()
+    assert _values(collection) == (2, 3)
+    # What came after the pack can be undone, in the other member alone, too.
+    with collection["one"].transaction() as conn:
+        conn.root.n = 4
+    collection.undo(collection.undoLog(0, -1)[0]["id"])
+    transaction.commit()
+    assert _values(collection) == (2, 3)

@@ -2,19 +2,20 @@
 
 import base64
 import binascii
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import transaction
 
 from perdure.errors import UndoError, Unsupported
-from perdure.ids import Tid
+from perdure.ids import Tid, p64, tid_repr, u64
 from perdure.storage.undo import UndoStep
 from perdure.storage.view import EngineAdapter
 
 __all__ = ["joint_undo", "joint_undo_log"]
 
 _TID_BYTES = 8
+_PACKED = "p"
 
 
 def joint_undo_log(
@@ -66,7 +67,26 @@ def _changed_by(members: Mapping[str, Any], transaction_id: bytes) -> list[tuple
     ]
     if not changed:
         raise UndoError(f"no member has a transaction {transaction_id!r}")
+    _require_unpacked(members, tid, {name for name, _database in changed})
     return changed
+
+
+def _require_unpacked(members: Mapping[str, Any], tid: Tid, changed: Collection[str]) -> None:
+    """Raise UndoError where a pack may have dropped what a member had of a transaction.
+
+    What a later one has replaced is dropped only with a pack time after that one, which is marked
+    as packed then.
+    """
+    for name, database in members.items():
+        if name in changed:
+            continue
+        following = next(iter(database.storage.iterator(Tid(p64(u64(tid) + 1)))), None)
+        if following is not None and following.status == _PACKED:
+            raise UndoError(
+                f"{name!r} was packed to a time after transaction {tid_repr(tid)}: whether that "
+                f"changed it, too, isn't known any more; undo in {', '.join(sorted(changed))} alone "
+                "if you know"
+            )
 
 
 def _tid_of(transaction_id: bytes) -> Tid:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from perdure.db.database import DB
+from perdure.db.guarantees import Guarantees, guarantees_of
 from perdure.db.repairing import Repaired, repair
 from perdure.ids import Oid
 from perdure.maintenance import (
@@ -31,6 +32,14 @@ class Maintained(Mapping[str, DB]):
         for member in members.values():
             member._require_open()
         return members
+
+    def guarantees(self) -> Guarantees:
+        """Return what holds for the collection with the storages that its members have.
+
+        Any storage can be a member, but only perdure's own take part in joint commits.  Raises
+        ConnectionStateError if a member is closed.
+        """
+        return guarantees_of(self._open_members())
 
     def check(self, progress: Progress | None = None) -> dict[str, CheckReport]:
         """Read everything, and report for each member what is wrong.
