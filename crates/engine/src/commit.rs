@@ -42,6 +42,7 @@ pub struct Locked {
     guard: CommitGuard,
     previous: Vec<u64>,
     conflicts: Vec<Conflict>,
+    missing: Vec<Oid>,
 }
 
 /// A transaction that stands in the file, not finished yet.
@@ -57,6 +58,8 @@ pub struct Voted {
     is_marked: bool,
     /// Oid and position of each record, and whether the object is new.
     records: Vec<(Oid, u64, bool)>,
+    /// Is an object deleted?
+    deletes: bool,
 }
 
 /// A finished transaction that is on its way to being durable and visible.
@@ -107,8 +110,10 @@ impl Store {
             draft,
             guard,
             conflicts: Vec::new(),
+            missing: Vec::new(),
         };
         locked.check()?;
+        locked.missing = self.targets_gone(&locked.draft)?;
         Ok(Ok(locked))
     }
 }
@@ -165,6 +170,12 @@ impl Locked {
     #[must_use]
     pub fn conflicts(&self) -> &[Conflict] {
         &self.conflicts
+    }
+
+    /// The objects that the transaction refers to and that don't exist, in order.
+    #[must_use]
+    pub fn missing(&self) -> &[Oid] {
+        &self.missing
     }
 
     /// The data of the draft's record with this number.
@@ -255,6 +266,7 @@ impl Locked {
             end,
             is_marked: !mark.is_empty(),
             records,
+            deletes: self.draft.deletes(),
         })
     }
 
@@ -369,6 +381,9 @@ impl Voted {
         for &(oid, position, is_new) in &self.records {
             generation.index.insert(oid, position, is_new);
             oids.push(oid);
+        }
+        if self.deletes {
+            store.removals.note_deletion(self.tid);
         }
         store.advance(self.end, self.tid, &oids);
         let (start, end) = (self.start, self.end);

@@ -4,6 +4,7 @@ use perdure_format::file::{RECORD_HEADER_LEN, Status};
 use perdure_format::{Oid, Tid};
 
 use crate::error::{Error, Result};
+use crate::targets::Targets;
 
 /// Who commits, and why.
 #[derive(Clone, Debug, Default)]
@@ -89,6 +90,8 @@ pub struct Draft {
     pub(crate) reads: Vec<(Oid, Tid)>,
     /// The pack count that the positions in it belong to, where it has any.
     pub(crate) positions_of: Option<u64>,
+    /// What it refers to.
+    pub(crate) targets: Option<Targets>,
 }
 
 impl Draft {
@@ -106,6 +109,7 @@ impl Draft {
             records: Vec::new(),
             reads: Vec::new(),
             positions_of: None,
+            targets: None,
         })
     }
 

@@ -25,6 +25,7 @@ mod rebuild;
 mod saved_index;
 mod scan;
 mod store;
+mod targets;
 mod torn;
 mod undo;
 
@@ -44,4 +45,5 @@ pub use open::{Cut, Options};
 pub use pack::{PackOptions, PackPhase, PackWatch, Packed};
 pub use publication::Published;
 pub use store::Store;
+pub use targets::Targets;
 pub use undo::{UndoAction, UndoStep};

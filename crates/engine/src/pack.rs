@@ -322,6 +322,9 @@ impl Packing<'_> {
             marked.map_err(|source| Error::io("writing", store.path(), source))?;
         }
         copier.sync()?;
+        if self.marking.collects {
+            store.removals.note_collection();
+        }
         let packed = store.swap(copier.packed_file(store.path()), self.keep_old)?;
         drop(guards);
         // The index only saves time.

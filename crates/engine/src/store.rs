@@ -17,6 +17,7 @@ use crate::generation::{Found, Generation, Located, Patience, Search};
 use crate::open::{self, Cut, Options};
 use crate::publication::{Publication, Published};
 use crate::saved_index;
+use crate::targets::Removals;
 
 /// An open storage. All methods may be called from any thread.
 #[derive(Debug)]
@@ -42,6 +43,7 @@ pub struct Store {
     /// be on the device? Changed only under the commit lock.
     pub(crate) joint_end: AtomicBool,
     max_oid: AtomicU64,
+    pub(crate) removals: Removals,
     cut: Option<Cut>,
     /// Holds the lock file; none when read-only or closed. A leaf.
     lock: Mutex<Option<Arc<dyn File>>>,
@@ -104,6 +106,7 @@ impl Store {
             last_tid: AtomicU64::new(last_tid.0),
             used_tid: AtomicU64::new(last_tid.0),
             joint_end: AtomicBool::new(false),
+            removals: Removals::default(),
             max_oid: AtomicU64::new(opened.max_oid.0),
             cut: opened.cut,
             lock: Mutex::new(opened.lock),

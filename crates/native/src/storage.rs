@@ -364,6 +364,13 @@ impl PyStorage {
         py.detach(|| self.store.position(oid.0)).into_python(py)
     }
 
+    /// What changes whenever objects are removed: the last transaction that deleted some, and the
+    /// number of packs that dropped garbage.
+    fn removals<'py>(&self, py: Python<'py>) -> (Bound<'py, PyBytes>, u64) {
+        let last = self.store.last_deletion();
+        (tid_bytes(py, last), self.store.collections())
+    }
+
     /// Wait, without the GIL, until all transactions that are finished now are visible.
     fn catch_up(&self, py: Python<'_>) {
         py.detach(|| self.store.catch_up());

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from perdure.connection.integrity import is_missing
+from perdure.connection.integrity import note_foreign_target
 from perdure.connection.reaching import members_that_reach
 from perdure.connection.state import ConnectionState
 from perdure.errors import InvalidObjectReference
@@ -95,8 +95,8 @@ class Adding(ConnectionState):
             )
         if obj._p_jar._implicitlyAdding(obj._p_oid):
             raise self._reached_from_several(obj, name)
-        if self._db.check_references and is_missing(obj):
-            self._missing.append((name, obj._p_oid, obj))
+        if self._db.check_references:
+            note_foreign_target(self, name, obj)
         cls = type(obj)
         # A class with __getnewargs__ can't be instantiated from the reference alone.
         if hasattr(cls, "__getnewargs__"):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from perdure.blob import Blob
 from perdure.connection.blobs import SavedBlob, is_unchanged_blob, store_blob
-from perdure.connection.integrity import Target, refuse_dangling
+from perdure.connection.integrity import Target, refuse_dangling, require_targets
 from perdure.connection.metadata import TransactionMetaData
 from perdure.connection.state import ConnectionState
 from perdure.errors import InvalidObjectReference, ReadOnlyHistoryError
@@ -150,15 +150,21 @@ def serialised(connection: ConnectionState, first: int = 0) -> Iterator[Record]:
                     _created(connection, reached)
                     waiting += reached
                 yield oid, serial, data, obj
+        if connection._savepoint_storage is None:
+            require_targets(connection, writer)
     finally:
-        connection._added_during_commit = None
-        connection._missing.clear()
-        connection._store_count += len(done)
-        # An object that is written needs no check of having been read.
-        for oid in done.intersection(connection._readCurrent):
-            del connection._readCurrent[oid]
+        _note_end(connection, done)
         # After an error: these have got oids, and have to lose them again.
         _created(connection, take_new())
+
+
+def _note_end(connection: ConnectionState, done: set[Oid]) -> None:
+    connection._added_during_commit = None
+    connection._missing.clear()
+    connection._store_count += len(done)
+    # An object that is written needs no check of having been read.
+    for oid in done.intersection(connection._readCurrent):
+        del connection._readCurrent[oid]
 
 
 def _taken(targets: list[Target]) -> list[Target]:

@@ -6,11 +6,13 @@ from typing import Any
 from perdure.blob import Blob
 from perdure.connection.blobs import store_blob
 from perdure.connection.commit import Commit, serialised
+from perdure.connection.integrity import forget_targets, require_targets
 from perdure.connection.placing import Together
 from perdure.connection.savepoint import Mark, Savepoint, SavepointStorage
 from perdure.connection.snapshot import Snapshot
 from perdure.errors import ConflictError
 from perdure.ids import Oid
+from perdure.serialize import ObjectWriter
 
 __all__ = ["Committing"]
 
@@ -131,6 +133,7 @@ class Committing(Snapshot):
         """Drop what the storage was given, and forget all changes."""
         commit = self._commit_running
         self._commit_running = None
+        forget_targets(self)
         self._drop_savepoints()
         self._disown_created(self._creating)
         while self._added:
@@ -145,6 +148,7 @@ class Committing(Snapshot):
     def abort(self, transaction: Any) -> None:
         """Forget all changes."""
         storage = self._savepoint_storage
+        forget_targets(self)
         self._forget_registered({} if storage is None else storage.created)
         self._drop_savepoints()
         self._disown_created(self._creating)
@@ -155,6 +159,8 @@ class Committing(Snapshot):
         self._registered_objects = []
         self._creating = {}
         self._arrived.clear()
+        if self._foreign_targets:
+            self._foreign_targets = {}
 
     def _forget_registered(self, created: Container[Oid]) -> None:
         """Forget changes, but let objects that are to be disowned keep their state."""
@@ -233,6 +239,7 @@ class Committing(Snapshot):
         commit.stored = sorted(storage)
         try:
             commit.store(self._normal_storage, map(storage.record, commit.stored))
+            require_targets(self, ObjectWriter(self))
             # Their files have moved: the next use finds out where to.
             self._cache.invalidate(storage.oids_of_blobs())
         finally:

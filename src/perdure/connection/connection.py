@@ -14,12 +14,14 @@ from zope.interface import implementer
 from perdure.connection.adding import Adding
 from perdure.connection.committing import Committing
 from perdure.connection.group import ConnectionSet
+from perdure.connection.integrity import judge_for
 from perdure.connection.reading import Reading
 from perdure.connection.snapshot import _Resets
 from perdure.exportimport import ExportImport
 from perdure.ids import Tid
 from perdure.interfaces import IConnection
 from perdure.serialize import ConnectionBase
+from perdure.storage.view import EngineView
 
 if TYPE_CHECKING:
     from perdure.db import DB
@@ -67,6 +69,8 @@ class Connection(Adding, Reading, Committing, ExportImport):
         view = adapter.before_instance(before) if before else adapter.new_instance()
         self._storage = self._normal_storage = view
         self._savepoint_storage = None
+        if isinstance(view, EngineView):
+            view.judge = judge_for(self)
         # Databases of others' making may lack what is perdure's own.
         self._unflagged = getattr(db, "_unflagged", None) if before is None else None
         self._start_without_transaction()
@@ -94,6 +98,7 @@ class Connection(Adding, Reading, Committing, ExportImport):
         self._creating = {}
         self._readCurrent = {}
         self._missing = []
+        self._foreign_targets = {}
         self._commit_running = None
         self._own_commit = None
 

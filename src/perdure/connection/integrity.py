@@ -1,16 +1,26 @@
-"""Keeping new references between members from leading nowhere."""
+"""Keeping new references from leading nowhere, within a member and between members."""
 
-from collections.abc import Iterable
+import weakref
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from perdure import _native
 from perdure.connection.state import ConnectionState
 from perdure.errors import DanglingReferenceError
 from perdure.ids import NO_TID, Oid
+from perdure.serialize import ObjectWriter
 from perdure.serialize.unpicklable import parts
 from perdure.storage.view import EngineView
 
-__all__ = ["Target", "is_missing", "refuse_dangling"]
+__all__ = [
+    "ForeignTargets",
+    "Target",
+    "forget_targets",
+    "judge_for",
+    "note_foreign_target",
+    "refuse_dangling",
+    "require_targets",
+]
 
 Target = tuple[str, Oid, Any]
 """What is referred to: its member, its oid, the object itself."""
@@ -18,14 +28,55 @@ Target = tuple[str, Oid, Any]
 _DEPTH_MAX = 20
 
 
-def is_missing(obj: Any) -> bool:
-    """Tell whether *obj*, which belongs to a connection, is neither stored nor about to be."""
-    connection, oid = obj._p_jar, obj._p_oid
+class ForeignTargets:
+    """Objects of another member that a transaction has come to refer to."""
+
+    def __init__(self, connection: Any) -> None:
+        self._storage = connection._normal_storage._storage
+        self._removals = self._storage._native.removals()
+        self.oids: set[Oid] = set()
+
+    def gone(self) -> set[Oid]:
+        """Return those that were deleted since they were looked up first."""
+        native = self._storage._native
+        if native.removals() == self._removals:
+            return set()
+        # What was deleted may not be visible yet.
+        native.catch_up()
+        return {oid for oid in self.oids if not self._exists(oid)}
+
+    def _exists(self, oid: Oid) -> bool:
+        try:
+            self._storage.getTid(oid)
+        except KeyError:
+            return False
+        return True
+
+
+def note_foreign_target(connection: ConnectionState, name: str, obj: Any) -> None:
+    """Look whether *obj*, of the member *name*, exists; remember it either way."""
+    other, oid = obj._p_jar, obj._p_oid
+    if _is_created(other, oid):
+        return
+    if isinstance(other._normal_storage, EngineView):
+        targets = connection._foreign_targets.get(other)
+        if targets is None:
+            targets = connection._foreign_targets[other] = ForeignTargets(other)
+        targets.oids.add(oid)
+    if _is_missing(other, oid, obj):
+        connection._missing.append((name, oid, obj))
+
+
+def _is_created(connection: Any, oid: Oid) -> bool:
     savepoint = connection._savepoint_storage
-    if oid in connection._added or oid in connection._creating:
-        return False
-    if savepoint is not None and oid in savepoint.created:
-        return False
+    return (
+        oid in connection._added
+        or oid in connection._creating
+        or (savepoint is not None and oid in savepoint.created)
+    )
+
+
+def _is_missing(connection: Any, oid: Oid, obj: Any) -> bool:
     view = connection._normal_storage
     try:
         if isinstance(view, EngineView):
@@ -38,6 +89,67 @@ def is_missing(obj: Any) -> bool:
     return False
 
 
+def require_targets(connection: ConnectionState, writer: ObjectWriter) -> None:
+    """Have the vote look for what the records of this transaction refer to."""
+    checked = connection._db.check_references
+    writer.require_targets(connection._normal_storage if checked else None)
+
+
+def forget_targets(connection: ConnectionState) -> None:
+    """Forget what the records of this transaction refer to."""
+    ObjectWriter(connection).require_targets(None)
+
+
+def judge_for(connection: ConnectionState) -> Callable[[Any], None]:
+    """Return the judge of a connection's transactions, which does not keep it alive."""
+    known = weakref.ref(connection)
+
+    def judge(draft: Any) -> None:
+        found = known()
+        if found is not None:
+            _judge(found, draft)
+
+    return judge
+
+
+def _judge(connection: ConnectionState, draft: Any) -> None:
+    """Raise DanglingReferenceError for new references to objects that don't exist.
+
+    The draft holds the commit lock.  A collection's garbage is deleted under the locks
+    of all members: what is there now will be there after the commit.
+    """
+    gone: set[tuple[str | None, Oid]] = {(None, oid) for oid in draft.missing()}
+    for other, targets in connection._foreign_targets.items():
+        gone.update((other._db.database_name, oid) for oid in targets.gone())
+    if gone:
+        _refuse_gone(connection, draft, gone)
+
+
+def _refuse_gone(
+    connection: ConnectionState, draft: Any, gone: set[tuple[str | None, Oid]]
+) -> None:
+    running = connection._commit_running
+    assert running is not None
+    for number, oid in enumerate(running.stored):
+        found = _references(draft.data(number) or b"") & gone
+        obj = connection._cache.get(oid) if found else None
+        if obj is None:
+            continue
+        refuse_dangling(
+            connection,
+            obj,
+            [
+                (name or connection._db.database_name, target, _target(connection, name, target))
+                for name, target in found
+            ],
+        )
+
+
+def _target(connection: ConnectionState, name: str | None, oid: Oid) -> Any:
+    member = connection if name is None else connection.connections[name]
+    return member._cache.get(oid)
+
+
 def refuse_dangling(connection: ConnectionState, obj: Any, missing: Iterable[Target]) -> None:
     """Raise DanglingReferenceError if *obj* has come to refer to one of *missing*.
 
@@ -45,8 +157,9 @@ def refuse_dangling(connection: ConnectionState, obj: Any, missing: Iterable[Tar
     part can still be changed, or repaired.
     """
     before = _previous_references(connection, obj)
+    own = connection._db.database_name
     for database, oid, target in missing:
-        if (database, oid) not in before:
+        if (None if database == own else database, oid) not in before:
             cls = type(obj)
             raise DanglingReferenceError(
                 obj._p_oid,
@@ -63,11 +176,17 @@ def _previous_references(connection: ConnectionState, obj: Any) -> set[tuple[str
     if obj._p_serial == NO_TID:
         return set()
     data, _serial = connection._storage.load(obj._p_oid)
+    return _references(data)
+
+
+def _references(data: bytes) -> set[tuple[str | None, Oid]]:
+    """Return the ordinary references in a record: the other member's name, and the oid."""
     try:
-        return {(name, oid) for _kind, oid, name in _native.all_references(data)}
+        found = _native.all_references(data)
     except ValueError:
         # Not a record of the usual kind: what can't be compared is taken for new.
         return set()
+    return {(name, oid) for kind, oid, name in found if kind != "weak"}
 
 
 def _path_to(target: Any, value: Any, depth: int) -> str | None:

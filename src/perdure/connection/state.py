@@ -10,6 +10,7 @@ from perdure.serialize import ConnectionBase
 if TYPE_CHECKING:
     from perdure.connection.commit import Commit
     from perdure.connection.group import ConnectionSet
+    from perdure.connection.integrity import ForeignTargets
     from perdure.connection.savepoint import SavepointStorage
     from perdure.connection.unflagged import UnflaggedChanges
     from perdure.db import DB
@@ -56,6 +57,8 @@ class ConnectionState(ConnectionBase):
     _readCurrent: dict[Oid, Tid]
     _missing: list[tuple[str, Oid, Any]]
     """What the object being serialised refers to in other members, and isn't there."""
+    _foreign_targets: "dict[Any, ForeignTargets]"
+    """What this transaction has come to refer to, by connection to the member that has it."""
     _commit_running: "Commit | None"
     _unflagged: "UnflaggedChanges | None"
     """What looks for unnoticed changes, if the database is opened to do so."""

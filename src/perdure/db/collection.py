@@ -202,7 +202,8 @@ class Collection(Maintained):
         what it raises stops the collection: what was deleted by then stays deleted.
 
         An object that a connection still has from before, and that is referred to again
-        after it was deleted, is gone: let *days* be longer than connections live.
+        after it was deleted, is gone, and the commit that refers to it is refused: let *days*
+        be longer than connections live.
 
         Raises Unsupported where a member's storage is not perdure's own, ReadOnlyError
         where it is read-only, MissingMemberError where a reference leads to a database that

@@ -69,9 +69,8 @@ class DB(CacheStatistics, History, Settings):
     taken).  With *xrefs* false, its objects can't refer to those of other
     members.
 
-    With *check_references*, a new reference to an object of another member that
-    isn't there makes the commit raise DanglingReferenceError; switch it off for
-    bulk loads.
+    With *check_references*, a new reference to an object that isn't there makes the
+    commit raise DanglingReferenceError; switch it off for bulk loads.
 
     Records of *large_record_size* bytes or more bring a warning.
     *class_factory(connection, module, name)* finds the classes of records.

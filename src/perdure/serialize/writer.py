@@ -73,6 +73,9 @@ class StandardObjectWriter:
         taken, self._new = self._new, []
         return taken
 
+    def require_targets(self, view: Any) -> None:
+        """Do nothing: only the native writer knows what it referred to."""
+
     def __iter__(self) -> Iterator[Any]:
         """Iterate over the new objects, the last met first, those that serialising adds too."""
         while self._new:

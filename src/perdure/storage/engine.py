@@ -67,6 +67,10 @@ class _Running:
         self.tid: Tid | None = None
 
 
+Judge = Callable[[_native.Draft], None]
+"""Raises an error if a transaction that holds the commit lock must not be committed."""
+
+
 @implementer(
     IStorage,
     IStorageIteration,
@@ -370,22 +374,30 @@ class EngineStorage(KeepsBlobs, ConflictResolvingStorage):
             raise StorageTransactionError("the transaction has not voted", transaction)
         return tid
 
-    def _vote_draft(self, draft: _native.Draft) -> tuple[list[Oid], Tid]:
-        resolved, tid = self._lock_draft(draft), draft.write(time.time())
+    def _vote_draft(
+        self, draft: _native.Draft, judge: Judge | None = None
+    ) -> tuple[list[Oid], Tid]:
+        resolved, tid = self._lock_draft(draft, judge), draft.write(time.time())
         if self.blobs is not None:
             self.blobs.place(draft, tid)
         return resolved, tid
 
-    def _lock_draft(self, draft: _native.Draft) -> list[Oid]:
-        """Wait for the turn and resolve conflicts; return the oids of those."""
+    def _lock_draft(self, draft: _native.Draft, judge: Judge | None = None) -> list[Oid]:
+        """Wait for the turn and resolve conflicts; return the oids of those.
+
+        *judge* has the last word, under the commit lock.
+        """
         try:
-            return self._lock_and_resolve(draft)
+            resolved = self._lock_and_resolve(draft)
         except ConflictError:
             # What is in the way may be finished, but not durable yet.  Who tries again
             # has to see it, or the next vote would meet the same conflict.
             draft.abort()
             self._native.catch_up()
             raise
+        if judge is not None:
+            judge(draft)
+        return resolved
 
     def _lock_and_resolve(self, draft: _native.Draft) -> list[Oid]:
         resolved: list[Oid] = []

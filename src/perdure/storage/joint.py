@@ -58,7 +58,10 @@ class JointCommit:
 
     def _vote_all(self) -> dict[int, list[Oid]]:
         self._views.sort(key=lambda view: lock_place(view._storage))
-        resolved = {id(view): view._storage._lock_draft(view._own_draft()) for view in self._views}
+        resolved = {
+            id(view): view._storage._lock_draft(view._own_draft(), view.judge)
+            for view in self._views
+        }
         drafts = [view._own_draft() for view in self._views]
         # Who only checks what was read holds its lock until the end, and writes nothing.
         self._writing = [draft for draft in drafts if len(draft)]

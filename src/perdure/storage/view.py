@@ -9,7 +9,7 @@ from perdure import _native
 from perdure.errors import ReadOnlyError, StorageTransactionError
 from perdure.ids import Oid, Tid
 from perdure.interfaces import IBlobStorage, IMVCCStorage
-from perdure.storage.engine import EngineStorage
+from perdure.storage.engine import EngineStorage, Judge
 from perdure.utils import before2at
 
 if TYPE_CHECKING:
@@ -142,6 +142,8 @@ class EngineView(_native.StorageView, _EngineFace):
         if adapter._storage.blobs is not None:
             alsoProvides(self, IBlobStorage)
         self._resets_seen = adapter.resets
+        self.judge: Judge | None = None
+        """Has the last word at each vote, under the commit lock."""
 
     def new_instance(self) -> "EngineView":
         """Return another view."""
@@ -209,7 +211,7 @@ class EngineView(_native.StorageView, _EngineFace):
         draft = self._draft(transaction)
         if self._joint is not None:
             return self._joint.vote(self)
-        resolved, _tid = self._storage._vote_draft(draft)
+        resolved, _tid = self._storage._vote_draft(draft, self.judge)
         return resolved
 
     def tpc_finish(self, transaction: Any, func: Callable[[Tid], object] | None = None) -> Tid:

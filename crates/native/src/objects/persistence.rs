@@ -204,6 +204,12 @@ impl<'py> Persistent<'_, 'py> {
         i8::from_ne_bytes([state]) < 0
     }
 
+    /// Whether no transaction has written the object's state.
+    pub fn is_new(self) -> bool {
+        // SAFETY: the object is an instance of `Persistent`.
+        unsafe { (*self.fields()).serial == [0; 8] }
+    }
+
     /// Note the transaction that wrote the state, and how large its record is.
     pub fn set_serial_and_size(self, serial: [u8; 8], size_bytes: usize) {
         let units = size_units(size_bytes);

@@ -5,6 +5,7 @@
 
 use std::ffi::c_int;
 
+use perdure_format::Oid;
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -39,6 +40,10 @@ pub struct Workshop {
     pub globals: Globals,
     /// New objects that were met, in order.
     pub new: Vec<Py<PyAny>>,
+    /// What the transaction refers to and was there before, as far as it is loaded.
+    pub loaded: Vec<Oid>,
+    /// The same, as far as it isn't.
+    pub unknown: Vec<Oid>,
 }
 
 impl Workshop {

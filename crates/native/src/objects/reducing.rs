@@ -1,5 +1,6 @@
 //! Writing objects: references to persistent ones, classes, and instances in place.
 
+use perdure_format::Oid;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -33,6 +34,14 @@ impl<'py> Pickler<'_, 'py> {
         }
         let oid = fields.oid().ok_or(Failure::Unsupported)?;
         let oid = oid.cast_exact::<PyBytes>()?;
+        if let Ok(packed) = oid.as_bytes().try_into() {
+            let target = Oid(u64::from_be_bytes(packed));
+            if fields.is_ghost() {
+                self.workshop.unknown.push(target);
+            } else if !fields.is_new() {
+                self.workshop.loaded.push(target);
+            }
+        }
         match self.workshop.memo.place(oid) {
             Some(place) => self.write_get(place),
             None => self.save_bytes(oid)?,

@@ -2,6 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use perdure_format::pickle::{Reference, references};
 use pyo3::exceptions::{PyAttributeError, PyRecursionError, PyRuntimeError, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -13,6 +14,7 @@ use super::failure::{Attempt, Failure};
 use super::kinds::stored_attributes;
 use super::persistence::{self, Layout};
 use super::pickler::{Pickler, Workshop};
+use crate::storage::StorageView;
 
 /// Makes records of a connection's objects.
 #[pyclass(subclass, frozen, module = "perdure._native")]
@@ -73,6 +75,31 @@ impl ObjectWriter {
     fn take_new<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let taken = std::mem::take(&mut *locked(&self.new));
         PyList::new(py, taken)
+    }
+
+    /// Have the vote of the view's transaction look for what the records refer to.
+    ///
+    /// That is all that was referred to since the last call, by any writer of the connection;
+    /// with another storage's view it is forgotten.
+    fn require_targets(&self, py: Python<'_>, view: &Bound<'_, PyAny>) -> PyResult<()> {
+        let (loaded, unknown) = {
+            let mut home = locked(self.workshop(py));
+            let Some(workshop) = home.as_mut() else {
+                return Ok(());
+            };
+            let workshop: &mut Workshop = workshop;
+            (
+                std::mem::take(&mut workshop.loaded),
+                std::mem::take(&mut workshop.unknown),
+            )
+        };
+        if loaded.is_empty() && unknown.is_empty() {
+            return Ok(());
+        }
+        match view.cast::<StorageView>() {
+            Ok(view) => view.get().require(py, loaded, unknown),
+            Err(_) => Ok(()),
+        }
     }
 
     fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
@@ -160,7 +187,16 @@ impl ObjectWriter {
         let record = writer.call_method1(intern!(py, "dump"), (obj, state));
         let new: Vec<Py<PyAny>> = writer.call_method0(intern!(py, "take_new"))?.extract()?;
         locked(&self.new).extend(new);
-        Ok(record?.cast_into::<PyBytes>()?)
+        let record = record?.cast_into::<PyBytes>()?;
+        if let Some(workshop) = locked(self.workshop(py)).as_mut() {
+            // What can't be read here has no references of the usual kind.
+            let _ = references(record.as_bytes(), |reference| {
+                if let Reference::Same(oid) = reference {
+                    workshop.unknown.push(oid);
+                }
+            });
+        }
+        Ok(record)
     }
 }
 

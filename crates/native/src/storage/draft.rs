@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use perdure_engine::{Basis, Draft, Locked, Store, UndoAction, UndoStep, Voted};
+use perdure_engine::{Basis, Draft, Locked, Store, Targets, UndoAction, UndoStep, Voted};
 use perdure_format::Tid;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -105,6 +105,11 @@ impl PyDraft {
 }
 
 impl PyDraft {
+    /// Note what the transaction refers to.
+    pub(crate) fn require(&self, targets: Targets) -> PyResult<()> {
+        self.with_open(|draft| draft.require(targets))
+    }
+
     /// Note that the transaction relies on a revision being current.
     pub(crate) fn note_read(&self, oid: PyOid, serial: PyTid) -> PyResult<()> {
         self.with_open(|draft| draft.check_current(oid.0, serial.0))
@@ -241,6 +246,17 @@ impl PyDraft {
         }
         *self.step() = Step::Locked(locked);
         Ok(conflicts)
+    }
+
+    /// What the transaction refers to and doesn't exist, as far as that was asked to be looked up.
+    fn missing<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+        match &*self.step() {
+            Step::Locked(locked) => {
+                let missing = locked.missing().iter();
+                Ok(missing.map(|oid| oid_bytes(py, *oid)).collect())
+            }
+            _ => Err(out_of_order(py, NOT_LOCKED)),
+        }
     }
 
     /// The data of the record with this number; None where it has none of its own.

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use perdure_engine::{Error, Found, Located, Patience, Store};
+use perdure_engine::{Error, Found, Located, Patience, Store, Targets};
 use perdure_format::{Oid, Tid};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
@@ -48,6 +48,9 @@ pub(crate) struct StorageView {
     own: AtomicU64,
     /// A historical view stays where it is.
     fixed: bool,
+    /// The storage's garbage collections when the view was made: what it has seen since may be
+    /// gone without a transaction that says so.
+    collections: u64,
     /// A buffer for the next read. A leaf.
     spare: Mutex<Vec<u8>>,
     /// The transaction that is being stored. A leaf.
@@ -82,6 +85,27 @@ impl StorageView {
             found => found,
         };
         Ok((found, buffer))
+    }
+
+    /// Have the vote look for objects that the transaction refers to; ignored without one.
+    ///
+    /// `loaded` were there at the snapshot, of `unknown` nothing is known.
+    pub(crate) fn require(
+        &self,
+        py: Python<'_>,
+        loaded: Vec<Oid>,
+        unknown: Vec<Oid>,
+    ) -> PyResult<()> {
+        let draft = self.draft.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*draft {
+            Some(draft) => draft.bind(py).get().require(Targets {
+                loaded,
+                unknown,
+                snapshot: self.snapshot_tid(),
+                collections: self.collections,
+            }),
+            None => Ok(()),
+        }
     }
 
     /// Why there is no revision at the snapshot.
@@ -138,6 +162,7 @@ impl StorageView {
         let fixed = snapshot.is_some();
         let snapshot = snapshot.map_or_else(|| store.last_transaction(), |tid| tid.0);
         Self {
+            collections: store.collections(),
             store,
             snapshot: AtomicU64::new(snapshot.0),
             own: AtomicU64::new(0),
