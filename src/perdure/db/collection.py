@@ -11,6 +11,7 @@ from perdure.db.inonetransaction import ContextManager
 from perdure.db.jointundo import joint_undo, joint_undo_log
 from perdure.db.maintained import Maintained
 from perdure.db.moments import Moment
+from perdure.db.moving import Moved, move
 from perdure.db.routes import Routes, using
 from perdure.db.shared import shared_by
 from perdure.errors import ConnectionStateError
@@ -242,6 +243,26 @@ class Collection(Maintained):
         storage is not perdure's own.
         """
         return joint_undo(self, id, txn, dry_run=dry_run)
+
+    def move(self, obj: Any, target: str, *, reachable: bool = False) -> Moved:
+        """Move *obj* to the member *target*, and have all that refers to it refer to it there.
+
+        With *reachable*, the objects of its member that only it leads to move with it: those
+        that nothing else refers to, weakly neither.  It is done in a transaction of its own,
+        committed at once.  What refers to them, in any member, is written again; their old
+        records are deleted, and stay in the history until the member is packed.  All
+        connections see that with their next transaction: the old object can't be loaded any
+        more, and what referred to it has the one in *target*.
+
+        All references are looked up first, which takes a while in a large collection.
+
+        Raises ConflictError, and nothing is changed, if others change these objects or come
+        to refer to them meanwhile: try again.  ValueError for an object that isn't stored, has
+        uncommitted changes or is a root object, KeyError for an unknown member, Unsupported
+        where a member's storage is not perdure's own, InvalidObjectReference where a member
+        with `xrefs=False` would have to refer to another.
+        """
+        return move(dict(self), obj, target, reachable=reachable)
 
     def pack(self, t: float | None = None, days: float = 0, *, gc: bool | None = None) -> None:
         """Drop revisions that were no longer current at a time, and garbage, in all members.
