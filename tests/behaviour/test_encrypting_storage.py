@@ -22,7 +22,6 @@ from tests.storing import commit, oid, undo
 
 import perdure
 from perdure.config import ConfigurationError, databaseFromString, databaseFromTOML
-from perdure.connection.metadata import TransactionMetaData
 from perdure.errors import ConflictError, EncryptionError
 from perdure.ids import Tid
 from perdure.storage import FileStorage, MappingStorage
@@ -162,20 +161,6 @@ def test_a_record_in_the_place_of_another_object_is_an_error() -> None:
     ):
         with pytest.raises(EncryptionError, match="another object"):
             read()
-
-
-def test_a_record_in_the_place_of_an_earlier_revision_is_an_error() -> None:
-    base, forged = MappingStorage(), MappingStorage()
-    storage = EncryptingStorage(base, KEY)
-    first = commit(storage, {1: b"first"})
-    second = commit(storage, {1: b"second"})
-    txn = TransactionMetaData()
-    forged.tpc_begin(txn, first)
-    forged.restore(oid(1), first, base.loadSerial(oid(1), second), "", None, txn)
-    forged.tpc_vote(txn)
-    forged.tpc_finish(txn)
-    with pytest.raises(EncryptionError, match="earlier revision"):
-        EncryptingStorage(forged, KEY).load(oid(1))
 
 
 @pytest.mark.parametrize("at", [2, 3, 5, 14, 30, 45, 50, 60, 80, -1])

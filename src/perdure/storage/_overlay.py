@@ -26,6 +26,7 @@ from perdure.interfaces import (
 )
 from perdure.storage._missing import missing_object
 from perdure.storage._overlay_records import ChainedTransactions, deletion_record, next_record
+from perdure.storage._tids import ITakesTids
 from perdure.storage._transforming import TransformedTransactions
 from perdure.timestamp import tid_after
 from perdure.utils import load_current
@@ -64,7 +65,8 @@ class Overlay(ConflictResolvingStorage):
 
     def _declare(self) -> None:
         """Say which of the interfaces of the layers this storage provides."""
-        for interface in (IBlobStorage, IStorageRestoreable, IBlobStorageRestoreable):
+        of_changes = (IBlobStorage, IStorageRestoreable, IBlobStorageRestoreable, ITakesTids)
+        for interface in of_changes:
             if interface.providedBy(self.changes):
                 alsoProvides(self, interface)
         layers = (self.base, self.changes)

@@ -5,16 +5,18 @@ data::
 
     ".e"  version 1  kind 1  key id 8  salt 16  nonce 12  oid 8  revision 8  blob id 16
 
-The key is derived from the one with the key id and from the salt. The revision is a
-lower bound of the tid: the record was made from that revision and so is later (kind
-`MADE_FROM`), or it is that revision (`EXACTLY`; undo may bring it back later). The blob
-id, zeros without blob, is that of the blob's file.
+The key is derived from the one with the key id and from the salt. The record is the
+revision that is named (kind `EXACTLY`); or, below storages that choose tids themselves,
+it was made from that revision and so is later (`MADE_FROM`). The blob id, zeros without
+blob, is that of the blob's file.
 """
 
 import collections
+import contextlib
 import os
 import struct
 import threading
+from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 from perdure.errors import EncryptionError
@@ -22,7 +24,7 @@ from perdure.ids import NO_TID, Oid, Tid
 from perdure.storage._keys import SALT_BYTES, KeyRing
 from perdure.storage._transforming import RecordTransform
 
-__all__ = ["NO_BLOB", "Header", "Sealing", "header_of"]
+__all__ = ["NO_BLOB", "Header", "Sealing", "check_record", "header_of"]
 
 MARK: Final = b".e"
 """What begins an encrypted record; no pickle begins so."""
@@ -53,13 +55,13 @@ class Header(NamedTuple):
 
 
 class _Resolving(threading.local):
-    """The records that a thread decoded last for a storage that resolves a conflict.
-
-    Of whichever storage, these are the three states that are merged.
-    """
+    """What a thread has at hand when a storage resolves a conflict."""
 
     def __init__(self) -> None:
+        # The records that were decoded last: these are the three states that are merged.
         self.headers: collections.deque[Header | None] = collections.deque(maxlen=3)
+        # The tid that what is merged is for, where it is known.
+        self.tid: Tid | None = None
 
 
 class Sealing(RecordTransform):
@@ -81,10 +83,6 @@ class Sealing(RecordTransform):
         self, data: bytes, oid: Oid, revision: Tid | None, kind: bytes, blob_id: bytes = NO_BLOB
     ) -> bytes:
         """Return *data* encrypted."""
-        ids: dict[str, Any] = {"an oid": oid, "a serial": revision or NO_TID}
-        for name, each in ids.items():
-            if not isinstance(each, bytes) or len(each) != _ID_BYTES:
-                raise TypeError(f"{name} has {_ID_BYTES} bytes: {each!r}")
         key_id, salt, nonce = self._keys.newest, self._current_salt(), os.urandom(_NONCE_BYTES)
         header = _HEADER.pack(
             MARK,
@@ -161,8 +159,19 @@ class Sealing(RecordTransform):
                 "states to merge are not those of one object: records were exchanged; restore "
                 "them from a backup"
             )
-        revision = max(header.revision for header in headers)
-        return self.seal(data, headers[0].oid, revision, MADE_FROM)
+        oid, tid = headers[0].oid, self._resolving.tid
+        if tid is not None:
+            return self.seal(data, oid, tid, EXACTLY)
+        return self.seal(data, oid, max(header.revision for header in headers), MADE_FROM)
+
+    @contextlib.contextmanager
+    def merging_for(self, tid: Tid | None) -> Iterator[None]:
+        """Have `encode` in this thread tie what it is given to *tid*."""
+        self._resolving.tid = tid
+        try:
+            yield
+        finally:
+            self._resolving.tid = None
 
     def _current_salt(self) -> bytes:
         with self._lock:
@@ -172,6 +181,17 @@ class Sealing(RecordTransform):
             return self._salt
 
 
+def check_record(oid: Any, serial: Any, data: Any) -> None:
+    """Raise TypeError unless these are an oid, a tid (or None) and data; ValueError for no data."""
+    for name, each in {"an oid": oid, "a serial": serial or NO_TID}.items():
+        if not isinstance(each, bytes) or len(each) != _ID_BYTES:
+            raise TypeError(f"{name} has {_ID_BYTES} bytes: {each!r}")
+    if not isinstance(data, bytes):
+        raise TypeError(f"a record's data are bytes, not {type(data).__name__}")
+    if not data:
+        raise ValueError("a record can't be empty: an object that is gone has none")
+
+
 def header_of(kept: bytes) -> Header | None:
     """Return what a record says of itself, unchecked; None where it isn't encrypted."""
     if not kept.startswith(MARK):
@@ -179,7 +199,7 @@ def header_of(kept: bytes) -> Header | None:
     if len(kept) < _HEADER.size + _TAG_BYTES:
         raise EncryptionError("an encrypted record is damaged: its end is missing")
     _mark, version, kind, key_id, salt, nonce, oid, revision, blob_id = _HEADER.unpack_from(kept)
-    if version != _VERSION:
+    if version != _VERSION or kind not in (EXACTLY, MADE_FROM):
         raise EncryptionError(f"an encrypted record of version {version}: update perdure")
     return Header(kind, key_id.hex(), salt, nonce, Oid(oid), Tid(revision), blob_id)
 
@@ -199,7 +219,13 @@ def _check_place(header: Header, oid: Oid, serial: Tid) -> None:
             "exchanged; restore it from a backup",
             key=header.key_id,
         )
-    if header.revision > serial or (header.kind == MADE_FROM and header.revision == serial):
+    if header.kind == EXACTLY and header.revision != serial:
+        raise EncryptionError(
+            f"an encrypted record is another revision, {header.revision.hex()}: records were "
+            "exchanged, or a transaction was undone without the key; restore it from a backup",
+            key=header.key_id,
+        )
+    if header.kind == MADE_FROM and header.revision >= serial:
         raise EncryptionError(
             "an encrypted record stands where an earlier revision was: records were "
             "exchanged; restore it from a backup",

@@ -16,29 +16,43 @@ from collections.abc import Callable, Iterator
 from typing import IO, Any, Final, NamedTuple
 
 from perdure.blob import BlobFile, is_blob_record
+from perdure.conflict import ConflictResolvingStorage
 from perdure.errors import ConflictError, Unsupported
 from perdure.ids import Oid, Tid
 from perdure.interfaces import IBlobStorage, IStorageCurrentRecordIteration
 from perdure.storage._clear_files import ClearFiles
+from perdure.storage._deferring import DeferringStorage, Pending
 from perdure.storage._keys import KeyRing, Keys, key_id_of, write_new_key
 from perdure.storage._sealed_blobs import SealedFile, is_sealed, seal_file
-from perdure.storage._sealing import EXACTLY, MADE_FROM, NO_BLOB, Sealing, header_of
-from perdure.storage._transforming import TransformingStorage
+from perdure.storage._sealing import (
+    EXACTLY,
+    MADE_FROM,
+    NO_BLOB,
+    Header,
+    Sealing,
+    check_record,
+    header_of,
+)
+from perdure.storage._tids import ITakesTids
+from perdure.storage._undo_by_storing import plan_undo_by_storing
 
 __all__ = ["EncryptingStorage", "key_id_of", "write_new_key"]
 
 _COPY_BYTES: Final = 1 << 20
 
 
-class EncryptingStorage(TransformingStorage):
+class EncryptingStorage(DeferringStorage):
     """A storage that keeps its records and blobs encrypted in *base*.
 
     Protected are the records' data and the blobs. Nobody without a key can read them,
-    change them, put one object's in another's place, or put a revision in the place of
-    an earlier one. Not protected: oids, tids, sizes and the transactions' users and
-    descriptions, which are in clear; and who can write to *base* can put an older
-    revision of an object in the place of a newer one (as undo does), or take the newest
-    transactions away. See the documentation on storages.
+    change them, or put one object's in another's place or a revision in the place of
+    another. Not protected: oids, tids, sizes and the transactions' users and
+    descriptions, which are in clear; and who can write to *base* can take records and
+    transactions away. Over storages of others, which choose tids themselves (as a ZEO
+    client does), an older revision in the place of a newer one isn't noticed, either.
+    See the documentation on storages.
+
+    Nothing reaches *base* before the vote.
 
     Args:
         base: the storage that keeps the records.
@@ -87,9 +101,33 @@ class EncryptingStorage(TransformingStorage):
 
     def close(self) -> None:
         """Close the base and remove what there is in clear."""
-        self.base.close()
+        super().close()
         if self._clear is not None and not self._is_instance:
             self._clear.remove()
+
+    # Storing
+
+    def _encoding_for(self, tid: Tid | None) -> contextlib.AbstractContextManager[None]:
+        return self._sealing.merging_for(tid)
+
+    def _sealed_for(
+        self, data: bytes, oid: Oid, serial: Tid, tid: Tid | None, blob_id: bytes = NO_BLOB
+    ) -> bytes:
+        """Return a record, made from the revision *serial*, for the transaction *tid*."""
+        if tid is None:
+            return self._sealing.seal(data, oid, serial, MADE_FROM, blob_id)
+        return self._sealing.seal(data, oid, tid, EXACTLY, blob_id)
+
+    def store(self, oid: Oid, serial: Tid, data: bytes, version: str, transaction: Any) -> None:
+        """Store a record; *serial* is the revision that it was made from."""
+        pending = self._running(transaction)
+        check_record(oid, serial, data)
+
+        def step(tid: Tid | None) -> None:
+            kept = self._sealed_for(data, oid, serial, tid)
+            self.base.store(oid, serial, kept, version, transaction)
+
+        pending.records[oid] = step
 
     def restore(
         self,
@@ -99,25 +137,50 @@ class EncryptingStorage(TransformingStorage):
         version: str,
         prev_txn: Tid | None,
         transaction: Any,
-    ) -> Any:
+    ) -> None:
         """Store a record that was committed elsewhere; None: the object is gone."""
-        kept = self._kept_again(oid, prev_txn, data) if data else data
-        if data and kept is None:
-            kept = self._sealing.seal(data, oid, serial, EXACTLY)
-        return self.base.restore(oid, serial, kept, version, prev_txn, transaction)
+        pending = self._running(transaction)
+        if data is not None:
+            check_record(oid, serial, data)
 
-    def _kept_again(self, oid: Oid, tid: Tid | None, data: bytes) -> bytes | None:
-        """Return the record of a transaction as it is kept, if its data is *data*.
+        def step(tid: Tid | None) -> None:
+            # A record that is kept once for two revisions would be that of one of them.
+            kept = None if data is None else self._sealed_for(data, oid, serial, tid or serial)
+            self.base.restore(oid, serial, kept, version, None, transaction)
 
-        The base keeps a record once that is the same as an earlier one.
+        pending.records[oid] = step
+
+    def undo(self, transaction_id: bytes, transaction: Any) -> tuple[Tid | None, list[Oid]]:
+        """Undo a transaction as part of *transaction*; return (None, changed oids).
+
+        What is brought back is stored anew. Raises UndoError where later changes are in
+        the way that can't be merged; nothing is changed then.
         """
-        if tid is None:
-            return None
-        try:
-            kept: bytes = self.base.loadSerial(oid, tid)
-        except KeyError:
-            return None
-        return kept if self._sealing.decode_for(kept, oid, tid) == data else None
+        pending = self._running(transaction)
+        steps = plan_undo_by_storing(self, transaction_id, pending.undone)
+        for oid, current, data, serial in steps:
+            pending.undone[oid] = data
+            if data is None:
+                pending.records[oid] = self._deleting(oid, current, transaction)
+            elif serial is None or self._clear is None or not self._is_blob(data):
+                self.store(oid, current, data, "", transaction)
+            else:
+                path = self._copy_in_clear(oid, serial)
+                self.storeBlob(oid, current, data, path, "", transaction)
+        return None, [step.oid for step in steps]
+
+    def _deleting(self, oid: Oid, current: Tid, transaction: Any) -> Callable[[Any], object]:
+        return lambda _tid: self.base.deleteObject(oid, current, transaction)
+
+    def merged_for_undo(self, oid: Oid, current: Tid, undone: Tid, before: Tid) -> bytes:
+        """Return the current data without what a transaction did, or raise ConflictError."""
+        return _Merging(self).tryToResolveConflict(
+            oid, current, undone, self.loadSerial(oid, before)
+        )
+
+    def _is_blob(self, data: bytes) -> bool:
+        plain = data if self._above is None else self._above.untransform_record_data(data)
+        return is_blob_record(plain)
 
     # Blobs
 
@@ -138,11 +201,17 @@ class EncryptingStorage(TransformingStorage):
         blobfilename: str,
         version: str,
         transaction: Any,
-    ) -> Any:
+    ) -> None:
         """Store a record and take over the blob's file."""
-        with self._sealed(blobfilename, oid) as (path, blob_id):
-            kept = self._sealing.seal(data, oid, oldserial, MADE_FROM, blob_id)
-            return self.base.storeBlob(oid, oldserial, kept, path, version, transaction)
+        pending = self._running(transaction)
+        check_record(oid, oldserial, data)
+        path, blob_id = self._seal_file(pending, blobfilename, oid)
+
+        def step(tid: Tid | None) -> None:
+            kept = self._sealed_for(data, oid, oldserial, tid, blob_id)
+            self.base.storeBlob(oid, oldserial, kept, path, version, transaction)
+
+        pending.records[oid] = step
 
     def restoreBlob(
         self,
@@ -152,25 +221,26 @@ class EncryptingStorage(TransformingStorage):
         blobfilename: str,
         prev_txn: Tid | None,
         transaction: Any,
-    ) -> Any:
+    ) -> None:
         """Store a blob that was committed elsewhere."""
-        with self._sealed(blobfilename, oid) as (path, blob_id):
-            kept = self._sealing.seal(data, oid, serial, EXACTLY, blob_id)
-            return self.base.restoreBlob(oid, serial, kept, path, prev_txn, transaction)
+        pending = self._running(transaction)
+        check_record(oid, serial, data)
+        path, blob_id = self._seal_file(pending, blobfilename, oid)
 
-    @contextlib.contextmanager
-    def _sealed(self, path: str, oid: Oid) -> Iterator[tuple[str, bytes]]:
-        """Give an encrypted copy of a file, and its blob id; the file in clear goes."""
+        def step(tid: Tid | None) -> None:
+            kept = self._sealed_for(data, oid, serial, tid or serial, blob_id)
+            self.base.restoreBlob(oid, serial, kept, path, None, transaction)
+
+        pending.records[oid] = step
+
+    def _seal_file(self, pending: Pending, path: str, oid: Oid) -> tuple[str, bytes]:
+        """Return the path of an encrypted copy of a file, and its blob id; the file goes."""
         descriptor, sealed = tempfile.mkstemp(prefix="BEN", dir=self.base.temporaryDirectory())
-        try:
-            with open(path, "rb") as source, open(descriptor, "wb") as target:
-                blob_id = seal_file(self._keys, source, target, oid)
-            yield sealed, blob_id
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.remove(sealed)
-            raise
+        pending.files.append(sealed)
+        with open(path, "rb") as source, open(descriptor, "wb") as target:
+            blob_id = seal_file(self._keys, source, target, oid)
         os.remove(path)
+        return sealed, blob_id
 
     def loadBlob(self, oid: Oid, serial: Tid) -> str:
         """Return the path of a blob's file, or raise POSKeyError.
@@ -216,6 +286,8 @@ class EncryptingStorage(TransformingStorage):
     ) -> int:
         """Rewrite all current records that the newest key doesn't encrypt, and their blobs.
 
+        So are those that aren't tied to their tid, but could be.
+
         It takes a transaction for every *batch_records*, while others go on committing;
         stopped at any time, what it has done stays done, and the next call goes on.
         *progress* is told how many were rewritten until then. Earlier revisions stay as
@@ -246,10 +318,14 @@ class EncryptingStorage(TransformingStorage):
         while len(self.base):
             oid, serial, kept, following = self.base.record_iternext(following)
             header = header_of(kept)
-            if kept and (header is None or header.key_id != self._keys.newest):
+            if kept and (header is None or self._is_outdated(header)):
                 yield _Outdated(oid, serial, kept)
             if following is None:
                 return
+
+    def _is_outdated(self, header: Header) -> bool:
+        loose = header.kind == MADE_FROM and ITakesTids.providedBy(self.base)
+        return loose or header.key_id != self._keys.newest
 
     def _rewrite_all(self, batch: "list[_Outdated]") -> int:
         """Rewrite records in one transaction; alone, if one was changed in between."""
@@ -264,29 +340,41 @@ class EncryptingStorage(TransformingStorage):
 
     def _rewrite(self, batch: "list[_Outdated]") -> None:
         transaction = _Rewriting()
-        self.base.tpc_begin(transaction)
+        self.tpc_begin(transaction)
         try:
             for record in batch:
                 self._store_again(record, transaction)
-            self.base.tpc_vote(transaction)
+            self.tpc_vote(transaction)
         except BaseException:
-            self.base.tpc_abort(transaction)
+            self.tpc_abort(transaction)
             raise
         oids = [record.oid for record in batch]
-        self.base.tpc_finish(transaction, lambda tid: self.invalidate(tid, oids))
+        self.tpc_finish(transaction, lambda tid: self.invalidate(tid, oids))
 
     def _store_again(self, record: "_Outdated", transaction: Any) -> None:
         oid, serial, kept = record
         _header, data = self._sealing.open_for(kept, oid, serial)
-        plain = data if self._above is None else self._above.untransform_record_data(data)
-        if self._clear is None or not is_blob_record(plain):
+        if self._clear is None or not self._is_blob(data):
             self.store(oid, serial, data, "", transaction)
             return
+        self.storeBlob(oid, serial, data, self._copy_in_clear(oid, serial), "", transaction)
+
+    def _copy_in_clear(self, oid: Oid, serial: Tid) -> str:
+        """Return the path of a new file, in clear, with a blob's data."""
         descriptor, path = tempfile.mkstemp(prefix="again-", dir=self.temporaryDirectory())
         with self.openCommittedBlobFile(oid, serial) as source, open(descriptor, "wb") as target:
             while piece := source.read(_COPY_BYTES):
                 target.write(piece)
-        self.storeBlob(oid, serial, data, path, "", transaction)
+        return path
+
+
+class _Merging(ConflictResolvingStorage):
+    """Merges states as the layer has them, whatever the layers below make of them."""
+
+    def __init__(self, layer: EncryptingStorage) -> None:
+        self.loadSerial = layer.loadSerial
+        if layer._above is not None:
+            self.registerDB(layer._above)
 
 
 class _Outdated(NamedTuple):

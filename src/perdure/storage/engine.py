@@ -25,6 +25,7 @@ from perdure.interfaces import (
     IStorageUndoable,
 )
 from perdure.storage._blobs import KeepsBlobs
+from perdure.storage._tids import ITakesTids
 from perdure.storage.base import copy
 from perdure.storage.packing import PackResult, is_plain_referencesf
 from perdure.storage.records import StorageIterator, extension_bytes_of, extension_of
@@ -78,6 +79,7 @@ Judge = Callable[[_native.Draft], None]
     IStorageCurrentRecordIteration,
     IExternalGC,
     IStorageUndoable,
+    ITakesTids,
 )
 class EngineStorage(KeepsBlobs, ConflictResolvingStorage):
     """A storage that keeps its records with perdure's engine.

@@ -51,6 +51,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Make the marks known."""
     config.addinivalue_line("markers", "fault_of_stock(why): stock's storage fails this test")
     config.addinivalue_line("markers", "sizes: what is kept has the size of what was given")
+    config.addinivalue_line("markers", "shares: what undoing brings back is kept once")
     config.addinivalue_line("markers", "ours: perdure's storages promise this, stock's doesn't")
 
 
@@ -62,6 +63,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     stores: list[Any] = []
     for store in OURS if "ours" in marks else STORES:
         if "sizes" in marks and store.name.removeprefix("perdure-") in LAYERS:
+            continue
+        if "shares" in marks and "encrypting" in store.name:
             continue
         fails = not store.is_ours and "fault_of_stock" in marks
         why = marks["fault_of_stock"].args[0] if fails else ""

@@ -81,6 +81,7 @@ def test_a_part_is_bounded_by_its_first_and_last_transaction(storage: Any) -> No
     assert tids(storage.iterator(tid_of(int.from_bytes(all_tids[-1], "big") + 1))) == []
 
 
+@pytest.mark.shares
 def test_what_was_undone_names_the_transaction_that_its_data_are_from(storage: Any) -> None:
     first = commit(storage, {1: b"first"})
     second = commit(storage, {1: b"second"})
