@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from perdure.cli import main
 
 DATA = Path(__file__).parents[1] / "data"
-COMMANDS = sorted(set(main.commands) - {"demo", "indoubt"})
+COMMANDS = sorted(main.commands)
 
 
 def run(*arguments: Any) -> Result:
@@ -36,8 +36,7 @@ def file(tmp_path: Path) -> Path:
 def test_help_shows_an_example(command: str) -> None:
     done = run(command, "--help")
     assert done.exit_code == 0
-    if command not in ("info", "log"):
-        assert f"Example: perdure {command}" in done.output
+    assert f"Example: perdure {command}" in done.output
 
 
 @pytest.mark.parametrize("command", ["analyze", "check", "diff", "info", "log", "ls", "show"])

@@ -93,10 +93,13 @@ def _measure(storage: Any, progress: Any) -> tuple[Iterable[_ClassSizes], dict[s
     return classes.values(), dict(months)
 
 
-def _objects(storage: Any, since: bytes | None, until: bytes | None) -> dict[bytes, Any]:
+def _objects(
+    storage: Any, since: bytes | None, until: bytes | None, progress: Any
+) -> dict[bytes, Any]:
     """Return the last data of each object that transactions changed, by oid."""
     found: dict[bytes, Any] = {}
-    for transaction in storage.iterator(since, until):
+    for number, transaction in enumerate(storage.iterator(since, until), 1):
+        progress(number, 0)
         if since is not None and transaction.tid == since:
             continue
         for record in transaction:
@@ -119,13 +122,13 @@ def diff(
 
     Example: perdure diff Data.fs copy/Data.fs
     """
-    with reading(file) as storage:
+    with reading(file) as storage, progressing("reading") as progress:
         if other is not None:
-            old = _objects(storage, None, until)
+            old = _objects(storage, None, until, progress)
             with reading(other) as second:
-                new = _objects(second, None, until)
+                new = _objects(second, None, until, progress)
         else:
-            new = _objects(storage, since, until)
+            new = _objects(storage, since, until, progress)
             old = {}
             for oid in new:
                 old[oid] = _data_at(storage, oid, since)

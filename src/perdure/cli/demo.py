@@ -43,6 +43,8 @@ def demo(directory: Path, source: str, status: Path, *, as_json: bool) -> None:
 
     DIRECTORY is new, empty or an earlier demonstration's, which is replaced. What is in it
     afterwards can be used from a Python prompt; the report says how.
+
+    Example: perdure demo demo
     """
     try:
         found = _read(source, status)

@@ -16,6 +16,8 @@ def indoubt() -> None:
 
     Opening a database does that by itself, as long as the member that decides is
     at hand.
+
+    Example: perdure indoubt list packages.fs maintainers.fs
     """
 
 

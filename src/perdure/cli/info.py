@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 import perdure
+from perdure.cli.opening import progressing
 from perdure.cli.output import size
 from perdure.errors import POSError
 from perdure.timestamp import TimeStamp
@@ -51,7 +52,10 @@ def _reading(file: Path) -> Iterator[Any]:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def info(file: Path, *, as_json: bool) -> None:
-    """Tell what the data file FILE holds. It is only read."""
+    """Tell what the data file FILE holds. It is only read.
+
+    Example: perdure info Data.fs
+    """
     with _reading(file) as storage:
         last = storage.lastTransaction()
         facts = {
@@ -75,9 +79,15 @@ def info(file: Path, *, as_json: bool) -> None:
 @click.option("-n", "--limit", type=click.IntRange(min=1), default=20, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def log(file: Path, limit: int, *, as_json: bool) -> None:
-    """List the last transactions of the data file FILE, the newest first. It is only read."""
-    with _reading(file) as storage:
-        tids = deque((each.tid for each in storage.iterator()), maxlen=limit)
+    """List the last transactions of the data file FILE, the newest first. It is only read.
+
+    Example: perdure log --limit 5 Data.fs
+    """
+    with _reading(file) as storage, progressing("reading") as progress:
+        tids: deque[bytes] = deque(maxlen=limit)
+        for number, each in enumerate(storage.iterator(), 1):
+            tids.append(each.tid)
+            progress(number, 0)
         transactions = [_transaction(each) for each in storage.iterator(tids[0])] if tids else []
     transactions.reverse()
     if as_json:

@@ -1,5 +1,7 @@
 """The command line: `perdure COMMAND ...`."""
 
+from typing import Any
+
 import click
 
 from perdure.cli.analyzing import analyze, diff
@@ -14,8 +16,22 @@ from perdure.cli.repairing import repair
 from perdure.cli.shell import shell
 from perdure.cli.walking import ls, show
 
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as of other programs that a shell runs."""
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+
+class _Commands(click.Group):
+    """The commands; one that is interrupted says so."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo(f"{ctx.info_name} {ctx.invoked_subcommand}: interrupted", err=True)
+            ctx.exit(INTERRUPTED)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="perdure", message="perdure %(version)s")
 def main() -> None:
     """Look at and work with perdure databases."""

@@ -90,7 +90,8 @@ def progressing(title: str) -> Iterator[Callable[..., None]]:
     try:
         yield show
     finally:
-        display.stop()
+        if display.live.is_started:
+            display.stop()
 
 
 class _Moment(click.ParamType):  # type: ignore[type-arg,unused-ignore]

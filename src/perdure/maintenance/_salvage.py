@@ -1,7 +1,7 @@
 """Reading the whole transactions of a damaged data file."""
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -11,6 +11,8 @@ from perdure.maintenance.report import Finding
 from perdure.storage.records import TransactionRecord
 
 __all__ = ["Gap", "Salvage"]
+
+Progress = Callable[[int, int], object]
 
 _FIRST: Final = 4
 _TRANSACTION: Final = struct.Struct(">8sQcHHH")
@@ -32,10 +34,14 @@ class Gap(NamedTuple):
 class Salvage:
     """The whole transactions of a file, as a source to copy from.
 
-    *gaps* are the parts to leave out; everything else was found to be whole.
+    *gaps* are the parts to leave out; everything else was found to be whole. *progress* is called
+    with how many of how many bytes are read.
     """
 
-    def __init__(self, path: Path, size: int, gaps: list[Gap]) -> None:
+    def __init__(
+        self, path: Path, size: int, gaps: list[Gap], progress: Progress | None = None
+    ) -> None:
+        self._progress = progress
         self._file = path.open("rb")
         self._size = size
         self._gaps = gaps
@@ -57,6 +63,8 @@ class Salvage:
                 continue
             length, transaction = self._transaction(position)
             position += length + 8
+            if self._progress is not None:
+                self._progress(position, self._size)
             if transaction is not None:
                 self.transactions += 1
                 yield transaction

@@ -68,7 +68,8 @@ def recover(
 
     The source is only read. *target* is the path of a new file, or an empty storage. Blob files
     stay where they are: copy their folder, if there is one. *progress* is called with how many of
-    how many bytes are looked at, and what it raises stops the recovery.
+    how many bytes are looked at, to find what is whole and then to copy it. What it raises stops
+    the recovery, and no new file is left, as after any other error.
 
     Raises StorageError where the target isn't empty, NotADatabase where the source is no data file.
     """
@@ -77,7 +78,7 @@ def recover(
         found = _native.check_file(path, progress)
         storage = _empty_target(target, stack)
         gaps = [Gap(*gap) for gap in found["gaps"]]
-        salvage = stack.enter_context(closing(Salvage(path, found["bytes"], gaps)))
+        salvage = stack.enter_context(closing(Salvage(path, found["bytes"], gaps, progress)))
         copyTransactionsFromTo(salvage, storage)
         return Recovered(
             transactions=salvage.transactions,
@@ -88,11 +89,23 @@ def recover(
         )
 
 
+def _unless_done(path: Path) -> Callable[..., None]:
+    """Return what removes a new data file, and what is beside it, after an error."""
+
+    def remove(error_type: type[BaseException] | None, *_rest: object) -> None:
+        if error_type is not None:
+            for suffix in ("", ".lock", ".pindex", ".psums"):
+                Path(f"{path}{suffix}").unlink(missing_ok=True)
+
+    return remove
+
+
 def _empty_target(target: Any, stack: ExitStack) -> Any:
     if isinstance(target, (str, os.PathLike)):
         path = Path(target)
         if path.exists() and path.stat().st_size > 0:
             raise StorageError(f"{path} exists already: recover into a new file")
+        stack.push(_unless_done(path))
         storage = FileStorage(target)
         stack.callback(storage.close)
         return storage
