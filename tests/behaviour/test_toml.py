@@ -123,6 +123,100 @@ def test_what_does_not_fit_is_named_with_file_line_and_key(
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize(
+    ("layer", "line", "key", "message"),
+    [
+        ('type = "zstd"\nlevel = 23', 7, "level", "at most 22"),
+        ('type = "before"\nbefore = "yesterday"', 7, "before", "no moment"),
+        ('type = "before"\nbefore = 2026-05-01', 7, "before", "has to be a string"),
+        ('type = "demo2"', 5, "", "'changes' is missing"),
+        ('type = "blobs"', 5, "", "'blob_dir' is missing"),
+        ('type = "demo"\nchange = 1', 7, "change", "unknown key"),
+        ('type = "zip"', 6, "type", "demo2, blobs, before"),
+    ],
+)
+def test_what_does_not_fit_in_a_layer_below_is_named(
+    tmp_path: Path, layer: str, line: int, key: str, message: str
+) -> None:
+    text = f"""
+[database.storage]
+type = "zlib"
+
+[database.storage.base]
+{layer}
+base = {{ type = "memory" }}
+"""
+    path = written(tmp_path, text)
+    with pytest.raises(ConfigurationError, match=message) as raised:
+        databaseFromTOML(path)
+    keys = "database.storage.base" + (f".{key}" if key else "")
+    assert (raised.value.path, raised.value.line, raised.value.key) == (str(path), line, keys)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+LAYERS = {
+    "zlib": 'type = "zlib"',
+    "zstd": 'type = "zstd"\nlevel = 5\nrecord_bytes_max = 1_000_000',
+    "encrypting": 'type = "encrypting"\nkey_file = "a.key"',
+    "demo": 'type = "demo"\nname = "trial"\nchanges = { type = "memory" }',
+    "demo2": 'type = "demo2"\nchanges = { type = "file", path = "changes.fs" }',
+}
+
+
+@pytest.mark.parametrize("upper", LAYERS)
+@pytest.mark.parametrize("lower", [*LAYERS, "before"])
+def test_layers_are_described_in_any_order(tmp_path: Path, upper: str, lower: str) -> None:
+    (tmp_path / "a.key").write_text("00" * 32)
+    (tmp_path / "a.key").chmod(0o600)
+    below = LAYERS.get(lower, 'type = "before"')
+    if upper == lower:
+        below = below.replace("changes.fs", "lower.fs")
+    text = f"""
+[database.storage]
+{LAYERS[upper]}
+
+[database.storage.base]
+{below}
+
+[database.storage.base.base]
+type = "file"
+path = "data.fs"
+"""
+    db = databaseFromTOML(written(tmp_path, text))
+    names = [type(each).__name__.removesuffix("Storage") for each in (db.storage, db.storage.base)]
+    assert [name.removesuffix("Storage2").lower() for name in names] == [
+        kind.removesuffix("2") for kind in (upper, lower)
+    ]
+    if lower != "before" or "demo" in upper:
+        with db.transaction() as connection:
+            connection.root.text = "perdure " * 100
+        with db.transaction() as connection:
+            assert len(connection.root.text) == 800
+    db.close()
+
+
+def test_a_layer_adds_blobs(tmp_path: Path) -> None:
+    storage = '{ type = "blobs", blob_dir = "films", base = { type = "memory" } }'
+    db = databaseFromTOML(written(tmp_path, f"[database]\nstorage = {storage}"))
+    with db.transaction() as connection:
+        connection.root.film = perdure.Blob(b"film")
+    assert len(list((tmp_path / "films").rglob("*.blob"))) == 1
+    db.close()
+
+
+def test_layers_that_were_opened_are_closed_when_another_cannot_be(tmp_path: Path) -> None:
+    text = """
+[database.storage]
+type = "demo2"
+base = { type = "file", path = "base.fs" }
+changes = { type = "encrypting", key_file = "none.key", base = { type = "file", path = "a.fs" } }
+"""
+    with pytest.raises(perdure.errors.EncryptionError, match=r"none\.key"):
+        databaseFromTOML(written(tmp_path, text))
+    for name in ("base.fs", "a.fs"):
+        perdure.FileStorage(str(tmp_path / name)).close()
+
+
 def test_what_was_opened_is_closed_when_another_cannot_be(tmp_path: Path) -> None:
     shutil.copy(DATA / "not_a_database.fs", tmp_path)
     path = written(

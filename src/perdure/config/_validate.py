@@ -6,6 +6,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Final, NamedTuple
 
+from perdure.storage.before import moment_of
+
 __all__ = ["Problem", "problems", "schema"]
 
 _TYPES: Final[dict[str, tuple[type, ...]]] = {
@@ -52,13 +54,29 @@ def _problems(value: Any, rule: Any, keys: tuple[str, ...]) -> Iterator[Problem]
     if "enum" in rule and not any(value is each or value == each for each in rule["enum"]):
         allowed = ", ".join(json.dumps(each) for each in rule["enum"])
         yield Problem(keys, f"has to be one of {allowed}, not {value!r}")
-    if value is not True and value is not False and "minimum" in rule and value < rule["minimum"]:
-        yield Problem(keys, f"has to be at least {rule['minimum']}, not {value}")
+    if kind in {"integer", "number"}:
+        yield from _problems_of_number(value, rule, keys)
+    if rule.get("format") == "moment":
+        yield from _problems_of_moment(value, keys)
     if kind == "array":
         for each in value:
             yield from _problems(each, rule["items"], keys)
     if kind == "object":
         yield from _problems_of_table(value, rule, keys)
+
+
+def _problems_of_number(value: float, rule: Any, keys: tuple[str, ...]) -> Iterator[Problem]:
+    if value < rule.get("minimum", value):
+        yield Problem(keys, f"has to be at least {rule['minimum']}, not {value}")
+    if value > rule.get("maximum", value):
+        yield Problem(keys, f"has to be at most {rule['maximum']}, not {value}")
+
+
+def _problems_of_moment(value: str, keys: tuple[str, ...]) -> Iterator[Problem]:
+    try:
+        moment_of(value)
+    except ValueError as error:
+        yield Problem(keys, str(error))
 
 
 def _is_a(value: Any, kind: str) -> bool:

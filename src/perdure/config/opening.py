@@ -3,14 +3,16 @@
 import os
 import re
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from perdure.blob import BlobStorage
 from perdure.config._toml import ConfigurationError
 from perdure.config._validate import problems
 from perdure.storage.before import BeforeStorage
-from perdure.storage.demo import DemoStorage
+from perdure.storage.demo import DemoStorage, DemoStorage2
 from perdure.storage.encrypting import EncryptingStorage
 from perdure.storage.file import FileStorage
 from perdure.storage.mapping import MappingStorage
@@ -71,32 +73,38 @@ def databaseFromTOML(path: str | os.PathLike[str]) -> "DB":
 
 
 def _storage(options: Mapping[str, Any], folder: Path) -> Any:
-    rest = {key: value for key, value in options.items() if key not in ("type", "base")}
-    base = _storage(options["base"], folder) if "base" in options else None
-    try:
-        return _layer(options["type"], base, rest, folder)
-    except BaseException:
-        if base is not None:
-            base.close()
-        raise
+    """Open a storage with the layers below it; where one can't be opened, close the others."""
+    with ExitStack() as on_failure:
+        layers: dict[str, Any] = {}
+        for name in ("base", "changes"):
+            if name in options:
+                layers[name] = _storage(options[name], folder)
+                on_failure.callback(layers[name].close)
+        rest = {key: value for key, value in options.items() if key not in ("type", *layers)}
+        storage = _layer(options["type"], layers, rest, folder)
+        on_failure.pop_all()
+    return storage
 
 
-def _layer(kind: str, base: Any, rest: dict[str, Any], folder: Path) -> Any:
+def _layer(kind: str, layers: Mapping[str, Any], rest: dict[str, Any], folder: Path) -> Any:
+    if "blob_dir" in rest:
+        rest["blob_dir"] = str(folder / rest["blob_dir"])
     if kind == "file":
-        if "blob_dir" in rest:
-            rest["blob_dir"] = str(folder / rest["blob_dir"])
         return FileStorage(str(folder / rest.pop("path")), **rest)
     if kind == "memory":
         return MappingStorage(**rest)
     if kind == "demo":
-        changes = _storage(rest["changes"], folder) if "changes" in rest else None
-        return DemoStorage(base=base, changes=changes)
+        return DemoStorage(**layers, **rest)
+    if kind == "demo2":
+        return DemoStorage2(**layers)
+    return _over(kind, layers["base"], rest, folder)
+
+
+def _over(kind: str, base: Any, rest: dict[str, Any], folder: Path) -> Any:
+    if kind == "blobs":
+        return BlobStorage(rest["blob_dir"], base)
     if kind == "before":
         return BeforeStorage(base, rest.get("before"))
-    return _transforming(kind, base, rest, folder)
-
-
-def _transforming(kind: str, base: Any, rest: dict[str, Any], folder: Path) -> Any:
     if kind == "zlib":
         return ZlibStorage(base, **rest)
     if kind == "encrypting":

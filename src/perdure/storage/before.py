@@ -13,7 +13,7 @@ from perdure.interfaces import IBlobStorage, IStorage, IStorageIteration
 from perdure.timestamp import tid_after, tid_at_datetime
 from perdure.utils import at2before, before2at, load_current
 
-__all__ = ["BeforeStorage"]
+__all__ = ["BeforeStorage", "moment_of"]
 
 
 @implementer(IStorage, IStorageIteration)
@@ -180,7 +180,7 @@ def _tid(base: Any, before: Tid | dt.datetime | str | None) -> Tid:
         last = base.lastTransaction()
         return tid_after(None if last == NO_TID else at2before(last))
     if isinstance(before, str):
-        before = _moment(before)
+        before = moment_of(before)
     if isinstance(before, dt.datetime):
         return tid_at_datetime(before)
     if len(before) != len(NO_TID):
@@ -188,7 +188,8 @@ def _tid(base: Any, before: Tid | dt.datetime | str | None) -> Tid:
     return before
 
 
-def _moment(text: str) -> dt.datetime:
+def moment_of(text: str) -> dt.datetime:
+    """Return the moment that a text such as ``2026-11-21T10:30`` names, or raise ValueError."""
     day, _, time = text.strip().replace(" ", "T").partition("T")
     # What `fromisoformat` leaves out before Python 3.11: an hour alone.
     time = f"{time}:00" if time.isdigit() else time
