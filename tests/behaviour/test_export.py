@@ -108,6 +108,18 @@ def test_an_object_that_is_not_there_is_not_exported(conn: perdure.Connection) -
     assert file.getvalue() == b""
 
 
+def test_what_can_not_be_read_is_named_and_the_former_file_stays(tmp_path: Path) -> None:
+    with perdure.DB(perdure.FileStorage(DATA / "damaged_middle.fs", read_only=True)) as db:
+        path = tmp_path / "all.zexp"
+        for before in (None, b"an older one"):
+            if before is not None:
+                path.write_bytes(before)
+            with db.transaction() as conn, pytest.raises(ExportError, match=r"0xae.*can't be read"):
+                conn.exportFile(Oid(p64(0)), str(path))
+            found = [each.read_bytes() for each in tmp_path.iterdir()]
+            assert found == ([] if before is None else [before])
+
+
 def test_a_transaction_notes_the_clue(
     conn: perdure.Connection, tm: transaction.TransactionManager, cycle: Any
 ) -> None:

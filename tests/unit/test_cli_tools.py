@@ -163,6 +163,19 @@ def test_the_shell_is_read_only_unless_asked(file: Path) -> None:
     assert run("shell", file, "-c", "root.x = 1; commit()").exit_code != 0
 
 
+def test_what_is_no_oid_is_a_wrong_call(file: Path) -> None:
+    done = run("referrers", file, "zz")
+    assert done.exit_code == 2
+    assert "'zz' is no oid such as 0x2a" in done.output
+
+
+def test_a_damaged_object_can_not_be_exported_and_is_named(tmp_path: Path) -> None:
+    done = run("export", DATA / "damaged_middle.fs", "/", tmp_path / "all.zexp")
+    assert done.exit_code == 1
+    assert "the record of 0xae can't be read" in done.output
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_backup_takes_what_is_new_and_is_restored_to_any_moment(
     file: Path, tmp_path: Path
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 import perdure
-from perdure.cli.collections import data_files, is_collection, members, opened
+from perdure.cli.collections import data_files, is_collection, members, oid_in, opened
 from perdure.cli.opening import FILE, JSON, errors_reported, print_json, progressing
 from perdure.ids import oid_repr
 
@@ -127,9 +127,8 @@ def referrers(files: tuple[Path, ...], oid: str, *, as_json: bool) -> None:
     Example: perdure referrers orders=orders.fs customers=customers.fs customers:0x2a
     """
     member, colon, text = oid.rpartition(":")
+    wanted = oid_in(text)
     with errors_reported(), progressing("reading") as progress:
-        number = int(text.removeprefix("#"), 16)
-        wanted = perdure.Oid(number.to_bytes(8, "big"))
         if bool(colon) != is_collection(files):
             raise click.UsageError("in a collection, and only there, the object is MEMBER:OID")
         if not colon:

@@ -10,7 +10,15 @@ import click
 import perdure
 from perdure.config import data_files_of_toml, members_of_toml, open_collection
 
-__all__ = ["data_files", "is_collection", "members", "opened", "writable"]
+__all__ = ["data_files", "is_collection", "members", "oid_in", "opened", "writable"]
+
+
+def oid_in(text: str) -> perdure.Oid:
+    """Return the oid that is written in hexadecimal digits; UsageError for anything else."""
+    try:
+        return perdure.Oid(int(text.removeprefix("#"), 16).to_bytes(8, "big"))
+    except (ValueError, OverflowError):
+        raise click.UsageError(f"{text!r} is no oid such as 0x2a") from None
 
 
 def is_collection(sources: Sequence[Path]) -> bool:

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from perdure.cli.collections import writable
+from perdure.cli.collections import oid_in, writable
 from perdure.cli.opening import FILE, JSON, errors_reported, print_json
 from perdure.ids import Oid
 
@@ -39,15 +39,9 @@ def repair(files: tuple[Path, ...], *, dry_run: bool, only: tuple[str, ...], as_
 
 def _lost(text: str) -> tuple[str, Oid]:
     member, colon, number = text.rpartition(":")
-    try:
-        oid = int(number.removeprefix("#"), 16).to_bytes(8, "big")
-    except (ValueError, OverflowError) as error:
-        raise click.UsageError(
-            f"--only takes MEMBER:OID, such as customers:0x2a: {error}"
-        ) from None
     if not colon:
-        raise click.UsageError(f"--only takes MEMBER:OID, not {text!r}")
-    return member, Oid(oid)
+        raise click.UsageError(f"--only takes MEMBER:OID, such as customers:0x2a, not {text!r}")
+    return member, oid_in(number)
 
 
 def _rows(found: Any) -> list[dict[str, Any]]:

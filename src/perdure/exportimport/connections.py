@@ -38,34 +38,23 @@ class ExportImport:
         one that ZODB reads, too. With *follow* (True: to all members, or the names of some) they
         are followed, and the objects come along; only perdure reads such a file.
 
-        Raises POSKeyError if there is no such object, KeyError for an unknown member.
+        Raises POSKeyError if there is no such object, ExportError for one whose record can't be
+        read, KeyError for an unknown member; there is no file at the path then, or the one of
+        before.
         """
         connection: Any = self
         followed = _followed(connection, follow)
         if isinstance(f, (str, os.PathLike)):
-            file: IO[bytes] = Path(f).open("w+b")  # noqa: SIM115 - the caller closes it
-        elif f is None:
-            file = tempfile.TemporaryFile(prefix="EXP")  # noqa: SIM115 - the caller closes it
-        else:
-            file = f
+            return _export_to(Path(f), connection, oid, bufsize, followed)
+        if f is not None:
+            _export_into(f, connection, oid, bufsize, followed)
+            return f
+        file = tempfile.TemporaryFile(prefix="EXP")  # noqa: SIM115 - the caller closes it
         try:
-            if followed:
-                home = connection._db.database_name
-                export_members(
-                    lambda name: connection.get_connection(name)._storage,
-                    home,
-                    oid,
-                    followed,
-                    file,
-                    bufsize,
-                )
-            else:
-                export(connection._storage, oid, file, bufsize)
+            _export_into(file, connection, oid, bufsize, followed)
         except BaseException:
-            if file is not f:
-                file.close()
+            file.close()
             raise
-        file.flush()
         return file
 
     def importFile(
@@ -105,6 +94,40 @@ class ExportImport:
         raise ExportError(
             f"Invalid export header: an export file begins with {MAGIC!r}, not with {magic!r}"
         )
+
+
+def _export_to(
+    path: Path, connection: Any, oid: Oid, bufsize: int, followed: Collection[str]
+) -> IO[bytes]:
+    """Write an export file, in place of an older one only when it is whole."""
+    partial = path.with_name(f"{path.name}.exporting")
+    file = partial.open("w+b")
+    try:
+        _export_into(file, connection, oid, bufsize, followed)
+        partial.replace(path)
+    except BaseException:
+        file.close()
+        partial.unlink(missing_ok=True)
+        raise
+    return file
+
+
+def _export_into(
+    file: IO[bytes], connection: Any, oid: Oid, bufsize: int, followed: Collection[str]
+) -> None:
+    if followed:
+        home = connection._db.database_name
+        export_members(
+            lambda name: connection.get_connection(name)._storage,
+            home,
+            oid,
+            followed,
+            file,
+            bufsize,
+        )
+    else:
+        export(connection._storage, oid, file, bufsize)
+    file.flush()
 
 
 def _followed(connection: Any, follow: bool | Collection[str]) -> set[str]:

@@ -2,11 +2,12 @@
 
 import logging
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 from perdure import _native
+from perdure.errors import ExportError
 from perdure.exportimport.format import (
     BLOB_MARKER,
     END_MARKER,
@@ -41,8 +42,8 @@ def export(storage: Any, oid: Oid, file: IO[bytes], buffer_bytes: int = 1 << 16)
         if data is None:
             continue
         count += 1
-        for reference in all_own_references(data):
-            if reference not in met:
+        for member, reference in _places(data, "", oid):
+            if not member and reference not in met:
                 met.add(reference)
                 waiting.append(reference)
     file.write(END_MARKER)
@@ -75,7 +76,7 @@ def export_members(
         if data is None:
             continue
         counts[member] += 1
-        for place in _places(data, member):
+        for place in _places(data, member, oid):
             if place[0] in numbers and place not in met:
                 met.add(place)
                 waiting.append(place)
@@ -83,14 +84,24 @@ def export_members(
     return counts
 
 
-def _places(data: bytes, member: str) -> Iterator[tuple[str, Oid]]:
+def _places(data: bytes, member: str, oid: Oid) -> list[tuple[str, Oid]]:
+    """Return the objects that a record refers to; those of its own database are *member*'s."""
     try:
         found = _native.all_references(data)
     except ValueError:
-        # Unusual: what `pickle` can read of it has no references to other members.
-        yield from ((member, oid) for oid in all_own_references(data))
-        return
-    yield from ((database or member, oid) for _kind, oid, database in found)
+        return [(member, each) for each in _unusual(data, oid)]
+    return [(database or member, each) for _kind, each, database in found]
+
+
+def _unusual(data: bytes, oid: Oid) -> list[Oid]:
+    # What `pickle` can read of it has no references to other members.
+    try:
+        return all_own_references(data)
+    except Exception as error:
+        raise ExportError(
+            f"the record of {oid_repr(oid)} can't be read, so what it refers to is unknown: {error}; "
+            "check the database"
+        ) from error
 
 
 def _write(
