@@ -14,6 +14,7 @@ from perdure.db.moments import Moment
 from perdure.db.moving import Moved, move
 from perdure.db.routes import Routes, using
 from perdure.db.shared import shared_by
+from perdure.db.validating import Finding, validate
 from perdure.errors import ConnectionStateError
 from perdure.ids import Tid
 from perdure.storage.undo import UndoStep
@@ -243,6 +244,20 @@ class Collection(Maintained):
         storage is not perdure's own.
         """
         return joint_undo(self, id, txn, dry_run=dry_run)
+
+    def validate(self, *, warn: bool = True) -> list[Finding]:
+        """Look for what contradicts the routes and `xrefs=False`; return and warn of it.
+
+        All members are read: for references that lead out of a member with `xrefs=False`,
+        or that would if they were made anew now, and for objects that are in another member
+        than their routes say.  The routes are looked at, too: whether what they name can be
+        imported (modules are), and whether the members they lead to can take objects and be
+        referred to.  Nothing is changed.  Each finding is a `CollectionWarning` as well,
+        unless *warn* is false.
+
+        Members whose storage can't list its current records are not read.
+        """
+        return validate(dict(self), self.routes, warn=warn)
 
     def move(self, obj: Any, target: str, *, reachable: bool = False) -> Moved:
         """Move *obj* to the member *target*, and have all that refers to it refer to it there.
