@@ -109,6 +109,16 @@ def find_global(
         found = _imported(module, name)
         if found is not _MISSING:
             return found
+    return placeholder(modulename, globalname, Broken, type)
+
+
+def placeholder(
+    modulename: str,
+    globalname: str,
+    Broken: type = Broken,
+    type: Any = type,  # noqa: A002 - as for `find_global`
+) -> Any:
+    """Return the class that stands in for a missing one, always the same for the same name."""
     key = modulename, globalname
     if key not in broken_cache:
         broken_cache[key] = type(globalname, (Broken,), {"__module__": modulename})

@@ -21,7 +21,8 @@ from perdure.persistentreference import (
     PersistentReference,
     PersistentReferenceFactory,
 )
-from perdure.serialize.pickling import dump_both, load_both, load_first
+from perdure.serialize.classes import AllowedClasses
+from perdure.serialize.pickling import FindClass, dump_both, load_both, load_first
 
 __all__ = [
     "BadClass",
@@ -58,6 +59,15 @@ def find_global(module: str, name: str) -> Any:
         )
         _class_cache[key] = found
     return found
+
+
+def limit_classes(storage: Any, allowed: AllowedClasses | None) -> None:
+    """Have a storage, and those below it, merge changes with these classes only."""
+    if allowed is None or not isinstance(storage, ConflictResolvingStorage):
+        return
+    storage._allowed_classes = allowed
+    for below in ("base", "changes"):
+        limit_classes(getattr(storage, below, None), allowed)
 
 
 def _persistent_id(value: Any) -> Any:
@@ -102,14 +112,19 @@ def _resolved(
 ) -> bytes:
     committed_serial, old_serial = serials
     load = PersistentReferenceFactory().persistent_load
-    described = load_first(new_data, find_global, load)
-    resolve = _resolver(described)
+    allowed: AllowedClasses | None = getattr(storage, "_allowed_classes", None)
+    find = find_global if allowed is None else allowed.find
+    described = load_first(new_data, find, load)
+    resolve = _resolver(described, find)
     plain = storage._crs_untransform_record_data
     old_data = plain(storage.loadSerial(oid, old_serial))
     committed_data = plain(committed_data or storage.loadSerial(oid, committed_serial))
-    _, new = load_both(new_data, find_global, load)
-    _, old = load_both(old_data, find_global, load)
-    _, committed = load_both(committed_data, find_global, load)
+    if allowed is not None:
+        for data in (new_data, old_data, committed_data):
+            allowed.require_names(data)
+    _, new = load_both(new_data, find, load)
+    _, old = load_both(old_data, find, load)
+    _, committed = load_both(committed_data, find, load)
     cls = type(resolve.__self__)
     if any(_has_reference_as_key(cls, state) for state in (old, committed, new)):
         raise ValueError("the keys are persistent objects, whose order isn't known here")
@@ -118,11 +133,11 @@ def _resolved(
     return record
 
 
-def _resolver(described: Any) -> Any:
+def _resolver(described: Any, find: FindClass) -> Any:
     """Return the method that merges states of the described class."""
     cls, arguments = described if isinstance(described, tuple) else (described, ())
     if isinstance(cls, tuple):
-        cls = find_global(*cls)
+        cls = find(*cls)
     if isinstance(cls, BadClass):
         raise BadClassName(*cls.args)
     if cls in _unresolvable:
@@ -165,6 +180,8 @@ class ConflictResolvingStorage:
     The storage calls `tryToResolveConflict` when an object isn't current any
     more, and stores the record that it returns.
     """
+
+    _allowed_classes: AllowedClasses | None = None
 
     tryToResolveConflict = tryToResolveConflict
 

@@ -9,7 +9,7 @@
      |    |    +-- ReadConflictError             ... what readCurrent() named
      |    |    +-- BTreesConflictError           ... a BTree, and it can't be merged
      |    +-- DanglingReferenceError (TransactionError)
-     |    +-- VersionError, VersionCommitError, VersionLockError   (kept for imports)
+     |    +-- VersionError, VersionCommitError, VersionLockError
      |    +-- UndoError
      |    |    +-- MultipleUndoErrors
      |    +-- StorageError
@@ -41,14 +41,14 @@
      |    +-- InvalidObjectReference
      |    +-- ConnectionStateError
      |    +-- StateLoadError                     a record that can't become an object
+     |    |    +-- ForbiddenClassError           ... its database's policy forbids a class
      |    +-- UnpicklableError (TypeError, PicklingError)   an object that can't be a record
      |    +-- UnflaggedChangeError               a change that would have been lost
      +-- BlobError
      +-- StorageStopIteration (IndexError, StopIteration)
 
-An error carries what it is about as attributes (`oid`, `class_name`,
-`database`, `tid`, ...; None where unknown); its message names them and says
-what to do next.
+An error carries what it is about as attributes (`oid`, `class_name`, `database`, `tid`, ...;
+None where unknown); its message names them and says what to do next.
 
 Beside stock ZODB in one process, an instance of any of these is an instance
 of stock's class of the same name too: see `perdure._coexist`.
@@ -83,6 +83,7 @@ __all__ = [
     "FileStorageError",
     "FileStorageFormatError",
     "FileStorageQuotaError",
+    "ForbiddenClassError",
     "InDoubtError",
     "InvalidObjectReference",
     "LockError",
@@ -605,8 +606,7 @@ class ConnectionStateError(POSError):
 class StateLoadError(POSError):
     """The record of an object can't be made into its state.
 
-    `oid`, `class_name` and `database` name it; the `__cause__` is what went
-    wrong (an error in `__setstate__`, a damaged pickle, ...).
+    `oid`, `class_name` and `database` name it; the `__cause__` is what went wrong.
     """
 
     def __init__(
@@ -624,12 +624,15 @@ class StateLoadError(POSError):
         return with_details(message, about(self.oid, self.class_name, self.database))
 
 
+class ForbiddenClassError(StateLoadError):
+    """A record names `class_name`, which the class policy of the database doesn't allow."""
+
+
 class UnpicklableError(POSError, TypeError, pickle.PicklingError):
     """Something in an object's state can't be stored; nothing of it was.
 
-    `oid`, `class_name` and `database` name the object, `path` leads to the
-    value (`.attribute['key'][3]`), `value_class` is the name of its class.  The
-    `__cause__` is what its pickling raised.
+    `oid`, `class_name` and `database` name the object, `path` leads to the value
+    (`.a['key'][3]`), of class `value_class`; the `__cause__` is what its pickling raised.
     """
 
     _outward: ClassVar[str | None] = None

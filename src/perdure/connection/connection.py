@@ -60,6 +60,7 @@ class Connection(Adding, Reading, Committing, ExportImport):
         state before that tid.
         """
         self._db = db
+        self._allowed = db._allowed
         self.before = before
         self.large_record_size = db.large_record_size
         self._cache = PickleCache(self, cache_size, cache_size_bytes)

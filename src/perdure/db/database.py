@@ -11,6 +11,7 @@ from transaction.interfaces import NoTransaction
 from zope.interface import implementer
 
 from perdure.broken import find_global
+from perdure.conflict import limit_classes
 from perdure.connection.connection import Connection
 from perdure.connection.unflagged import Reaction, UnflaggedChanges
 from perdure.db.history import History
@@ -22,11 +23,12 @@ from perdure.db.routes import Routes
 from perdure.db.settings import Settings
 from perdure.db.shared import shared_by
 from perdure.db.statistics import CacheStatistics
-from perdure.errors import ConnectionStateError
+from perdure.errors import ConnectionStateError, ForbiddenClassError
 from perdure.ids import ROOT_OID, Tid
 from perdure.interfaces import IDatabase
 from perdure.mvcc import adapter_for
 from perdure.serialize import referencesf
+from perdure.serialize.classes import AllowedClasses, ClassPolicy
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -74,6 +76,9 @@ class DB(CacheStatistics, History, Settings):
 
     Records of *large_record_size* bytes or more bring a warning.
     *class_factory(connection, module, name)* finds the classes of records.
+    *class_policy* is what classes records may bring in: names of classes and of
+    packages, or a callable that is given a module's and a class's name; any other
+    makes loading raise ForbiddenClassError.
     *detect_unflagged_changes* ("raise", which True means, or "warn") looks
     at each commit for changes of plain lists, dicts and sets that would be
     lost; it is slow, and meant for development.
@@ -100,8 +105,12 @@ class DB(CacheStatistics, History, Settings):
         class_factory: Callable[[Any, str, str], Any] | None = None,
         detect_unflagged_changes: Literal["raise", "warn"] | bool = False,
         check_references: bool = True,
+        class_policy: ClassPolicy | None = None,
         **storage_args: Any,
     ) -> None:
+        if class_policy is not None and class_factory is not None:
+            raise TypeError("class_policy and class_factory: only one of them can find the classes")
+        self._allowed = None if class_policy is None else AllowedClasses(class_policy)
         self.databases = {} if databases is None else databases
         self.database_name = database_name
         self.closed = False
@@ -136,6 +145,7 @@ class DB(CacheStatistics, History, Settings):
             )
         self.storage = storage if given else _made_storage(storage, storage_args)
         try:
+            limit_classes(self.storage, self._allowed)
             self._mvcc_storage = adapter_for(self.storage)
             if not self.storage.isReadOnly():
                 self._create_root()
@@ -159,8 +169,17 @@ class DB(CacheStatistics, History, Settings):
         return self.storage
 
     def classFactory(self, connection: Any, modulename: str, globalname: str) -> Any:
-        """Return the class that records call by these names."""
-        return find_global(modulename, globalname)
+        """Return the class that records call by these names.
+
+        Raises ForbiddenClassError if the database's class policy doesn't allow it.
+        """
+        if self._allowed is None:
+            return find_global(modulename, globalname)
+        try:
+            return self._allowed.find(modulename, globalname)
+        except ForbiddenClassError as error:
+            error.database = self.database_name
+            raise
 
     def transform_record_data(self, data: bytes) -> bytes:
         """Return the data as it is."""

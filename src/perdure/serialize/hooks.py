@@ -2,8 +2,9 @@
 
 from typing import Any, cast
 
-from perdure.errors import InvalidObjectReference
+from perdure.errors import ForbiddenClassError, InvalidObjectReference
 from perdure.ids import Oid, Tid
+from perdure.serialize.classes import AllowedClasses
 from perdure.serialize.reader import ObjectReader, ReadingConnection
 
 
@@ -18,6 +19,8 @@ class ConnectionHooks:
     _cache: Any
     _storage: Any
     _db: Any
+    _allowed: AllowedClasses | None = None
+    """The database's class policy."""
 
     _placing: Any = None
     """While a commit or savepoint is told where new objects go: what knows it."""
@@ -25,7 +28,9 @@ class ConnectionHooks:
     @property
     def _reader(self) -> ObjectReader:
         """The reader that belongs to this connection's cache."""
-        return ObjectReader(cast("ReadingConnection", self), self._cache, self._db.classFactory)
+        return ObjectReader(
+            cast("ReadingConnection", self), self._cache, self._db.classFactory, self._allowed
+        )
 
     def _find_class(self, module: str, name: str) -> Any:
         """Return the class that records call *module*.*name*."""
@@ -49,6 +54,11 @@ class ConnectionHooks:
 
     def _describe_failure(self, error: BaseException, obj: Any) -> None:
         """Tell an error that loading *obj* raised what is known of the object."""
+
+    def _describe_refusal(self, error: BaseException, oid: Oid) -> None:
+        """Tell an error that looking at the record *oid* raised which one that was."""
+        if isinstance(error, ForbiddenClassError) and error.oid is None:
+            error.oid = oid
 
     def _adopt(self, obj: Any) -> None:
         """Give the new object *obj* its place: in this database, if nothing says otherwise."""

@@ -8,8 +8,9 @@ from transaction.interfaces import TransientError
 
 from perdure.broken import Broken, PersistentBroken, persistentBroken
 from perdure.classname import get_pickle_metadata
-from perdure.errors import POSError, StateLoadError
+from perdure.errors import ForbiddenClassError, POSError, StateLoadError
 from perdure.ids import Oid
+from perdure.serialize.classes import AllowedClasses
 from perdure.serialize.pickling import load_both, load_first
 from perdure.serialize.references import oid_of
 
@@ -38,7 +39,7 @@ class ObjectReader:
     """Makes objects and their states from records.
 
     *conn* is the connection that the objects belong to, *cache* its object cache, *factory* the
-    database's class factory. A reader without connection can still tell a record's class.
+    database's class factory, *allowed* its class policy. A reader without connection can still tell a record's class.
     """
 
     def __init__(
@@ -46,10 +47,12 @@ class ObjectReader:
         conn: ReadingConnection | None = None,
         cache: Any = None,
         factory: ClassFactory | None = None,
+        allowed: AllowedClasses | None = None,
     ) -> None:
         self._conn = conn
         self._cache = cache
         self._factory = factory
+        self._allowed = allowed
 
     def getClassName(self, pickle: bytes) -> str:
         """Return the full name of the class that a record describes."""
@@ -67,6 +70,7 @@ class ObjectReader:
 
         Raises StateLoadError (its cause tells more) when the record can't be read.
         """
+        self._require_names(pickle)
         try:
             _, state = load_both(pickle, self._get_class, self._persistent_load)
         except (POSError, TransientError):
@@ -77,7 +81,10 @@ class ObjectReader:
 
     def setGhostState(self, obj: Any, pickle: bytes) -> None:
         """Give *obj* the state in a record; raises StateLoadError as `getState` does."""
-        state = self.getState(pickle)
+        try:
+            state = self.getState(pickle)
+        except ForbiddenClassError as error:
+            raise unloadable(error, obj, pickle) from error.__cause__
         try:
             obj.__setstate__(state)
         except (POSError, TransientError):
@@ -144,6 +151,10 @@ class ObjectReader:
     def _connection(self) -> ReadingConnection:
         return cast("ReadingConnection", self._conn)
 
+    def _require_names(self, data: bytes) -> None:
+        if self._allowed is not None:
+            self._allowed.require_names(data)
+
     def _get_class(self, module: str, name: str) -> Any:
         if self._factory is None:
             raise TypeError("this reader has no class factory")
@@ -151,6 +162,7 @@ class ObjectReader:
 
     def _description(self, data: bytes) -> tuple[Any, tuple[Any, ...]]:
         """Return a record's class and the arguments of its `__new__`; or raise StateLoadError."""
+        self._require_names(data)
         try:
             described = load_first(data, self._get_class, self._persistent_load)
         except (POSError, TransientError):
@@ -173,6 +185,8 @@ def _persistent_if_broken(cls: Any) -> Any:
 
 def unloadable(error: Exception, obj: Any, data: bytes) -> Exception:
     """Return the error to raise for *error*, which came of loading *obj* (None: not known)."""
+    if isinstance(error, ForbiddenClassError) and error.oid is None and obj is not None:
+        error.oid = obj._p_oid
     if isinstance(error, (POSError, TransientError)):
         return error
     if obj is None:

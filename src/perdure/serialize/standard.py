@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from perdure.errors import ConnectionStateError
+from perdure.errors import ConnectionStateError, ForbiddenClassError
 from perdure.ids import Oid, oid_repr
 from perdure.serialize.hooks import ConnectionHooks
 
@@ -48,7 +48,11 @@ class StandardConnectionBase(ConnectionHooks):
             if found is not None:
                 return found
         data, _ = self._storage.load(oid)
-        ghost = self._reader.getGhost(data)
+        try:
+            ghost = self._reader.getGhost(data)
+        except ForbiddenClassError as error:
+            self._describe_refusal(error, oid)
+            raise
         # A persistent class loads its state at once, and that may refer back to it.
         self._being_made[oid] = ghost
         try:

@@ -106,6 +106,7 @@ fn check(disk: &SimDisk, witness: &Witness, first: usize, context: &str) {
 
 #[test]
 fn a_joint_transaction_is_in_all_members_or_in_none_after_any_power_loss() {
+    let mut crashes = 0;
     for round in 0..effort(6) {
         let seed = seed().wrapping_mul(5000) + round;
         let whole = SimDisk::new(seed);
@@ -123,6 +124,7 @@ fn a_joint_transaction_is_in_all_members_or_in_none_after_any_power_loss() {
                 let context = format!("seed {seed}, death in call {at} ({call:?}), loss {loss}");
                 check(&left, &witness, usize::from(loss % 2 == 1), &context);
                 check(&left.power_loss(loss), &witness, 0, &context);
+                crashes += 2;
             }
             let killed = disk.restart();
             check(
@@ -131,8 +133,10 @@ fn a_joint_transaction_is_in_all_members_or_in_none_after_any_power_loss() {
                 1,
                 &format!("seed {seed}, killed in call {at}"),
             );
+            crashes += 1;
         }
     }
+    report("joint commit", crashes);
 }
 
 #[test]

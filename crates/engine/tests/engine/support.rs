@@ -208,6 +208,22 @@ pub fn effort(usual: u64) -> u64 {
     usual * factor
 }
 
+/// Add what a campaign reached to the file that `PERDURE_FIGURES` names, if it does.
+pub fn report(campaign: &str, crashes: u64) {
+    use std::io::Write;
+    if let Ok(path) = std::env::var("PERDURE_FIGURES") {
+        let file = std::fs::File::options()
+            .append(true)
+            .create(true)
+            .open(path);
+        let line = format!(
+            "{{\"campaign\": \"{campaign}\", \"seed\": {}, \"crashes\": {crashes}}}\n",
+            seed()
+        );
+        file.unwrap().write_all(line.as_bytes()).unwrap();
+    }
+}
+
 /// The seed of a campaign: `PERDURE_SEED`, or the usual one.
 pub fn seed() -> u64 {
     let seed = std::env::var("PERDURE_SEED").ok();

@@ -144,7 +144,8 @@ impl ConnectionBase {
             let state = state.or_else(|error| match error {
                 Failure::Raised(error) => Err(unloadable(py, &error, Some(obj), data)?),
                 Failure::Damaged(how) => Err(damaged(py, how, Some(obj), data)?),
-                Failure::Unsupported => read_by_standard_pickle(slf, &record.to_python(py)),
+                Failure::Unsupported => read_by_standard_pickle(slf, &record.to_python(py))
+                    .map_err(|error| Self::refused(slf, &oid, error)),
             })?;
             let kind = memory.kinds.of(environment.layout, &obj.get_type())?;
             set_state(kind, obj, state)?;
@@ -186,7 +187,8 @@ impl ConnectionBase {
             Failure::Unsupported => slf
                 .getattr(intern!(py, "_reader"))?
                 .call_method1(intern!(py, "getGhost"), (record.to_python(py),)),
-        })?;
+        });
+        let ghost = ghost.map_err(|error| Self::refused(slf, oid, error))?;
         this.keep_new_ghost(environment, oid, &ghost)?;
         Ok(ghost)
     }
@@ -273,6 +275,13 @@ impl ConnectionBase {
     fn described(slf: &Bound<'_, Self>, obj: &Bound<'_, PyAny>, error: PyErr) -> PyErr {
         let py = slf.py();
         let told = slf.call_method1(intern!(py, "_describe_failure"), (error.value(py), obj));
+        told.err().unwrap_or(error)
+    }
+
+    /// The error of reading a record, which tells its oid if a class was refused.
+    fn refused(slf: &Bound<'_, Self>, oid: &Bound<'_, PyAny>, error: PyErr) -> PyErr {
+        let py = slf.py();
+        let told = slf.call_method1(intern!(py, "_describe_refusal"), (error.value(py), oid));
         told.err().unwrap_or(error)
     }
 
