@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+import perdure
 from perdure.cli import main
 
 DATA = Path(__file__).parents[1] / "data"
@@ -125,6 +126,22 @@ def test_undo_says_first_what_it_would_do(file: Path) -> None:
     assert steps
     assert of_json("undo", file, tid)["undone"] == tid
     assert of_json("log", file, "--limit", 1)[0]["records"] == len(steps)
+
+
+def test_undo_refuses_what_only_the_key_can_undo(tmp_path: Path) -> None:
+    pytest.importorskip("cryptography")
+    from perdure.storage.encrypting import EncryptingStorage
+
+    path = tmp_path / "Data.fs"
+    db = perdure.DB(EncryptingStorage(perdure.FileStorage(str(path)), bytes(32)))
+    with db.transaction() as connection:
+        connection.root.x = 1
+    db.close()
+    before = path.read_bytes()
+    done = run("undo", path, of_json("log", path)[0]["tid"])
+    assert done.exit_code == 1
+    assert "is encrypted" in done.output
+    assert path.read_bytes() == before
 
 
 def test_what_is_exported_can_be_imported(file: Path, tmp_path: Path) -> None:

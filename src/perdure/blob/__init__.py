@@ -28,6 +28,7 @@ from perdure.blob._layouts import (
     auto_layout_select,
 )
 from perdure.blob._records import is_blob_record
+from perdure.blob._staging import BlobFiles
 from perdure.blob._storage import BlobStorage, BlobStorageError, BlobStorageMixin, voted_tid
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "Blob",
     "BlobDirectory",
     "BlobFile",
+    "BlobFiles",
     "BlobStorage",
     "BlobStorageError",
     "BlobStorageMixin",

@@ -3,18 +3,18 @@
 import base64
 import contextlib
 import os
-import shutil
 import threading
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from zope.interface import alsoProvides, directlyProvides, providedBy
 
 from perdure.blob._blob import BlobFile
 from perdure.blob._copying import copyTransactionsFromTo
 from perdure.blob._directory import BlobDirectory
-from perdure.blob._files import remove_committed, rename_or_copy_blob
+from perdure.blob._files import remove_committed
 from perdure.blob._records import is_blob_record
+from perdure.blob._staging import BlobFiles
 from perdure.errors import POSKeyError, Unsupported
 from perdure.ids import Oid, Tid
 from perdure.interfaces import (
@@ -23,7 +23,6 @@ from perdure.interfaces import (
     IMVCCStorage,
     IStorageRestoreable,
 )
-from perdure.utils import mktemp
 
 __all__ = ["BlobStorage", "BlobStorageError", "BlobStorageMixin"]
 
@@ -126,13 +125,6 @@ class BlobStorageMixin:
         return self.fshelper.temp_dir
 
 
-class _Staged(NamedTuple):
-    """A file that becomes a blob's revision when the transaction has a tid."""
-
-    oid: Oid
-    path: str
-
-
 class BlobStorage:
     """The storage *storage*, with blobs in the directory *base_directory*.
 
@@ -145,12 +137,8 @@ class BlobStorage:
         if IBlobStorage.providedBy(storage):
             raise ValueError(f"{storage.getName()} keeps blobs itself")
         self.base = storage
-        self.fshelper = BlobDirectory(os.fspath(base_directory), layout)
-        self.fshelper.create()
-        # Guards the two below.
-        self._lock = threading.RLock()
-        self._staged: dict[int, list[_Staged]] = {}
-        self._placed: dict[int, list[str]] = {}
+        self._files = BlobFiles(os.fspath(base_directory), layout)
+        self.fshelper = self._files.directory
         # Held while packing.
         self._packing = threading.Lock()
         restoreable = IStorageRestoreable.providedBy(storage)
@@ -186,10 +174,7 @@ class BlobStorage:
 
     def loadBlob(self, oid: Oid, serial: Tid) -> str:
         """Return the path of a blob's file, or raise POSKeyError."""
-        path = self.fshelper.getBlobFilename(oid, serial)
-        if not os.path.exists(path):
-            raise POSKeyError(oid, f"No blob file at {path}", tid=serial)
-        return path
+        return self._files.path_of(oid, serial)
 
     def openCommittedBlobFile(self, oid: Oid, serial: Tid, blob: Any = None) -> Any:
         """Return a blob's data as a file opened for reading, or raise POSKeyError."""
@@ -213,7 +198,7 @@ class BlobStorage:
     ) -> None:
         """Store a record and take over the blob's file."""
         self.base.store(oid, oldserial, data, version, transaction)
-        self._stage(transaction, oid, blobfilename)
+        self._files.stage(transaction, oid, blobfilename)
 
     def restoreBlob(
         self,
@@ -226,44 +211,25 @@ class BlobStorage:
     ) -> None:
         """Store a blob that was committed elsewhere."""
         self.base.restore(oid, serial, data, "", prev_txn, transaction)
-        self._stage(transaction, oid, blobfilename)
-
-    def _stage(self, transaction: Any, oid: Oid, path: str) -> None:
-        # From now on the file is this storage's: it moves out of the caller's reach.
-        taken = mktemp(dir=self.temporaryDirectory(), prefix="BST")
-        rename_or_copy_blob(path, taken, chmod=False)
-        with self._lock:
-            self._staged.setdefault(id(transaction), []).append(_Staged(oid, taken))
+        self._files.stage(transaction, oid, blobfilename)
 
     def tpc_vote(self, transaction: Any) -> Any:
         """Last chance to fail; the blobs' files go to where they belong."""
         resolved = self.base.tpc_vote(transaction)
-        staged = self._staged.get(id(transaction))
-        if staged:
-            tid = voted_tid(self.base, transaction)
-            placed = self._placed.setdefault(id(transaction), [])
-            for oid, path in staged:
-                placed.append(self.fshelper.getBlobFilename(oid, tid))
-                self.fshelper.place(path, oid, tid)
+        if self._files.has_staged(transaction):
+            self._files.place(transaction, voted_tid(self.base, transaction))
         return resolved
 
     def tpc_finish(self, transaction: Any, func: Callable[[Tid], object] = lambda tid: None) -> Any:
         """Make the transaction permanent and return its tid."""
         tid = self.base.tpc_finish(transaction, func)
-        with self._lock:
-            self._staged.pop(id(transaction), None)
-            self._placed.pop(id(transaction), None)
+        self._files.finished(transaction)
         return tid
 
     def tpc_abort(self, transaction: Any) -> None:
         """Drop what was stored, blobs included."""
         self.base.tpc_abort(transaction)
-        with self._lock:
-            staged = self._staged.pop(id(transaction), [])
-            placed = self._placed.pop(id(transaction), [])
-        for path in [*placed, *(path for _oid, path in staged)]:
-            with contextlib.suppress(FileNotFoundError):
-                remove_committed(path)
+        self._files.aborted(transaction)
 
     def undo(self, transaction_id: bytes, transaction: Any) -> Any:
         """Undo a transaction, its blobs included."""
@@ -272,16 +238,8 @@ class BlobStorage:
         for oid in undone[1]:
             before = self.base.loadBefore(oid, tid)
             if before is not None:
-                self._stage_again(oid, before[1], transaction)
+                self._files.stage_again(transaction, oid, before[1])
         return undone
-
-    def _stage_again(self, oid: Oid, serial: Tid, transaction: Any) -> None:
-        """Have an earlier revision of an object stored again, if it is a blob's."""
-        path = self.fshelper.getBlobFilename(oid, serial)
-        if os.path.exists(path):
-            copied = mktemp(dir=self.temporaryDirectory(), prefix="BUN")
-            shutil.copyfile(path, copied)
-            self._stage(transaction, oid, copied)
 
     def copyTransactionsFrom(self, other: Any) -> None:
         """Copy all transactions of another storage, blobs included, into this one."""
@@ -294,25 +252,10 @@ class BlobStorage:
         try:
             last = self.base.lastTransaction()
             result = self.base.pack(packtime, referencesf, *args, **options)
-            for oid, directory in self.fshelper.listOIDs():
-                self._remove_dropped(oid, directory, last)
+            self._files.remove_dropped(self.base, last)
         finally:
             self._packing.release()
         return result
-
-    def _remove_dropped(self, oid: Oid, directory: str, last: Tid) -> None:
-        for name in os.listdir(directory):
-            path = os.path.join(directory, name)
-            _oid, serial = self.fshelper.splitBlobFilename(path)
-            # What is newer may be about to be committed.
-            if serial is None or serial > last:
-                continue
-            try:
-                self.base.loadSerial(oid, serial)
-            except KeyError:
-                remove_committed(path)
-        with contextlib.suppress(OSError):
-            os.rmdir(directory)
 
 
 def voted_tid(storage: Any, transaction: Any) -> Tid:

@@ -24,6 +24,8 @@ from perdure.ids import oid_repr
 __all__ = ["pack", "undo"]
 
 _SECONDS_PER_DAY = 86_400
+_ENCRYPTED = b".e"
+"""What the records of an encrypted database begin with."""
 
 
 @click.command()
@@ -83,6 +85,8 @@ def undo(file: Path, tid: bytes, *, dry_run: bool, as_json: bool) -> None:
 
     Example: perdure undo --dry-run Data.fs 040d278105e33d77
     """
+    with reading(file) as storage:
+        _require_in_clear(storage, file)
     with writing(file) as db:
         key = base64.encodebytes(tid).rstrip(b"\n")
         if dry_run:
@@ -103,6 +107,14 @@ def undo(file: Path, tid: bytes, *, dry_run: bool, as_json: bool) -> None:
         print_json({"undone": tid, "by": last})
     else:
         click.echo(f"{tid.hex()} is undone, by {last}")
+
+
+def _require_in_clear(storage: Any, file: Path) -> None:
+    """Refuse a file with encrypted records: what is undone without the key can't be read."""
+    if len(storage) and storage.record_iternext()[2].startswith(_ENCRYPTED):
+        raise click.ClickException(
+            f"{file} is encrypted: undo through the database that has the key (DB.undo)"
+        )
 
 
 def _shown(value: Any) -> str:

@@ -11,9 +11,9 @@ from typing import Any, Final
 from zope.interface import alsoProvides
 
 from perdure import _native
+from perdure.blob import BlobFiles
 from perdure.ids import Tid
 from perdure.interfaces import IBlobStorageRestoreable
-from perdure.storage._blobs import EngineBlobs
 from perdure.storage._index import ObjectIndex
 from perdure.storage.engine import EngineStorage
 from perdure.storage.packing import PackResult
@@ -102,7 +102,7 @@ class FileStorage(EngineStorage):
         self.packer = packer
         self.blob_dir = os.path.abspath(blob_dir) if blob_dir else None  # noqa: PTH100 - as named
         if self.blob_dir is not None:
-            self.blobs = EngineBlobs(self.blob_dir)
+            self.blobs = BlobFiles(self.blob_dir)
             self.fshelper = self.blobs.directory
             alsoProvides(self, IBlobStorageRestoreable)
         self._warn_of_cut()
