@@ -148,6 +148,31 @@ def test_blobs_are_backed_up_verified_and_restored(tmp_path: Path) -> None:
     assert not (tmp_path / "again").exists()
 
 
+def test_blobs_that_are_others_are_not_overwritten(tmp_path: Path) -> None:
+    source = tmp_path / "source.d"
+    with perdure.DB(str(tmp_path / "source.fs"), blob_dir=str(source)) as db:
+        with db.transaction() as conn:
+            conn.root.blob = perdure.Blob(b"a blob")
+        perdure.backup(tmp_path / "source.fs", tmp_path / "backup", blob_dir=source)
+    (blob,) = source.rglob("*.blob")
+    target = tmp_path / "target.d"
+    other = target / blob.relative_to(source)
+    other.parent.mkdir(parents=True)
+    other.write_bytes(b"another one")
+    with pytest.raises(StorageError, match="another blob"):
+        perdure.restore(tmp_path / "backup", tmp_path / "target.fs", blob_dir=target)
+    assert other.read_bytes() == b"another one"
+    assert not (tmp_path / "target.fs").exists()
+    other.write_bytes(b"a blob")
+    perdure.restore(tmp_path / "backup", tmp_path / "target.fs", blob_dir=target)
+
+
+def test_a_file_that_is_not_there_leaves_no_backup(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"none\.fs"):
+        perdure.backup_collection({"one": tmp_path / "none.fs"}, tmp_path / "backup")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_member_in_memory_is_refused_and_named(tmp_path: Path) -> None:
     collection = perdure.Collection({"one": tmp_path / "one.fs", "two": None})
     with collection, pytest.raises(Unsupported, match="'two'"):

@@ -103,13 +103,20 @@ def restore_blobs(folder: Path, listed: Mapping[str, str], target: Path, last: T
     for name in sorted(wanted):
         if name not in names:
             raise StorageError(f"{source / name} is missing in the backup")
-        found = copy_file(source / name, target / name)
-        if found != listed.get(name, found):
-            (target / name).unlink()
-            raise StorageError(
-                f"{source / name} is damaged: its SHA-256 isn't the one it was written with"
-            )
+        _restore_blob(source / name, target / name, listed.get(name))
     if wanted:
         _copy_layout(source, target)
         _sync_folders(target, wanted)
     return len(wanted)
+
+
+def _restore_blob(source: Path, target: Path, sha256: str | None) -> None:
+    """Copy a blob file; one that is there already has to be the same."""
+    if target.exists():
+        if digest_of(target) != digest_of(source):
+            raise StorageError(f"{target} exists already, and is another blob: move it away first")
+        return
+    found = copy_file(source, target)
+    if sha256 is not None and found != sha256:
+        target.unlink()
+        raise StorageError(f"{source} is damaged: its SHA-256 isn't the one it was written with")

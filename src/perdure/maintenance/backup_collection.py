@@ -82,11 +82,11 @@ def backup_collection(
     """
     files, target = data_files(members), Path(folder)
     with ExitStack() as stack:
-        stack.enter_context(locked(target))
-        moments = _read_moments(target)
         followers = {
             name: stack.enter_context(closing(Follower(file.path))) for name, file in files.items()
         }
+        stack.enter_context(locked(target))
+        moments = _read_moments(target)
         cut = common_cut(followers)
         added: dict[str, BackedUp] = {}
         places: dict[str, dict[str, Any]] = {}
