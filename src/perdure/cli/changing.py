@@ -16,6 +16,7 @@ from perdure.cli.opening import (
     errors_reported,
     print_json,
     progressing,
+    reading,
     writing,
 )
 from perdure.cli.output import size
