@@ -197,6 +197,7 @@ class StorageView:
     def note_own(self, tid: bytes) -> None: ...
     def attach(self, draft: Draft) -> None: ...
     def detach(self) -> Draft | None: ...
+    def new_oid(self) -> Oid: ...
     def finish(self, callback: Callable[[Any], object] | None = None) -> Tid: ...
     def store(
         self,
@@ -264,7 +265,26 @@ class ConnectionBase:
         such object.
         """
 
+    def _mark_stored(self, objects: list[Any], tid: Tid) -> None:
+        """Note that the states of *objects* are what the transaction *tid* wrote."""
+
     def __getitem__(self, key: bytes, /) -> Any: ...
+
+@final
+class Intake:
+    """Where the new objects go that a commit has reached: a draft, and what the commit notes.
+
+    *done* gets the oids of all; *stored* and *objects* those (and the objects) that were stored.
+    """
+
+    def __new__(
+        cls,
+        connection: Any,
+        draft: Draft,
+        done: set[Oid],
+        stored: list[Oid],
+        objects: list[Any],
+    ) -> Self: ...
 
 @disjoint_base
 class ObjectWriter:
@@ -281,6 +301,14 @@ class ObjectWriter:
         Raises UnpicklableError, which leads to the attribute, where something in the object's
         state can't be pickled, and InvalidObjectReference where it refers to an object that this
         database can't refer to.
+        """
+
+    def take_in(self, waiting: list[Any], intake: Intake) -> tuple[Oid, bytes, Any] | None:
+        """Take new objects from the end of *waiting* into a transaction, and what they reach.
+
+        Stops at one that is not of the usual kind, and after some. Returns oid, data and object of
+        a record that needs a look before it is stored, if it has come to one. Raises what
+        `serialize` does.
         """
 
     def put(self, obj: Any) -> None:

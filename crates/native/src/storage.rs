@@ -23,7 +23,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
 use check::Reporter;
-use draft::PyDraft;
+pub(crate) use draft::PyDraft;
 use errors::{IntoPython, to_python};
 use iterate::{RecordIterator, TransactionIterator};
 use pack::Watch;

@@ -19,11 +19,6 @@ def _described(obj: Any) -> str:
 class Adding(ConnectionState):
     """The part of a connection that gives objects their place."""
 
-    def new_oid(self) -> Oid:
-        """Return an oid that nothing has yet."""
-        oid: Oid = self._storage.new_oid()
-        return oid
-
     def add(self, obj: Any) -> None:
         """Add the new object *obj* to this database; it gets its oid at once.
 

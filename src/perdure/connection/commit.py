@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from perdure import _native
 from perdure.blob import Blob
 from perdure.connection.blobs import SavedBlob, is_unchanged_blob, store_blob
 from perdure.connection.integrity import Target, refuse_dangling, require_targets
@@ -86,17 +87,29 @@ class Commit:
             else:
                 store(oid, serial, data, "", meta)
 
+    def intake(self, connection: ConnectionState, done: set[Oid]) -> _native.Intake | None:
+        """Return what takes new objects in natively; None where that isn't possible.
+
+        The commit has to have begun.
+        """
+        storage = connection._normal_storage
+        is_direct = (
+            isinstance(storage, EngineView)
+            and ObjectWriter is _native.ObjectWriter
+            and type(storage).store is _native.StorageView.store
+            and "store" not in vars(storage)
+        )
+        if not is_direct or self.objects is None or storage.draft is None:
+            return None
+        return _native.Intake(connection, storage.draft, done, self.stored, self.objects)
+
     def finish(self, connection: ConnectionState) -> Tid:
         """Make it permanent, and the stored objects up to date; return the tid."""
         tid: Tid = connection._normal_storage.tpc_finish(self.meta)
         objects = self.objects
         if objects is None:
             objects = [connection._cache.get(oid) for oid in self.stored]
-        for obj in objects:
-            # A ghost (its conflict was resolved) will load what was stored.
-            if obj is not None and obj._p_changed is not None:
-                obj._p_changed = False
-                obj._p_serial = tid
+        connection._mark_stored(objects, tid)
         return tid
 
     def only_checks(self, storage: Any) -> bool:
@@ -112,21 +125,24 @@ class Commit:
             storage.tpc_abort(self.meta)
 
 
-def serialised(connection: ConnectionState, first: int = 0) -> Iterator[Record]:
+def serialised(
+    connection: ConnectionState, first: int = 0, commit: Commit | None = None
+) -> Iterator[Record]:
     """Serialise what was changed or added, and all new objects reached from there.
 
     *first* is how many changed objects have been seen to before.  While it runs, new
-    objects enter the connection's cache and `_creating`.
+    objects enter the connection's cache and `_creating`.  With *commit*, which stores the
+    records as they come, new objects may be stored without appearing here.
     """
     _require_present(connection)
     writer = ObjectWriter(connection)
     serialize, take_new = writer.serialize, writer.take_new
     note_size = connection._cache.update_object_size_estimation
-    large = connection.large_record_size
     creating = connection._creating
     done: set[Oid] = set()
     late: list[Any] = []
     connection._added_during_commit = late
+    intake = None
     try:
         for changed in _to_be_stored(connection, first, late, done):
             waiting = [changed]
@@ -137,11 +153,8 @@ def serialised(connection: ConnectionState, first: int = 0) -> Iterator[Record]:
                 if serial == NO_TID and oid not in creating:
                     _note_creation(connection, oid, obj)
                 data = serialize(obj)
-                if connection._missing:
-                    refuse_dangling(connection, obj, _taken(connection._missing))
+                _look_at(connection, obj, data)
                 size = len(data)
-                if size >= large:
-                    _warn_large(connection, obj, size)
                 note_size(oid, size)
                 obj._p_estimated_size = size
                 done.add(oid)
@@ -150,6 +163,10 @@ def serialised(connection: ConnectionState, first: int = 0) -> Iterator[Record]:
                     _created(connection, reached)
                     waiting += reached
                 yield oid, serial, data, obj
+                if waiting and commit is not None:
+                    intake = intake or commit.intake(connection, done)
+                    if intake is not None:
+                        yield from _taken_in(connection, writer, waiting, intake)
         if connection._savepoint_storage is None:
             require_targets(connection, writer)
     finally:
@@ -165,6 +182,23 @@ def _note_end(connection: ConnectionState, done: set[Oid]) -> None:
     # An object that is written needs no check of having been read.
     for oid in done.intersection(connection._readCurrent):
         del connection._readCurrent[oid]
+
+
+def _taken_in(
+    connection: ConnectionState, writer: Any, waiting: list[Any], intake: _native.Intake
+) -> Iterator[Record]:
+    """Have new objects stored natively; yield those that are unusual."""
+    while (odd := writer.take_in(waiting, intake)) is not None:
+        oid, data, obj = odd
+        _look_at(connection, obj, data)
+        yield oid, NO_TID, data, obj
+
+
+def _look_at(connection: ConnectionState, obj: Any, data: bytes) -> None:
+    if connection._missing:
+        refuse_dangling(connection, obj, _taken(connection._missing))
+    if len(data) >= connection.large_record_size:
+        _warn_large(connection, obj, len(data))
 
 
 def _taken(targets: list[Target]) -> list[Target]:

@@ -62,7 +62,7 @@ class Committing(Snapshot):
         if self._unflagged is not None:
             self._unflagged.check(self)
         if self._savepoint_storage is None:
-            commit.store_objects(self._normal_storage, serialised(self))
+            commit.store_objects(self._normal_storage, serialised(self, commit=commit))
         else:
             self._write_savepoint(self._savepoint_storage)
 

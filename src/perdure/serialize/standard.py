@@ -3,7 +3,7 @@
 from typing import Any
 
 from perdure.errors import ConnectionStateError, ForbiddenClassError
-from perdure.ids import Oid, oid_repr
+from perdure.ids import Oid, Tid, oid_repr
 from perdure.serialize.hooks import ConnectionHooks
 
 
@@ -34,6 +34,14 @@ class StandardConnectionBase(ConnectionHooks):
         obj._p_estimated_size = len(data)
         if hasattr(type(obj), "_p_blob_committed"):
             self._blob_loaded(obj, oid, serial)
+
+    def _mark_stored(self, objects: list[Any], tid: Tid) -> None:
+        """Note that the states of *objects* are what the transaction *tid* wrote."""
+        for obj in objects:
+            # A ghost (its conflict was resolved) will load what was stored.
+            if obj is not None and obj._p_changed is not None:
+                obj._p_changed = False
+                obj._p_serial = tid
 
     def get(self, oid: Oid) -> Any:
         """Return the object at *oid*: from the cache, just added, or as a new ghost.

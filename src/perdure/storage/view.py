@@ -129,7 +129,7 @@ class EngineAdapter(_EngineFace):
 class EngineView(_native.StorageView, _EngineFace):
     """A storage of perdure's own at the snapshot of one connection.
 
-    `load`, `store` and `checkCurrentSerialInTransaction` are native.
+    `load`, `new_oid`, `store` and `checkCurrentSerialInTransaction` are native.
     """
 
     def __init__(
@@ -144,6 +144,8 @@ class EngineView(_native.StorageView, _EngineFace):
         self._resets_seen = adapter.resets
         self.judge: Judge | None = None
         """Has the last word at each vote, under the commit lock."""
+        if type(self._storage).new_oid is not EngineStorage.new_oid:
+            vars(self)["new_oid"] = self._storage.new_oid
 
     def new_instance(self) -> "EngineView":
         """Return another view."""
@@ -171,10 +173,6 @@ class EngineView(_native.StorageView, _EngineFace):
             return changed
         self._resets_seen = self._adapter.resets
         return None
-
-    def new_oid(self) -> Oid:
-        """Return an oid that nothing has yet."""
-        return self._storage.new_oid()
 
     # Committing: the same steps as the storage's own, without its bookkeeping.
 

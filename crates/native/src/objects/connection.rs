@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyTuple, PyType};
+use pyo3::types::{PyBytes, PyDict, PyList, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::classes::Memory;
@@ -191,6 +191,41 @@ impl ConnectionBase {
         let ghost = ghost.map_err(|error| Self::refused(slf, oid, error))?;
         this.keep_new_ghost(environment, oid, &ghost)?;
         Ok(ghost)
+    }
+
+    /// Note that the states of `objects` are what the transaction `tid` wrote.
+    fn _mark_stored(
+        slf: &Bound<'_, Self>,
+        objects: &Bound<'_, PyList>,
+        tid: &Bound<'_, PyBytes>,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        let layout = persistence::layout(py)?
+            .ok_or_else(|| PyRuntimeError::new_err("the installed `persistent` is not known"))?;
+        let serial = tid.as_bytes().try_into()?;
+        let home = &slf.get().workshop;
+        let mut workshop = locked(home).take().unwrap_or_default();
+        let marked = objects.iter().try_for_each(|obj| {
+            if let Some(fields) = layout.persistent(&obj)
+                && workshop
+                    .kinds
+                    .of(layout, &obj.get_type())?
+                    .is_marked_plainly
+            {
+                fields.mark_stored(serial);
+                return Ok(());
+            }
+            let changed = intern!(py, "_p_changed");
+            // A ghost (its conflict was resolved) will load what was stored.
+            if !obj.is_none() && !obj.getattr(changed)?.is_none() {
+                obj.setattr(changed, false)?;
+                obj.setattr(intern!(py, "_p_serial"), tid)?;
+            }
+            Ok(())
+        });
+        let replaced = locked(home).replace(workshop);
+        drop(replaced);
+        marked
     }
 
     fn __getitem__<'py>(

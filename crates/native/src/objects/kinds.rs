@@ -30,6 +30,8 @@ pub struct Kind {
     pub is_blob: bool,
     /// Making an instance runs no code of the class.
     pub is_made_plainly: bool,
+    /// `_p_changed` and `_p_serial` are set as `Persistent` sets them.
+    pub is_marked_plainly: bool,
     /// It stands for a class that is missing.
     pub is_broken: bool,
     /// Its instances may claim to be of another class (they are to be asked).
@@ -73,6 +75,13 @@ impl Kind {
                 && has_attribute_dictionary(class)
                 && class.getattr(name)?.is(&persistent.getattr(name)?))
         };
+        let is_same = |name| -> PyResult<bool> {
+            let own = class.getattr_opt(name)?;
+            Ok(own.is_some_and(|own| persistent.getattr(name).is_ok_and(|plain| own.is(&plain))))
+        };
+        let is_marked_plainly = is_set_as(class, persistent)
+            && is_same(intern!(py, "_p_changed"))?
+            && is_same(intern!(py, "_p_serial"))?;
         let mut has_plain_state = false;
         if inherits(intern!(py, "__getstate__"))? {
             let slots = SLOT_NAMES
@@ -90,6 +99,7 @@ impl Kind {
             is_blob: class
                 .getattr_opt(intern!(py, "_p_blob_committed"))?
                 .is_some(),
+            is_marked_plainly,
             is_made_plainly: is_made_as(class, persistent),
             is_broken: class.is_subclass(BROKEN.import(py, "perdure.broken", "Broken")?)?,
             may_be_disguised: may_be_disguised(class)?,
@@ -130,6 +140,18 @@ fn uses_plain_attributes(class: &Bound<'_, PyType>, base: &Bound<'_, PyType>) ->
         (
             (*class.as_type_ptr()).tp_getattro,
             (*base.as_type_ptr()).tp_getattro,
+        )
+    };
+    own.map(|function| function as usize) == plain.map(|function| function as usize)
+}
+
+/// Whether attributes are set the way `base` sets them (no `__setattr__` of its own).
+fn is_set_as(class: &Bound<'_, PyType>, base: &Bound<'_, PyType>) -> bool {
+    // SAFETY: live classes.
+    let (own, plain) = unsafe {
+        (
+            (*class.as_type_ptr()).tp_setattro,
+            (*base.as_type_ptr()).tp_setattro,
         )
     };
     own.map(|function| function as usize) == plain.map(|function| function as usize)

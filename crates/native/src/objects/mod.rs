@@ -6,6 +6,7 @@ mod connection;
 mod cursor;
 mod environment;
 mod failure;
+mod intake;
 mod kinds;
 mod loading;
 mod memo;
@@ -43,6 +44,7 @@ fn references<'py>(py: Python<'py>, data: &[u8]) -> PyResult<Vec<Bound<'py, PyBy
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<connection::ConnectionBase>()?;
     module.add_class::<writer::ObjectWriter>()?;
+    module.add_class::<intake::Intake>()?;
     module.add_function(wrap_pyfunction!(references, module)?)?;
     module.add_function(wrap_pyfunction!(connection::native_objects, module)?)
 }

@@ -17,6 +17,9 @@ use pyo3::types::{PyBytes, PyDict, PyType};
 /// `state` of an object without state.
 const GHOST: i8 = -1;
 
+/// `state` of an object whose state is what is stored.
+const UP_TO_DATE: i8 = 0;
+
 /// The greatest size that an object's record is taken to have, in bytes (it is kept in 24 bits).
 const SIZE_BYTES_MAX: usize = 1_073_741_696;
 
@@ -164,7 +167,7 @@ pub struct Persistent<'a, 'py> {
     object: &'a Bound<'py, PyAny>,
 }
 
-impl<'py> Persistent<'_, 'py> {
+impl<'a, 'py> Persistent<'a, 'py> {
     fn fields(self) -> *mut PersistentObject {
         self.object.as_ptr().cast()
     }
@@ -197,6 +200,30 @@ impl<'py> Persistent<'_, 'py> {
         }
     }
 
+    /// The object itself.
+    pub const fn object(self) -> &'a Bound<'py, PyAny> {
+        self.object
+    }
+
+    /// The transaction that wrote the object's state; zeros where there is none.
+    pub fn serial(self) -> [u8; 8] {
+        // SAFETY: the object is an instance of `Persistent`.
+        unsafe { (*self.fields()).serial }
+    }
+
+    /// Note that the object's state, unless it is a ghost, is what transaction `serial` wrote.
+    pub fn mark_stored(self, serial: [u8; 8]) {
+        let fields = self.fields();
+        // SAFETY: the object is an instance of `Persistent`.
+        unsafe {
+            let state = &raw mut (*fields).state_and_size;
+            if i8::from_ne_bytes([(*state)[0]]) >= 0 {
+                (*state)[0] = UP_TO_DATE.to_ne_bytes()[0];
+                (*fields).serial = serial;
+            }
+        }
+    }
+
     /// Whether the object's state isn't loaded.
     pub fn is_ghost(self) -> bool {
         // SAFETY: the object is an instance of `Persistent`.
@@ -212,12 +239,18 @@ impl<'py> Persistent<'_, 'py> {
 
     /// Note the transaction that wrote the state, and how large its record is.
     pub fn set_serial_and_size(self, serial: [u8; 8], size_bytes: usize) {
+        // SAFETY: the object is an instance of `Persistent`.
+        unsafe { (*self.fields()).serial = serial };
+        self.set_size(size_bytes);
+    }
+
+    /// Note how large the object's record is.
+    pub fn set_size(self, size_bytes: usize) {
         let units = size_units(size_bytes);
         let fields = self.fields();
         // SAFETY: the object is an instance of `Persistent`, its cache is null or a cache, and
         // nothing else runs while the GIL is held.
         unsafe {
-            (*fields).serial = serial;
             let [_, low, middle, high] = (*fields).state_and_size;
             if !(*fields).cache.is_null() && !(*fields).ring_next.is_null() {
                 let before = u32::from_le_bytes([low, middle, high, 0]);

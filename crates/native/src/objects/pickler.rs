@@ -44,6 +44,8 @@ pub struct Workshop {
     pub loaded: Vec<Oid>,
     /// The same, as far as it isn't.
     pub unknown: Vec<Oid>,
+    /// The mark of a class of connections that give new objects their place in the usual way.
+    pub adopts_plainly: u32,
 }
 
 impl Workshop {

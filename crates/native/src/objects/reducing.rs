@@ -7,7 +7,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyFunction, PyString, PyTuple, PyType};
 
 use super::failure::{Attempt, Failure};
-use super::kinds::reduced;
+use super::kinds::{reduced, version};
 use super::persistence::Persistent;
 use super::pickler::Pickler;
 
@@ -72,22 +72,20 @@ impl<'py> Pickler<'_, 'py> {
 
     /// Do what the connection's `_adopt` does, if it is not another than usual.
     fn adopt_plainly(&mut self, object: &Bound<'py, PyAny>) -> PyResult<bool> {
-        static USUAL: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-        let name = intern!(self.py, "_adopt");
-        let usual = USUAL.import(self.py, "perdure.serialize.hooks", "ConnectionHooks")?;
-        if !self
-            .connection
-            .get_type()
-            .getattr(name)?
-            .is(&usual.getattr(name)?)
-        {
-            return Ok(false);
+        let class = self.connection.get_type();
+        let version = version(&class);
+        if version == 0 || version != self.workshop.adopts_plainly {
+            if !adopts_plainly(&class)? {
+                return Ok(false);
+            }
+            self.workshop.adopts_plainly = version;
         }
         let placing = self.connection.getattr_opt(intern!(self.py, "_placing"))?;
         if placing.is_some_and(|placing| !placing.is_none()) {
             return Ok(false);
         }
-        let oid = self.connection.call_method0(intern!(self.py, "new_oid"))?;
+        let storage = self.connection.getattr(intern!(self.py, "_storage"))?;
+        let oid = storage.call_method0(intern!(self.py, "new_oid"))?;
         let fields = self.layout.persistent(object);
         Ok(match (fields, oid.cast_exact::<PyBytes>()) {
             (Some(fields), Ok(oid)) => fields.adopt(oid, self.connection),
@@ -266,4 +264,17 @@ fn is_new_object(callable: &Bound<'_, PyAny>) -> Attempt<bool> {
 fn weak_reference(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
     static WEAK_REFERENCE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     WEAK_REFERENCE.import(py, "persistent.wref", "WeakRef")
+}
+
+/// Whether connections of this class give new objects their place as `ConnectionHooks` does.
+fn adopts_plainly(class: &Bound<'_, PyType>) -> PyResult<bool> {
+    static USUAL: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    let py = class.py();
+    let usual = USUAL.import(py, "perdure.serialize.hooks", "ConnectionHooks")?;
+    for name in [intern!(py, "_adopt"), intern!(py, "new_oid")] {
+        if !class.getattr(name)?.is(&usual.getattr(name)?) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }

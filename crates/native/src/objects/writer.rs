@@ -11,10 +11,14 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use super::connection::ConnectionBase;
 use super::failure::{Attempt, Failure};
+use super::intake::{Intake, Odd};
 use super::kinds::stored_attributes;
 use super::persistence::{self, Layout};
 use super::pickler::{Pickler, Workshop};
 use crate::storage::StorageView;
+
+/// How many objects are taken in before other threads, and interrupts, get their turn.
+const TAKEN_AT_ONCE: usize = 64;
 
 /// Makes records of a connection's objects.
 #[pyclass(subclass, frozen, module = "perdure._native")]
@@ -47,23 +51,44 @@ impl ObjectWriter {
         py: Python<'py>,
         obj: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyBytes>> {
-        let home = self.workshop(py);
-        let mut workshop = locked(home).take().unwrap_or_default();
-        workshop.out.clear();
-        let mut state = None;
-        let attempt = self.write(py, &mut workshop, obj, &mut state);
-        let record = attempt.map(|()| PyBytes::new(py, &workshop.out));
-        workshop.tidy_up();
-        locked(&self.new).append(&mut workshop.new);
-        let replaced = locked(home).replace(workshop);
-        drop(replaced);
-        match record {
-            Ok(record) => Ok(record),
-            Err(Failure::Unsupported | Failure::Damaged(_)) => {
-                self.write_by_standard_pickle(py, obj, state)
+        self.with_record(py, obj, |made, data| {
+            Ok(made.unwrap_or_else(|| PyBytes::new(py, data)))
+        })
+    }
+
+    /// Take the new objects at the end of `waiting` into a transaction, and what they reach.
+    ///
+    /// Stops at one that is not of the usual kind, and after some. Returns a record that needs a
+    /// look before it is stored, if it has come to one: oid, data, object.
+    fn take_in<'py>(
+        &self,
+        py: Python<'py>,
+        waiting: &Bound<'py, PyList>,
+        intake: &Intake,
+    ) -> PyResult<Option<Odd<'py>>> {
+        let layout = layout(py)?;
+        for _ in 0..TAKEN_AT_ONCE {
+            let Some(last) = waiting.len().checked_sub(1) else {
+                break;
+            };
+            let obj = waiting.get_item(last)?;
+            let Some(fields) = layout.persistent(&obj) else {
+                break;
+            };
+            let usual = self.with_workshop(py, |workshop| {
+                intake.oid_of_usual(layout, &mut workshop.kinds, &obj)
+            });
+            let Some(oid) = usual? else { break };
+            waiting.del_item(last)?;
+            let odd = self.with_record(py, &obj, |_, data| {
+                let reached = std::mem::take(&mut *locked(&self.new));
+                intake.take(fields, oid, data, reached, waiting)
+            });
+            if let Some(odd) = odd? {
+                return Ok(Some(odd));
             }
-            Err(Failure::Raised(error)) => Err(explained(py, error, obj, state)?),
         }
+        Ok(None)
     }
 
     /// Queue `obj` as if it had been met.
@@ -128,6 +153,41 @@ impl ObjectWriter {
 }
 
 impl ObjectWriter {
+    /// Make the record of `obj`, and hand it over: as an object, too, if it came as one.
+    fn with_record<'py, T>(
+        &self,
+        py: Python<'py>,
+        obj: &Bound<'py, PyAny>,
+        use_it: impl FnOnce(Option<Bound<'py, PyBytes>>, &[u8]) -> PyResult<T>,
+    ) -> PyResult<T> {
+        self.with_workshop(py, |workshop| {
+            workshop.out.clear();
+            let mut state = None;
+            let attempt = self.write(py, workshop, obj, &mut state);
+            workshop.memo.clear();
+            locked(&self.new).append(&mut workshop.new);
+            match attempt {
+                Ok(()) => use_it(None, &workshop.out),
+                Err(Failure::Unsupported | Failure::Damaged(_)) => {
+                    let record = self.write_by_standard_pickle(workshop, obj, state)?;
+                    use_it(Some(record.clone()), record.as_bytes())
+                }
+                Err(Failure::Raised(error)) => Err(explained(py, error, obj, state)?),
+            }
+        })
+    }
+
+    /// Use what is kept from one record to the next.
+    fn with_workshop<T>(&self, py: Python<'_>, work: impl FnOnce(&mut Workshop) -> T) -> T {
+        let home = self.workshop(py);
+        let mut workshop = locked(home).take().unwrap_or_default();
+        let result = work(&mut workshop);
+        workshop.tidy_up();
+        let replaced = locked(home).replace(workshop);
+        drop(replaced);
+        result
+    }
+
     /// Where what is needed from one record to the next is kept: with the connection, if it can.
     fn workshop<'a>(&'a self, py: Python<'a>) -> &'a Mutex<Option<Box<Workshop>>> {
         let connection = self.connection.bind(py).cast::<ConnectionBase>();
@@ -172,10 +232,11 @@ impl ObjectWriter {
 
     fn write_by_standard_pickle<'py>(
         &self,
-        py: Python<'py>,
+        workshop: &mut Workshop,
         obj: &Bound<'py, PyAny>,
         state: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyBytes>> {
+        let py = obj.py();
         let module = py.import(intern!(py, "perdure.serialize.writer"))?;
         let writer = module
             .getattr(intern!(py, "StandardObjectWriter"))?
@@ -188,14 +249,12 @@ impl ObjectWriter {
         let new: Vec<Py<PyAny>> = writer.call_method0(intern!(py, "take_new"))?.extract()?;
         locked(&self.new).extend(new);
         let record = record?.cast_into::<PyBytes>()?;
-        if let Some(workshop) = locked(self.workshop(py)).as_mut() {
-            // What can't be read here has no references of the usual kind.
-            let _ = references(record.as_bytes(), |reference| {
-                if let Reference::Same(oid) = reference {
-                    workshop.unknown.push(oid);
-                }
-            });
-        }
+        // What can't be read here has no references of the usual kind.
+        let _ = references(record.as_bytes(), |reference| {
+            if let Reference::Same(oid) = reference {
+                workshop.unknown.push(oid);
+            }
+        });
         Ok(record)
     }
 }

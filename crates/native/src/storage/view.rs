@@ -268,6 +268,12 @@ impl StorageView {
             .take()
     }
 
+    /// An oid that no object has.
+    fn new_oid<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let oid = self.store.new_oid().into_python(py)?;
+        Ok(oid_bytes(py, oid))
+    }
+
     /// Add an object's new data, made from the revision `serial`, to the transaction.
     #[pyo3(signature = (oid, serial, data, version="", transaction=None))]
     fn store(

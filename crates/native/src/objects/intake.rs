@@ -1,0 +1,135 @@
+//! Taking new objects straight into a transaction: no Python frame, no copy of the record.
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::ffi;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyBytes, PyDict, PyList, PySet};
+
+use perdure_format::{Oid, Tid};
+
+use super::kinds::Kinds;
+use super::persistence::{Layout, Persistent};
+use crate::ids::{PyOid, PyTid};
+use crate::storage::PyDraft;
+
+/// A record that needs a look before it is stored: oid, data, object.
+pub type Odd<'py> = (Bound<'py, PyBytes>, Bound<'py, PyBytes>, Bound<'py, PyAny>);
+
+/// Where new objects go that a commit has reached.
+#[pyclass(frozen, module = "perdure._native")]
+pub struct Intake {
+    connection: Py<PyAny>,
+    draft: Py<PyDraft>,
+    cache: Py<PyAny>,
+    creating: Py<PyDict>,
+    missing: Py<PyList>,
+    large_bytes: usize,
+    done: Py<PySet>,
+    stored: Py<PyList>,
+    objects: Py<PyList>,
+}
+
+#[pymethods]
+impl Intake {
+    #[new]
+    fn new(
+        connection: &Bound<'_, PyAny>,
+        draft: Py<PyDraft>,
+        done: Py<PySet>,
+        stored: Py<PyList>,
+        objects: Py<PyList>,
+    ) -> PyResult<Self> {
+        Ok(Self {
+            connection: connection.clone().unbind(),
+            draft,
+            cache: connection.getattr("_cache")?.unbind(),
+            creating: connection.getattr("_creating")?.cast_into()?.unbind(),
+            missing: connection.getattr("_missing")?.cast_into()?.unbind(),
+            large_bytes: connection.getattr("large_record_size")?.extract()?,
+            done,
+            stored,
+            objects,
+        })
+    }
+}
+
+impl Intake {
+    /// The oid of `object`, if it is of the usual kind: new, reached, and known to be so.
+    pub fn oid_of_usual<'py>(
+        &self,
+        layout: &Layout,
+        kinds: &mut Kinds,
+        object: &Bound<'py, PyAny>,
+    ) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let py = object.py();
+        let Some(fields) = layout.persistent(object) else {
+            return Ok(None);
+        };
+        let oid = fields.oid().map(Bound::cast_into_exact::<PyBytes>);
+        let Some(Ok(oid)) = oid else {
+            return Ok(None);
+        };
+        let kind = kinds.of(layout, &object.get_type())?;
+        let is_usual = kind.is_ordinary
+            && !kind.is_blob
+            && !kind.is_broken
+            && fields.serial() == [0; 8]
+            && fields.jar().is_some_and(|jar| jar.is(&self.connection))
+            && self.creating.bind(py).contains(&oid)?;
+        Ok(is_usual.then_some(oid))
+    }
+
+    /// Store the record of `object`, and put what it has reached into `waiting`.
+    ///
+    /// A record that is large, or refers to what isn't there, is returned instead.
+    pub fn take<'py>(
+        &self,
+        fields: Persistent<'_, 'py>,
+        oid: Bound<'py, PyBytes>,
+        data: &[u8],
+        reached: Vec<Py<PyAny>>,
+        waiting: &Bound<'py, PyList>,
+    ) -> PyResult<Option<Odd<'py>>> {
+        let py = waiting.py();
+        fields.set_size(data.len());
+        self.done.bind(py).add(&oid)?;
+        for object in reached {
+            self.add(object.bind(py))?;
+            waiting.append(object)?;
+        }
+        let object = fields.object().clone();
+        if data.len() >= self.large_bytes || !self.missing.bind(py).is_empty() {
+            return Ok(Some((oid, PyBytes::new(py, data), object)));
+        }
+        let id = PyOid(Oid::from_bytes(oid.as_bytes().try_into()?));
+        self.stored.bind(py).append(oid)?;
+        self.objects.bind(py).append(object)?;
+        self.draft.bind(py).get().add(id, PyTid(Tid(0)), data)?;
+        Ok(None)
+    }
+
+    /// Note that `object` is created, and put it into the cache.
+    fn add(&self, object: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = object.py();
+        let oid = object.getattr(intern!(py, "_p_oid"))?;
+        let creating = self.creating.bind(py);
+        // SAFETY: a dictionary, and live objects; what comes back is borrowed and not looked at.
+        let kept = unsafe {
+            let because_reached = PyBool::new(py, true).as_ptr();
+            ffi::PyDict_SetDefault(creating.as_ptr(), oid.as_ptr(), because_reached)
+        };
+        if kept.is_null() {
+            return Err(PyErr::fetch(py));
+        }
+        match self.cache.bind(py).set_item(&oid, object) {
+            Err(error) if error.is_instance_of::<PyTypeError>(py) => {
+                // An object wrapped for acquisition.
+                py.import(intern!(py, "perdure.connection.commit"))?
+                    .call_method1(intern!(py, "into_cache"), (&self.connection, oid, object))?;
+                Ok(())
+            }
+            other => other,
+        }
+    }
+}
