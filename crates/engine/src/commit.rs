@@ -18,6 +18,7 @@ use perdure_format::{Oid, Tid};
 use crate::commit_lock::CommitGuard;
 use crate::draft::{Basis, Content, Draft};
 use crate::error::{Error, Result};
+use crate::headers::Headers;
 use crate::publication::{Published, Ticket};
 use crate::store::Store;
 
@@ -122,6 +123,7 @@ impl Locked {
     /// Find the previous record of each object, and the conflicts.
     fn check(&mut self) -> Result<()> {
         let generation = self.store.generation();
+        let mut headers = Headers::new(&generation);
         for (number, record) in self.draft.records.iter().enumerate() {
             let previous = generation.position(record.oid)?;
             self.previous.push(previous.unwrap_or(0));
@@ -134,7 +136,7 @@ impl Locked {
                 }
                 continue;
             };
-            let committed = generation.header_at(position)?.tid;
+            let committed = headers.at(position)?.tid;
             if committed != seen {
                 let oid = record.oid;
                 self.conflicts.push(Conflict {

@@ -262,8 +262,12 @@ impl Records {
             return Ok(None);
         };
         let data_start = position + RECORD_HEADER_LEN as u64;
-        let (data, data_tid) = match self.ahead(data_start, header.data_len)? {
-            Some(data) if !data.is_empty() => (Some(data.to_vec()), None),
+        // In place of no data, a position stands: of none where the object does not exist.
+        let is_elsewhere = header.data_len == 0;
+        let len = if is_elsewhere { 8 } else { header.data_len };
+        let (data, data_tid) = match self.ahead(data_start, len)? {
+            Some(pointer) if is_elsewhere && pointer == [0; 8] => (None, None),
+            Some(data) if !is_elsewhere => (Some(data.to_vec()), None),
             _ => self.generation.data_at(position, &mut self.buffer)?,
         };
         Ok(Some(DataRecord {

@@ -314,6 +314,15 @@ impl Generation {
         position: u64,
         buffer: &'a mut Vec<u8>,
     ) -> Result<Option<&'a [u8]>> {
+        Ok(self.record_in(position, buffer)?.map(|(_, data)| data))
+    }
+
+    /// As [`Generation::data_in`], with the transaction that wrote the revision.
+    pub(crate) fn record_in<'a>(
+        &self,
+        position: u64,
+        buffer: &'a mut Vec<u8>,
+    ) -> Result<Option<(Tid, &'a [u8])>> {
         let patience = Patience::Wait;
         let Some((header, filled)) = self.record_at(buffer, position, patience)? else {
             return Ok(None);
@@ -325,7 +334,10 @@ impl Generation {
             filled,
         };
         match self.data_of(&revision, buffer, patience)? {
-            Found::Record(located) => Ok(buffer.get(located.start..located.end)),
+            Found::Record(located) => {
+                let data = buffer.get(located.start..located.end);
+                Ok(data.map(|data| (located.tid, data)))
+            }
             Found::Nothing | Found::Deleted(_) | Found::WouldWait => Ok(None),
         }
     }

@@ -13,6 +13,7 @@ pub mod disk;
 mod draft;
 mod error;
 mod generation;
+mod headers;
 mod history;
 mod in_doubt;
 mod index;

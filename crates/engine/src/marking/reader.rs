@@ -50,8 +50,6 @@ impl<'a> Reader<'a> {
                 return Ok(Some((header.tid, data)));
             }
         }
-        let tid = self.generation.header_at(position)?.tid;
-        let data = self.generation.data_in(position, &mut self.buffer)?;
-        Ok(data.map(|data| (tid, data)))
+        self.generation.record_in(position, &mut self.buffer)
     }
 }

@@ -15,8 +15,30 @@ pub(crate) enum Argument {
     Counted(usize),
 }
 
+/// The arguments of all opcodes.
+static ARGUMENTS: [Option<Argument>; 256] = {
+    let mut all = [None; 256];
+    let mut opcode = 0;
+    while opcode < 256 {
+        #[expect(
+            clippy::indexing_slicing,
+            clippy::cast_possible_truncation,
+            reason = "the loop ends at 256"
+        )]
+        {
+            all[opcode] = argument_of(opcode as u8);
+        }
+        opcode += 1;
+    }
+    all
+};
+
 /// The argument of an opcode; none for a byte that is no opcode.
-pub(crate) const fn argument(opcode: u8) -> Option<Argument> {
+pub(crate) fn argument(opcode: u8) -> Option<Argument> {
+    ARGUMENTS.get(usize::from(opcode)).copied().flatten()
+}
+
+const fn argument_of(opcode: u8) -> Option<Argument> {
     Some(match opcode {
         b'F' | b'I' | b'L' | b'P' | b'S' | b'V' | b'g' | b'p' => Argument::Line,
         b'c' | b'i' => Argument::TwoLines,

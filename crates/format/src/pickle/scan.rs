@@ -54,10 +54,11 @@ impl<'a> Scanner<'a> {
             data,
             at: 0,
             opcode_at: 0,
-            stack: Vec::new(),
-            marks: Vec::new(),
-            memo: Vec::new(),
-            groups: Vec::new(),
+            // As much as a small record needs: growing by and by costs more than the rest.
+            stack: Vec::with_capacity(16),
+            marks: Vec::with_capacity(4),
+            memo: Vec::with_capacity(16),
+            groups: Vec::with_capacity(8),
             first_class: None,
         }
     }
@@ -246,7 +247,11 @@ impl<'a> Scanner<'a> {
         if number > self.data.len() {
             return Err(ScanError::Memo(self.opcode_at));
         }
-        if self.memo.len() <= number {
+        if self.memo.len() == number {
+            self.memo.push(value);
+            return Ok(());
+        }
+        if self.memo.len() < number {
             self.memo.resize(number + 1, Value::Other);
         }
         if let Some(slot) = self.memo.get_mut(number) {
@@ -466,6 +471,11 @@ fn text(value: Value<'_>) -> Option<&[u8]> {
 
 /// A little-endian number; the greatest where it does not fit.
 fn little_endian(bytes: &[u8]) -> usize {
+    match *bytes {
+        [byte] => return usize::from(byte),
+        [a, b, 0, 0] => return usize::from(u16::from_le_bytes([a, b])),
+        _ => {}
+    }
     let number = bytes.iter().rev().try_fold(0_usize, |number, byte| {
         number
             .checked_mul(256)
