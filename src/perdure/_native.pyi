@@ -24,6 +24,7 @@ __all__ = [
     "TransactionIterator",
     "all_references",
     "check_file",
+    "check_members",
     "class_name",
     "in_doubt",
     "native_objects",
@@ -42,6 +43,15 @@ def tid_of_time(seconds: float) -> Tid:
 
 def time_of_tid(tid: bytes) -> float:
     """Return the time, in seconds since the epoch (UTC), of a tid."""
+
+def check_members(
+    members: list[tuple[str, Path | Storage]],
+    progress: Callable[[int, int], object] | None = None,
+) -> list[dict[str, Any]]:
+    """Check all members of a collection at the same time; see `check_file`.
+
+    As "others", each has those references only whose target is in none of the members.
+    """
 
 def check_file(
     path: Path | str, progress: Callable[[int, int], object] | None = None

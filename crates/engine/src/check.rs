@@ -6,8 +6,11 @@ mod paths;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use perdure_format::file::{FIRST_TRANSACTION, MAGIC, is_magic};
 use perdure_format::{Oid, Tid};
@@ -18,9 +21,12 @@ use crate::generation::Generation;
 use crate::index::Index;
 use crate::scan::{self, Range, Scanned, Stop};
 use crate::store::Store;
-use checker::Checker;
+use checker::{Checker, Known};
 use pairs::Pairs;
 pub use pairs::ReferencePairs;
+
+/// How long a check of several files goes on between two reports.
+const REPORT_EVERY: Duration = Duration::from_millis(2);
 
 /// Hears how many of how many bytes are done; may ask to stop.
 pub type Progress<'a> = &'a mut dyn FnMut(u64, u64) -> ControlFlow<()>;
@@ -101,7 +107,85 @@ pub struct Checked {
 /// Where the file cannot be read, or `progress` asked to stop.
 pub fn check_file(path: &Path, progress: Progress<'_>) -> Result<Checked> {
     let (generation, len) = generation_of(path)?;
-    run(&generation, len, progress)
+    run(&generation, len, progress).map(alone)
+}
+
+/// All references to other databases count where those are not checked, too.
+fn alone((mut checked, known): (Checked, Known)) -> Checked {
+    checked.others = known.others_but(&[]);
+    checked
+}
+
+/// What a check reads.
+#[derive(Debug)]
+pub enum CheckSource {
+    /// A data file, which may be damaged.
+    File(PathBuf),
+    /// A storage.
+    Store(Arc<Store>),
+}
+
+/// Check the members of a collection, each on a thread of its own.
+///
+/// As `others`, each has those references only whose target is in none of the members.
+///
+/// # Errors
+/// Where one cannot be read, or `progress` asked to stop.
+pub fn check_members(
+    members: &[(String, CheckSource)],
+    progress: Progress<'_>,
+) -> Result<Vec<Checked>> {
+    let sources = members.iter().map(|(_, source)| match source {
+        CheckSource::File(path) => generation_of(path),
+        CheckSource::Store(store) => Ok(store.generation_and_end()),
+    });
+    let sources: Vec<_> = sources.collect::<Result<_>>()?;
+    let (done, stopped) = (AtomicU64::new(0), AtomicBool::new(false));
+    let total: u64 = sources.iter().map(|(_, end)| end).sum();
+    let mut found = thread::scope(|scope| {
+        let (done, stopped) = (&done, &stopped);
+        let mut threads = sources.iter().map(|(generation, end)| {
+            scope.spawn(move || {
+                let mut seen = 0;
+                let mut note = |now: u64, _| {
+                    done.fetch_add(now.saturating_sub(seen), Ordering::Relaxed);
+                    seen = now;
+                    continue_unless(stopped.load(Ordering::Relaxed))
+                };
+                run(generation, *end, &mut note)
+            })
+        });
+        let threads: Vec<_> = threads.by_ref().collect();
+        while threads.iter().any(|thread| !thread.is_finished()) {
+            thread::park_timeout(REPORT_EVERY);
+            if progress(done.load(Ordering::Relaxed), total).is_break() {
+                stopped.store(true, Ordering::Relaxed);
+            }
+        }
+        let joined = threads.into_iter().map(|thread| match thread.join() {
+            Ok(found) => found,
+            Err(panic) => std::panic::resume_unwind(panic),
+        });
+        joined.collect::<Result<Vec<_>>>()
+    })?;
+    let others: Vec<_> = {
+        let names = members.iter().map(|(name, _)| name.as_str());
+        let known: Vec<_> = names.zip(found.iter().map(|(_, known)| known)).collect();
+        let of_each = found.iter().map(|(_, one)| one.others_but(&known));
+        of_each.collect()
+    };
+    for ((checked, _), others) in found.iter_mut().zip(others) {
+        checked.others = others;
+    }
+    Ok(found.into_iter().map(|(checked, _)| checked).collect())
+}
+
+const fn continue_unless(stopped: bool) -> ControlFlow<()> {
+    if stopped {
+        ControlFlow::Break(())
+    } else {
+        ControlFlow::Continue(())
+    }
 }
 
 /// The file, without an index.
@@ -128,7 +212,7 @@ impl Store {
     /// Where the file cannot be read, or `progress` asked to stop.
     pub fn check(&self, progress: Progress<'_>) -> Result<Checked> {
         let (generation, end) = self.generation_and_end();
-        run(&generation, end, progress)
+        run(&generation, end, progress).map(alone)
     }
 
     /// Which current record refers to which object, of this database or of another.
@@ -167,7 +251,7 @@ impl Store {
     }
 }
 
-fn run(generation: &Arc<Generation>, end: u64, progress: Progress<'_>) -> Result<Checked> {
+fn run(generation: &Arc<Generation>, end: u64, progress: Progress<'_>) -> Result<(Checked, Known)> {
     let mut checker = Checker::new(generation, end, progress);
     let mut range = Range {
         end,

@@ -30,7 +30,9 @@ mod targets;
 mod torn;
 mod undo;
 
-pub use check::{Checked, Finding, FindingKind, Gap, ReferencePairs, check_file};
+pub use check::{
+    CheckSource, Checked, Finding, FindingKind, Gap, ReferencePairs, check_file, check_members,
+};
 pub use checksums::{ChecksumReport, Damage};
 pub use collect::{ClassCount, Collector};
 pub use commit::{Conflict, Finished, Locked, Voted};

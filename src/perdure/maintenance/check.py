@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from perdure.maintenance.report import CheckReport, Finding, OtherReference, Ste
 from perdure.storage.engine import EngineStorage
 from perdure.storage.file import FileStorage
 
-__all__ = ["CheckReport", "Finding", "Step", "check"]
+__all__ = ["CheckReport", "Finding", "Step", "check", "check_together"]
 
 Progress = Callable[[int, int], object]
 
@@ -45,6 +45,36 @@ def check(source: Any, progress: Progress | None = None) -> CheckReport:
         else:
             report = check_by_iteration(storage, progress)
     return replace(report, seconds=time.perf_counter() - start)
+
+
+def check_together(members: Mapping[str, Any], progress: Progress | None) -> list[CheckReport]:
+    """Check all *members* of a collection: files and storages of perdure's own at the same time.
+
+    Where all are such, the reports' `references_to_others` have only those whose target none of
+    the members has.  Raises what `check` raises.
+    """
+    sources = {name: _native_source(member) for name, member in members.items()}
+    native = [(name, source) for name, source in sources.items() if source is not None]
+    if len(native) < len(sources):
+        return [check(member, progress) for member in members.values()]
+    start = time.perf_counter()
+    reports = []
+    found = _native.check_members(native, progress)
+    for one, member in zip(found, members.values(), strict=True):
+        storage = getattr(member, "storage", member)
+        if isinstance(storage, EngineStorage):
+            report = _with_checksums(_from_native(storage.getName(), one), storage)
+        else:
+            report = _with_checksums_of_file(_from_native(os.fspath(member), one), Path(member))
+        reports.append(replace(report, seconds=time.perf_counter() - start))
+    return reports
+
+
+def _native_source(member: Any) -> "Path | _native.Storage | None":
+    if isinstance(member, (str, os.PathLike)):
+        return Path(member)
+    storage = getattr(member, "storage", member)
+    return storage._native if isinstance(storage, EngineStorage) else None
 
 
 def _with_checksums(report: CheckReport, storage: EngineStorage) -> CheckReport:

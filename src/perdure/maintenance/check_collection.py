@@ -9,7 +9,7 @@ from typing import Any
 
 from perdure.errors import POSError
 from perdure.ids import Oid, oid_repr
-from perdure.maintenance.check import check
+from perdure.maintenance.check import check_together
 from perdure.maintenance.references import Dangling, References
 from perdure.maintenance.referrers import missing_in
 from perdure.maintenance.report import CheckReport, Finding
@@ -32,7 +32,7 @@ def check_collection(
     the way from a root object, which may lead through all members. Nothing is changed. Raises what
     `check` raises.
     """
-    reports = {name: check(member, progress) for name, member in members.items()}
+    reports = dict(zip(members, check_together(members, progress), strict=True))
     with ExitStack() as stack:
         storages = dict(_opened(members, stack))
         # What one that can't be opened has is unknown; its own report says so.

@@ -85,7 +85,8 @@ class CheckReport:
     """What is wrong; of very much only the first 10,000."""
     findings_total: int = 0
     references_to_others: list[OtherReference] = field(default_factory=list)
-    """The objects of other databases that this one refers to."""
+    """The objects of other databases that this one refers to; in a check of a collection
+    of files or storages of perdure's own, those that no member has."""
     verified: int = 0
     """How many transactions were compared with their checksums and found to be as written."""
     seconds: float = 0.0

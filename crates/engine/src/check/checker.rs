@@ -1,6 +1,6 @@
 //! What looks at every record.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use perdure_format::file::{RecordHeader, TransactionHeader};
@@ -30,6 +30,33 @@ struct Pending {
     tid: Tid,
 }
 
+/// What a check knows of the objects when it has read everything.
+pub(super) struct Known {
+    positions: OidMap,
+    deleted: HashSet<Oid>,
+    others: BTreeMap<String, HashMap<Oid, Oid>>,
+}
+
+impl Known {
+    fn has(&self, oid: Oid) -> bool {
+        self.positions.get(oid).is_some() && !self.deleted.contains(&oid)
+    }
+
+    /// The references to other databases but those to what is known to be in one of them.
+    pub(super) fn others_but(&self, members: &[(&str, &Self)]) -> BTreeMap<(String, Oid), Oid> {
+        let mut left = BTreeMap::new();
+        for (name, referred) in &self.others {
+            let member = members.iter().find(|(member, _)| member == name);
+            for (oid, referrer) in referred {
+                if member.is_none_or(|(_, known)| !known.has(*oid)) {
+                    left.insert((name.clone(), *oid), *referrer);
+                }
+            }
+        }
+        left
+    }
+}
+
 pub(super) struct Checker<'a> {
     generation: &'a Arc<Generation>,
     end: u64,
@@ -44,6 +71,8 @@ pub(super) struct Checker<'a> {
     replaced: Vec<(Oid, u64)>,
     /// Objects whose last record says that they do not exist.
     deleted: HashSet<Oid>,
+    /// The objects of other databases that are referred to, and one that does, by database.
+    others: BTreeMap<String, HashMap<Oid, Oid>>,
     pending: Vec<Pending>,
     pending_max: usize,
     /// How many findings, pending references and records the whole transactions have.
@@ -66,6 +95,7 @@ impl<'a> Checker<'a> {
             removed: 0,
             replaced: Vec::new(),
             deleted: HashSet::new(),
+            others: BTreeMap::new(),
             pending: Vec::new(),
             pending_max: PENDING_MAX,
             whole: (0, 0, 0),
@@ -168,7 +198,7 @@ impl<'a> Checker<'a> {
     fn references(&mut self, position: u64, header: &RecordHeader, data: &[u8]) {
         let mut scanner = Scanner::new(data);
         let (positions, pending) = (&self.positions, &mut self.pending);
-        let others = &mut self.checked.others;
+        let others = &mut self.others;
         let mut found = |reference: Reference<'_>| match reference {
             Reference::Same(target) => {
                 if positions.get(target).is_none() {
@@ -181,8 +211,12 @@ impl<'a> Checker<'a> {
                 }
             }
             Reference::Other { oid, database } => {
-                let name = String::from_utf8_lossy(database).into_owned();
-                others.entry((name, oid)).or_insert(header.oid);
+                let name = String::from_utf8_lossy(database);
+                let known = match others.get_mut(name.as_ref()) {
+                    Some(known) => known,
+                    None => others.entry(name.into_owned()).or_default(),
+                };
+                known.entry(oid).or_insert(header.oid);
             }
             // What is referred to weakly may go.
             Reference::Weak { .. } => {}
@@ -210,7 +244,7 @@ impl<'a> Checker<'a> {
     }
 
     /// Judge what can only be judged at the end.
-    pub(super) fn finish(mut self) -> Result<Checked> {
+    pub(super) fn finish(mut self) -> Result<(Checked, Known)> {
         self.settle();
         if !self.deleted.is_empty() {
             self.find_references_to_deleted()?;
@@ -234,7 +268,12 @@ impl<'a> Checker<'a> {
                     .unwrap_or_default();
             }
         }
-        Ok(self.checked)
+        let known = Known {
+            positions: self.positions,
+            deleted: self.deleted,
+            others: self.others,
+        };
+        Ok((self.checked, known))
     }
 
     fn note_missing(&mut self, each: &Pending) {

@@ -2,13 +2,17 @@
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use perdure_engine::{Checked, Finding, FindingKind, check_file};
+use perdure_engine::{
+    CheckSource, Checked, Finding, FindingKind, check_file, check_members as check_all,
+};
 use perdure_format::{Oid, Tid};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
+use super::PyStorage;
 use super::errors::IntoPython;
 use crate::ids::{oid_bytes, tid_bytes};
 
@@ -77,6 +81,35 @@ pub(super) fn check_path(
     let checked = py.detach(|| check_file(&path, &mut |done, total| reporter.report(done, total)));
     let checked = reporter.outcome(py, checked)?;
     to_dict(py, &checked)
+}
+
+/// A member of a collection that is to be checked: an open storage, or a data file.
+#[derive(FromPyObject)]
+pub(super) enum Given<'py> {
+    Storage(PyRef<'py, PyStorage>),
+    Path(PathBuf),
+}
+
+/// Check all members of a collection at the same time; see `check_file`.
+///
+/// As "others", each has those references only whose target is in none of the members.
+#[pyfunction]
+#[pyo3(signature = (members, progress=None))]
+pub(super) fn check_members<'py>(
+    py: Python<'py>,
+    members: Vec<(String, Given<'py>)>,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<Vec<Bound<'py, PyDict>>> {
+    let members = members.into_iter().map(|(name, given)| match given {
+        Given::Storage(storage) => (name, CheckSource::Store(Arc::clone(&storage.store))),
+        Given::Path(path) => (name, CheckSource::File(path)),
+    });
+    let members: Vec<_> = members.collect();
+    let mut reporter = Reporter::new(progress);
+    let checked =
+        py.detach(|| check_all(&members, &mut |done, total| reporter.report(done, total)));
+    let checked = reporter.outcome(py, checked)?;
+    checked.iter().map(|each| to_dict(py, each)).collect()
 }
 
 const fn name_of(kind: FindingKind) -> &'static str {
