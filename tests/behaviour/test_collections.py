@@ -1,5 +1,6 @@
 """Several databases tied together: names, connections, references between members."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -320,6 +321,25 @@ def test_a_new_object_reached_from_two_members_is_refused(conns: Conns) -> None:
     assert "'two'" in str(caught.value)
     conns[0].transaction_manager.abort()
     assert new._p_jar is None
+
+
+def test_a_new_blob_beside_it_does_not_hide_why_it_is_refused(tmp_path: Path) -> None:
+    members = {
+        name: perdure.FileStorage(str(tmp_path / f"{name}.fs"), blob_dir=str(tmp_path / name))
+        for name in ("one", "two")
+    }
+    with perdure.Collection(members, primary="two") as collection:
+        manager = transaction.TransactionManager()
+        conn = collection.open(manager)
+        first = Node(photo=perdure.Blob(b"a face"))
+        conn["one"].add(first)
+        conn["one"].root.first = first
+        conn.root.second = second = Node(first=first)
+        first.second = WeakRef(second)
+        with pytest.raises(errors.InvalidObjectReference, match="reachable from multiple"):
+            manager.commit()
+        manager.abort()
+        conn.close()
 
 
 def test_committing_first_settles_where_a_new_object_belongs(conns: Conns) -> None:

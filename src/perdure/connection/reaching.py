@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from perdure.connection.state import ConnectionState
+from perdure.errors import POSKeyError
 from perdure.serialize.unpicklable import parts
 
 __all__ = ["members_that_reach"]
@@ -43,6 +44,10 @@ def _leads_to(target: Any, value: Any, depth: int, seen: dict[int, Any]) -> bool
     # Kept, so that no other value gets the same id.
     seen[id(value)] = value
     if hasattr(value, "_p_jar"):
-        value, depth = value.__getstate__(), depth or 1
+        try:
+            value, depth = value.__getstate__(), depth or 1
+        except POSKeyError:
+            # A new blob that was stored already is a ghost until all is committed.
+            return False
     found = (_leads_to(target, part, depth + 1, seen) for _step, part in parts(value, top=False))
     return any(found)
