@@ -41,7 +41,8 @@ class Collection(Maintained):
     *primary* is the member that `open` and `transaction` give a connection to (default:
     the first); the others are reached from there, by `connection[name]`.  *routes* says
     which member new objects go to, by the names of their classes, modules or packages
-    (see `Routes`).  *options* are arguments of `DB`, for each member that is made here.
+    (see `Routes`); they take the place of any that the members had.  *options* are
+    arguments of `DB`, for each member that is made here.
 
     Raises ValueError for no members, a primary that is none of them, a route that leads
     to none of them, and databases that belong to another collection; whatever opening a
