@@ -76,7 +76,7 @@ def test_an_index_of_another_history_of_the_same_length_is_not_believed(
     base = shutil.copy(path, tmp_path / "base.fs")
     write(path, OURS, range(10), b"one")
     shutil.copy(base, path.with_name("other.fs"))
-    write(path.with_name("other.fs"), THEIRS, range(19, 9, -1), b"two")
+    write(path.with_name("other.fs"), OURS, range(19, 9, -1), b"two")
     assert path.stat().st_size == path.with_name("other.fs").stat().st_size
     shutil.copy(path.with_name("other.fs"), path)
     same_without_any_index(path, tmp_path)

@@ -6,6 +6,7 @@
 mod check;
 mod judge;
 mod packed;
+mod seals;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use perdure_format::Tid;
 use perdure_format::checksums::{ANCHORS_MAX, Anchor, Entry, FIRST_ENTRY, Mark, sums_of};
 use perdure_format::file::Status;
+use perdure_format::seal;
 
 use crate::disk::{Access, Disk, File};
 use crate::error::{Error, Result};
@@ -22,6 +24,11 @@ use crate::saved_index::with_suffix;
 pub use check::{ChecksumReport, Damage};
 pub(crate) use judge::{Judgement, judge, rewrite, without};
 pub(crate) use packed::{KnownSums, PackedSums, SumsReader};
+
+/// How many bytes of entries may be missing after a power loss, to be made again from the data.
+const UNSYNCED_ENTRIES_MAX: u64 = 1 << 16;
+/// How many bytes of data recovery may have to compare with seals.
+const UNMARKED_BYTES_MAX: u64 = 1 << 22;
 
 /// The checksum file's name: the data file's, and a suffix that stock ZODB does not use.
 pub(crate) fn path_of(data: &Path) -> PathBuf {
@@ -104,6 +111,10 @@ struct Keeper {
     /// The last mark that was written or read.
     mark: Mark,
     finished: Finished,
+    /// How far the data file is on the device.
+    durable: u64,
+    /// Was an entry written that has to be on the device with its transaction?
+    must_sync: bool,
     /// The length of the entry behind the finished ones.
     voted_len: u64,
 }
@@ -125,6 +136,8 @@ impl Checksums {
                 file: None,
                 belongs: mark.is_some(),
                 mark: mark.unwrap_or_default(),
+                durable: finished.data_end,
+                must_sync: false,
                 finished,
                 voted_len: 0,
             })
@@ -152,26 +165,54 @@ impl Checksums {
         Error::io("writing", &self.path, source)
     }
 
+    /// Add a seal to the extension of a transaction that is about to be written at `start`, where
+    /// there is room for one; whether there was.
+    pub(crate) fn seal(&self, extension: &mut Vec<u8>, start: u64) -> Result<bool> {
+        // One that came from another transaction says nothing of this one.
+        extension.truncate(seal::unsealed(extension).len());
+        let Some(mut keeper) = self.keeper() else {
+            return Ok(false);
+        };
+        self.file_of(&mut keeper)?;
+        Ok(seal::add(
+            extension,
+            keeper.mark.session,
+            start,
+            keeper.durable,
+        ))
+    }
+
+    fn file_of(&self, keeper: &mut Keeper) -> Result<Arc<dyn File>> {
+        match &keeper.file {
+            Some(file) => Ok(Arc::clone(file)),
+            None => self.begin(keeper).map_err(|e| self.error(e)),
+        }
+    }
+
     /// Write the checksums of a transaction that is about to be written at `start`.
-    pub(crate) fn vote(&self, transaction: &[u8], start: u64, tid: Tid) -> Result<()> {
+    pub(crate) fn vote(
+        &self,
+        transaction: &[u8],
+        start: u64,
+        tid: Tid,
+        is_sealed: bool,
+    ) -> Result<()> {
         let Some(mut keeper) = self.keeper() else {
             return Ok(());
         };
-        let file = match &keeper.file {
-            Some(file) => Arc::clone(file),
-            None => self.begin(&mut keeper).map_err(|e| self.error(e))?,
-        };
+        let file = self.file_of(&mut keeper)?;
         let (header_sum, record_sums) = sums_of(transaction).unwrap_or_default();
         let entry = Entry {
             session: keeper.mark.session,
             position: start,
             len: transaction.len() as u64,
             tid,
-            durable: keeper.mark.data_end,
+            durable: keeper.durable,
             header_sum,
             record_sums,
         };
         keeper.voted_len = entry.entry_len();
+        keeper.must_sync |= !is_sealed;
         file.write_at(&entry.to_bytes(), keeper.finished.entries_end)
             .map_err(|source| self.error(source))
     }
@@ -184,19 +225,26 @@ impl Checksums {
         }
     }
 
-    /// Bring data and checksums to the device, then note how far they are there.
+    /// Bring data to the device, and the checksums where seals do not do or enough came together;
+    /// then note how far they are there.
     pub(crate) fn sync(&self, data: &Arc<dyn File>) -> io::Result<()> {
-        let Some(keeper) = self.keeper() else {
+        let Some(mut keeper) = self.keeper() else {
             return data.sync();
         };
-        let Some(file) = keeper.file.clone() else {
-            drop(keeper);
-            return data.sync();
-        };
-        let finished = keeper.finished.clone();
+        let data_end = keeper.finished.data_end;
+        let checkpoint = keeper.checkpoint();
         drop(keeper);
-        self.disk.sync_together(&[data.as_ref(), file.as_ref()])?;
-        if let Some(mut keeper) = self.keeper() {
+        match &checkpoint {
+            None => data.sync()?,
+            Some((file, _)) => self.disk.sync_together(&[data.as_ref(), file.as_ref()])?,
+        }
+        let Some(mut keeper) = self.keeper() else {
+            return Ok(());
+        };
+        keeper.durable = keeper.durable.max(data_end);
+        if let Some((file, finished)) = checkpoint
+            && finished.data_end >= keeper.mark.data_end
+        {
             let session = keeper.mark.session;
             // It comes to the device with a later sync; until then, the entries tell as much.
             let _ = keeper.put_mark(file.as_ref(), &finished, session);
@@ -214,6 +262,10 @@ impl Checksums {
             return Ok(());
         };
         let finished = keeper.finished.clone();
+        // The entries first: a mark vouches for them.
+        if finished.entries_end > keeper.mark.entries_end {
+            file.sync()?;
+        }
         keeper.put_mark(file.as_ref(), &finished, 0)?;
         file.sync()
     }
@@ -225,6 +277,7 @@ impl Checksums {
         };
         keeper.file = None;
         keeper.belongs = false;
+        keeper.must_sync = false;
         keeper.finished.entries_end = FIRST_ENTRY;
         match self.disk.remove(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -236,6 +289,7 @@ impl Checksums {
     pub(crate) fn restart(&self, data_end: u64) {
         if let Some(mut keeper) = self.keeper() {
             keeper.finished = Finished::unknown(data_end, keeper.finished.last_tid);
+            keeper.durable = data_end;
         }
     }
 
@@ -282,6 +336,19 @@ impl Checksums {
 }
 
 impl Keeper {
+    /// The checksum file and how far it is written, where it is to be synced with the data.
+    fn checkpoint(&mut self) -> Option<(Arc<dyn File>, Finished)> {
+        let file = self.file.as_ref()?;
+        let entries = self
+            .finished
+            .entries_end
+            .saturating_sub(self.mark.entries_end);
+        let bytes = self.finished.data_end.saturating_sub(self.mark.data_end);
+        let is_due = entries > UNSYNCED_ENTRIES_MAX || bytes > UNMARKED_BYTES_MAX;
+        (std::mem::take(&mut self.must_sync) || is_due)
+            .then(|| (Arc::clone(file), self.finished.clone()))
+    }
+
     /// An id that no session had before that left a mark or a stamp.
     fn next_session(&self) -> u64 {
         let mix = |bits: u64| (bits ^ (bits >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

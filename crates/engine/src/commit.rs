@@ -12,6 +12,7 @@ use perdure_format::file::{
     TransactionHeader,
 };
 use perdure_format::joint::JointMark;
+use perdure_format::seal;
 use perdure_format::timestamp::next_tid;
 use perdure_format::{Oid, Tid};
 
@@ -241,7 +242,12 @@ impl Locked {
             return Err(Error::TidNotLater { tid, last });
         }
         let start = self.store.end();
-        let (header, end) = self.header(tid, start)?;
+        self.draft.metadata.check()?;
+        // A copy is written as it was, byte for byte.
+        let is_copy = self.draft.tid.is_some();
+        let extension = &mut self.draft.metadata.extension;
+        let is_sealed = !is_copy && self.store.checksums.seal(extension, start)?;
+        let (header, end) = self.header(tid, start);
         if let Some(quota) = self.store.quota_bytes()
             && end > quota
         {
@@ -254,8 +260,12 @@ impl Locked {
             end,
             "the transaction's length is wrong"
         );
+        if is_sealed {
+            let header_len = usize::try_from(header.len()).unwrap_or(0);
+            seal::close(&mut bytes, header_len);
+        }
         self.store.settle_joint_end()?;
-        self.store.checksums.vote(&bytes, start, tid)?;
+        self.store.checksums.vote(&bytes, start, tid, is_sealed)?;
         bytes.extend_from_slice(mark);
         self.store.use_tid(tid);
         self.store.write_tail(&bytes, start)?;
@@ -289,8 +299,7 @@ impl Locked {
     }
 
     /// The transaction's header, and where it ends.
-    fn header(&self, tid: Tid, start: u64) -> Result<(TransactionHeader, u64)> {
-        self.draft.metadata.check()?;
+    fn header(&self, tid: Tid, start: u64) -> (TransactionHeader, u64) {
         let len = |bytes: &Vec<u8>| u16::try_from(bytes.len()).unwrap_or(u16::MAX);
         let metadata = &self.draft.metadata;
         let mut header = TransactionHeader {
@@ -302,7 +311,7 @@ impl Locked {
             extension_len: len(&metadata.extension),
         };
         header.length = header.len() + self.draft.body.len() as u64;
-        Ok((header, start + header.length + 8))
+        (header, start + header.length + 8)
     }
 
     /// Fill in the record headers; oid, position and newness of each record.

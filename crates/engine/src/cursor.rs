@@ -50,7 +50,7 @@ impl TransactionRecord {
         self.strings().1
     }
 
-    /// The pickled extension, empty for none.
+    /// The pickled extension with the seal behind it, if any; empty for none.
     #[must_use]
     pub fn extension(&self) -> &[u8] {
         self.strings().2

@@ -10,6 +10,7 @@ pub mod ids;
 pub mod index;
 pub mod joint;
 pub mod pickle;
+pub mod seal;
 pub mod timestamp;
 
 pub use ids::{Oid, Tid};

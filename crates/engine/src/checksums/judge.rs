@@ -12,6 +12,7 @@ use perdure_format::file::{
     TRANSACTION_HEADER_LEN, TransactionHeader,
 };
 
+use super::seals::{durable_behind, is_whole, seal_at, sums_at};
 use super::{Finished, path_of};
 use crate::disk::{Access, Disk, File};
 use crate::error::{Error, Result};
@@ -41,6 +42,11 @@ pub(crate) struct Judgement {
     pub(crate) sole_writer: bool,
     /// How far data and entries agree.
     pub(crate) verified: Finished,
+    /// Entries to be written behind the last one that is there: their transactions are whole, by
+    /// their seals, and they were lost.
+    pub(crate) missing: Vec<u8>,
+    /// Where the entries behind the mark end that are there and right.
+    pub(crate) kept: Vec<u64>,
 }
 
 impl Judgement {
@@ -52,7 +58,30 @@ impl Judgement {
             limit: None,
             sole_writer: false,
             verified: Finished::unknown(0, Tid::ZERO),
+            missing: Vec::new(),
+            kept: Vec::new(),
         }
+    }
+
+    /// A whole transaction, whose entry is there and ends at a place.
+    fn push(&mut self, at: u64, header: &TransactionHeader, entry_end: u64) {
+        let end = at + header.length + TRAILER_LEN;
+        let written_end = self.verified.entries_end - self.missing.len() as u64;
+        self.missing.clear();
+        self.kept.push(entry_end);
+        let anchors = &mut self.verified.anchors;
+        anchors.retain(|anchor| anchor.entry < written_end);
+        self.verified
+            .push(at, end, header.tid, header.status, entry_end);
+    }
+
+    /// A whole transaction, whose entry was lost.
+    fn push_missing(&mut self, header: &TransactionHeader, entry: &Entry) {
+        let entry_end = self.verified.entries_end + entry.entry_len();
+        self.missing.extend_from_slice(&entry.to_bytes());
+        let (at, end) = (entry.position, entry.end());
+        self.verified
+            .push(at, end, header.tid, header.status, entry_end);
     }
 }
 
@@ -79,7 +108,10 @@ impl Judgement {
         };
         let sums = disk.open(&path_of(path), Access::Write)?;
         // The entries may not be on the device either; they have to be there before the mark.
-        rewrite(sums.as_ref(), mark.entries_end, recovered.entries_end)?;
+        let written_end = recovered.entries_end - self.missing.len() as u64;
+        rewrite(sums.as_ref(), mark.entries_end, written_end)?;
+        void_others(sums.as_ref(), mark.entries_end, written_end, &self.kept)?;
+        sums.write_at(&self.missing, written_end)?;
         sums.sync()?;
         sums.write_at(&recovered.to_bytes(), recovered.place())?;
         sums.sync()?;
@@ -108,7 +140,12 @@ pub(crate) fn judge(
     let Some(mark) = Mark::newest(first.get(..read).unwrap_or_default()) else {
         return Ok(Judgement::unknown());
     };
-    let entries = Entries::read(sums.as_ref(), &mark);
+    let mut entries = Entries::read(sums.as_ref(), &mark);
+    if mark.session != 0 {
+        let sealed = durable_behind(file.as_ref(), mark.data_end, mark.session);
+        let sealed = sealed.map_err(|source| Error::io("reading", path, source))?;
+        entries.durable = entries.durable.max(sealed);
+    }
     let judge = Judge {
         sums: sums.as_ref(),
         file,
@@ -205,6 +242,18 @@ pub(super) fn next_entry(
     Ok(None)
 }
 
+/// Make entries unreadable that are not kept: a lost one was to take the place of each.
+fn void_others(sums: &dyn File, start: u64, end: u64, kept: &[u64]) -> io::Result<()> {
+    let mut at = start;
+    while let Some((entry, after)) = next_entry(sums, at, end)? {
+        if kept.binary_search(&after).is_err() {
+            sums.write_at(&[0; 4], after - entry.entry_len())?;
+        }
+        at = after;
+    }
+    Ok(())
+}
+
 struct Judge<'a> {
     sums: &'a dyn File,
     file: &'a Arc<dyn File>,
@@ -237,6 +286,8 @@ impl Judge<'_> {
                 anchors: self.mark.anchors.clone(),
             },
             mark: Some(self.mark.clone()),
+            missing: Vec::new(),
+            kept: Vec::new(),
         };
         self.verify_last(&mut window)?;
         self.verify(&mut window, &mut judgement)?;
@@ -344,14 +395,22 @@ impl Judge<'_> {
         let mut at = self.mark.data_end.max(FIRST_TRANSACTION);
         while let Some(header) = self.whole(window, at)? {
             let end = at + header.length + TRAILER_LEN;
+            if let Some(seal) = seal_at(window, at, &header, self.mark.session)? {
+                if !is_whole(window, at, &header, &seal)? {
+                    let problem = "was never wholly written: its seal is broken";
+                    return self.torn(judgement, at, &header, problem);
+                }
+                self.sealed(window, judgement, at, &header)?;
+                at = end;
+                continue;
+            }
             match self.entries.all.get(&at) {
                 // Another id or length: a transaction of somebody else, where one of ours was cut off.
                 Some((entry, place)) if self.sole_writer || is_of(entry, &header) => {
                     if let Some(problem) = problem_of(window, at, &header, entry)? {
                         return self.torn(judgement, at, &header, &problem);
                     }
-                    let verified = &mut judgement.verified;
-                    verified.push(at, end, header.tid, header.status, *place);
+                    judgement.push(at, &header, *place);
                 }
                 _ if self.sole_writer && at >= judgement.acknowledged => {
                     let problem = "was never wholly written: its checksums are missing";
@@ -361,6 +420,38 @@ impl Judge<'_> {
             }
             at = end;
         }
+        Ok(())
+    }
+
+    /// Take a sealed transaction for whole, with its entry, which may have been lost.
+    fn sealed(
+        &self,
+        window: &mut Window<'_>,
+        judgement: &mut Judgement,
+        at: u64,
+        header: &TransactionHeader,
+    ) -> Result<()> {
+        let Some((header_sum, record_sums)) = sums_at(window, at, header)? else {
+            return Ok(());
+        };
+        // What stands in the place of a lost entry may be that of an aborted transaction.
+        if let Some((entry, place)) = self.entries.all.get(&at)
+            && is_of(entry, header)
+            && (entry.header_sum, &entry.record_sums) == (header_sum, &record_sums)
+        {
+            judgement.push(at, header, *place);
+            return Ok(());
+        }
+        let entry = Entry {
+            session: self.mark.session,
+            position: at,
+            len: header.length + TRAILER_LEN,
+            tid: header.tid,
+            durable: self.mark.data_end,
+            header_sum,
+            record_sums,
+        };
+        judgement.push_missing(header, &entry);
         Ok(())
     }
 

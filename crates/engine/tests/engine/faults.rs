@@ -70,7 +70,7 @@ fn group(store: &Arc<Store>, witness: &mut Witness, dice: &mut Dice) -> Result<(
     let mut finished = Vec::new();
     for _ in 0..size {
         let (changes, again) = some_changes(witness, dice);
-        let draft = fresh(store, &changes, again)?;
+        let draft = fresh(store, &changes, again, dice.chance(4))?;
         let locked = store.lock(draft, std::time::Duration::ZERO)?;
         let locked = locked.unwrap();
         let tid = locked.least_tid(NOW);
@@ -93,11 +93,21 @@ fn group(store: &Arc<Store>, witness: &mut Witness, dice: &mut Dice) -> Result<(
 
 /// A draft on the newest revisions, visible or not: each group's transactions follow each other.
 ///
-/// Of the object `again`, the record points to the data of the one before, as undo's do.
-fn fresh(store: &Store, changes: &Changes, again: Option<Oid>) -> Result<perdure_engine::Draft> {
+/// Of the object `again`, the record points to the data of the one before, as undo's do. A draft
+/// whose extension `is_full` has no room for a seal: it needs its entry in the checksum file.
+fn fresh(
+    store: &Store,
+    changes: &Changes,
+    again: Option<Oid>,
+    is_full: bool,
+) -> Result<perdure_engine::Draft> {
     use perdure_engine::Basis;
     store.position(Oid::ZERO)?;
-    let mut draft = perdure_engine::Draft::new(perdure_engine::Metadata::default())?;
+    let metadata = perdure_engine::Metadata {
+        extension: vec![b'x'; if is_full { 65_535 } else { 0 }],
+        ..perdure_engine::Metadata::default()
+    };
+    let mut draft = perdure_engine::Draft::new(metadata)?;
     for (oid, data) in changes {
         let position = (again == Some(*oid)).then(|| store.position(*oid));
         match (data, position.transpose()?.flatten()) {
