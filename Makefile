@@ -7,6 +7,8 @@
 #   make kill     a real program, killed or let down at each system call that changes a file (strace)
 #   make model    three members against a plain model, CAMPAIGN times 500 steps
 #   make soak     threads, members, processes and kills, and a checker of their history, CAMPAIGN times
+#   make flip     every byte of a database of a megabyte changed, or PERDURE_FLIP of them
+#   make mutate   damaged records and export files, CAMPAIGN times
 #   make fuzz     damaged files and noise for every parser, CAMPAIGN times as many
 #   make bench    perdure and stock ZODB side by side
 #   make setup    only the set-up: .venv with perdure, built in release mode
@@ -33,7 +35,7 @@ export CARGO_BUILD_JOBS ?= $(JOBS)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_QUIET := 1
 
-.PHONY: help setup setup-test demo test test-rust test-python lint lint-rust lint-python format bench wheel clean crash fuzz kill model soak
+.PHONY: help setup setup-test demo test test-rust test-python lint lint-rust lint-python format bench wheel clean crash fuzz kill model soak flip mutate
 .DELETE_ON_ERROR:
 
 help:
@@ -64,7 +66,13 @@ model: setup-test
 	PERDURE_CAMPAIGN=$(CAMPAIGN) $(BIN)/python -m pytest tests/property/test_members.py $(PYTEST_ARGS)
 
 soak: setup-test
-	PERDURE_CAMPAIGN=$(CAMPAIGN) $(BIN)/python -m pytest tests/property/test_isolation.py $(PYTEST_ARGS)
+	PERDURE_CAMPAIGN=$(CAMPAIGN) $(BIN)/python -m pytest tests/property/test_isolation.py tests/property/test_memory.py $(PYTEST_ARGS)
+
+flip: setup-test
+	PERDURE_FLIP=$${PERDURE_FLIP:-all} $(BIN)/python -m pytest tests/fault/test_flip.py $(PYTEST_ARGS)
+
+mutate: setup-test
+	PERDURE_CAMPAIGN=$(CAMPAIGN) $(BIN)/python -m pytest tests/fault/test_mutations.py $(PYTEST_ARGS)
 
 fuzz: $(STAMPS)/venv
 	PERDURE_CAMPAIGN=$(CAMPAIGN) cargo test --release -p perdure-engine --test engine -- hostile::

@@ -1,5 +1,6 @@
 """The directory that a storage keeps its blobs in."""
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -28,6 +29,11 @@ class BlobDirectory:
 
     def create(self) -> None:
         """Make the directory, and what belongs into an empty one."""
+        if not os.path.isdir(self.base_dir):
+            # As the data file: what blobs hold is its owner's and group's business.
+            os.makedirs(os.path.dirname(self.base_dir.rstrip(os.path.sep)), exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(self.base_dir, 0o770)
         os.makedirs(self.temp_dir, exist_ok=True)
         marker = os.path.join(self.base_dir, LAYOUT_MARKER)
         if os.path.exists(marker):

@@ -66,12 +66,17 @@ class Chunk:
 def locked(folder: Path) -> Iterator[None]:
     """Keep others from writing to a backup's folder; StorageError while one does."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / _LOCK).open("wb") as lock:
+    with written_privately(folder / _LOCK) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise StorageError(f"another process is writing to the backup in {folder}") from error
         yield
+
+
+def written_privately(path: Path) -> IO[bytes]:
+    """Open a file for writing, which no others than owner and group may read, as a data file."""
+    return open(path, "wb", opener=lambda name, flags: os.open(name, flags, 0o660))
 
 
 def read_json(path: Path) -> Any:
@@ -87,7 +92,7 @@ def read_json(path: Path) -> Any:
 def write_durably(path: Path, content: bytes) -> None:
     """Put a file in place of an older one, once all in its folder is on disk."""
     written = path.with_name(f"{path.name}.new")
-    with written.open("wb") as file:
+    with written_privately(written) as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
@@ -107,9 +112,24 @@ def read_generations(folder: Path) -> list[list[Chunk]]:
     if content is None:
         return []
     try:
-        return [[Chunk(**chunk) for chunk in each] for each in content["generations"]]
+        found = [[Chunk(**chunk) for chunk in each] for each in content["generations"]]
+        strangers = [name for each in found for name in _names_in(each) if _leads_elsewhere(name)]
     except (KeyError, TypeError) as error:
         raise StorageError(f"{folder / MANIFEST} can't be read: {error!r}") from error
+    if strangers:
+        raise StorageError(
+            f"{folder / MANIFEST} names {strangers[0]!r}, which is no file in the backup's folder: "
+            "it was not written by a backup"
+        )
+    return found
+
+
+def _names_in(chunks: list[Chunk]) -> list[str]:
+    return [name for chunk in chunks for name in (chunk.file, chunk.blobs) if name is not None]
+
+
+def _leads_elsewhere(name: str) -> bool:
+    return name in {"", ".", ".."} or "/" in name or "\0" in name
 
 
 def write_generations(folder: Path, generations: list[list[Chunk]]) -> None:
@@ -130,7 +150,7 @@ def sync_folder(folder: Path) -> None:
 def copied(source: Follower, target: Path, start: int, end: int, progress: Progress | None) -> str:
     """Copy a part of a data file into a file of its own, durably; return its SHA-256."""
     digest, done = hashlib.sha256(), 0
-    with target.open("wb") as writing:
+    with written_privately(target) as writing:
         while done < end - start:
             block = source.read(start + done, min(_BLOCK_BYTES, end - start - done))
             if not block:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from perdure.errors import StorageError
 from perdure.ids import NO_TID, Tid, tid_repr
-from perdure.maintenance._backupfiles import locked, sync_folder
+from perdure.maintenance._backupfiles import locked, sync_folder, written_privately
 from perdure.maintenance._following import Follower
 from perdure.maintenance._series import BackedUp, Series
 
@@ -67,7 +67,7 @@ def restore(
         raise StorageError(f"{path} exists already: restore to a new file")
     partial = path.with_name(path.name + ".restoring")
     try:
-        with partial.open("wb") as file:
+        with written_privately(partial) as file:
             last = series.write(series.place_for(at), at, file, progress)
         if last == NO_TID:
             wanted = f" up to {tid_repr(at)}" if at else ""

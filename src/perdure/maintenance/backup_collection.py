@@ -16,7 +16,13 @@ from urllib.parse import quote
 
 from perdure.errors import StorageError
 from perdure.ids import NO_TID, Tid, tid_repr
-from perdure.maintenance._backupfiles import locked, read_json, sync_folder, write_json
+from perdure.maintenance._backupfiles import (
+    locked,
+    read_json,
+    sync_folder,
+    write_json,
+    written_privately,
+)
 from perdure.maintenance._following import Follower, common_cut
 from perdure.maintenance._places import DataFile, data_files, require_names
 from perdure.maintenance._series import BackedUp, Place, Series, now
@@ -198,7 +204,7 @@ def _restore(
         last_tids: dict[str, Tid] = {}
         for name, path in partial.items():
             series, place = _series(source, name), _place(moment, name)
-            with path.open("wb") as written:
+            with written_privately(path) as written:
                 last_tids[name] = series.write(place, at, written, progress)
             blob_dir = files[name].blob_dir
             if blob_dir is not None:

@@ -70,8 +70,8 @@ class ObjectReader:
 
         Raises StateLoadError (its cause tells more) when the record can't be read.
         """
-        self._require_names(pickle)
         try:
+            self._require_names(pickle)
             _, state = load_both(pickle, self._get_class, self._persistent_load)
         except (POSError, TransientError):
             raise
@@ -162,8 +162,8 @@ class ObjectReader:
 
     def _description(self, data: bytes) -> tuple[Any, tuple[Any, ...]]:
         """Return a record's class and the arguments of its `__new__`; or raise StateLoadError."""
-        self._require_names(data)
         try:
+            self._require_names(data)
             described = load_first(data, self._get_class, self._persistent_load)
         except (POSError, TransientError):
             raise

@@ -112,6 +112,9 @@ impl File for OsFile {
     }
 
     fn read_at_once(&self, buffer: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
+        if is_beyond_any_file(buffer, offset) {
+            return Ok(Some(0));
+        }
         if self.cannot_tell.load(Ordering::Relaxed) {
             return Ok(None);
         }
@@ -156,12 +159,20 @@ impl File for OsFile {
     }
 }
 
+/// Does no file reach that far? The system would refuse such a position, which damage has made.
+fn is_beyond_any_file(buffer: &[u8], offset: u64) -> bool {
+    i64::try_from(offset.saturating_add(buffer.len() as u64)).is_err()
+}
+
 /// Call `read` until the buffer is full or the file ends.
 fn fill(
     buffer: &mut [u8],
     offset: u64,
     read: impl Fn(&mut [u8], u64) -> io::Result<Option<usize>>,
 ) -> io::Result<usize> {
+    if is_beyond_any_file(buffer, offset) {
+        return Ok(0);
+    }
     let mut done = 0;
     while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
         match read(rest, offset + done as u64)? {
@@ -171,4 +182,19 @@ fn fill(
         }
     }
     Ok(done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_read_beyond_what_a_file_can_reach() {
+        let executable = std::env::current_exe().unwrap();
+        let file = OsDisk.open(&executable, Access::Read).unwrap();
+        for offset in [(1 << 63) - 3, 1 << 63, u64::MAX - 3, u64::MAX] {
+            assert_eq!(file.read_at(&mut [0; 8], offset).unwrap(), 0);
+            assert_eq!(file.read_at_once(&mut [0; 8], offset).unwrap(), Some(0));
+        }
+    }
 }

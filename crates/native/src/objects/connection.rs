@@ -182,7 +182,7 @@ impl ConnectionBase {
         let record = record.map_err(|error| Self::described(slf, &nothing, error))?;
         let ghost = this.ghost(environment, record.as_slice());
         let ghost = ghost.or_else(|error| match error {
-            Failure::Raised(error) => Err(error),
+            Failure::Raised(error) => Err(unloadable(py, &error, None, record.as_slice())?),
             Failure::Damaged(how) => Err(damaged(py, how, None, record.as_slice())?),
             Failure::Unsupported => slf
                 .getattr(intern!(py, "_reader"))?
