@@ -202,6 +202,29 @@ def test_progress_is_told_and_can_stop_it(
     assert collection.gc().total == 15
 
 
+@pytest.mark.parametrize("referring", ["one", "two"])
+def test_what_was_deleted_can_not_be_referred_to_again_by_who_holds_it(
+    collection: perdure.Collection, referring: str
+) -> None:
+    first, _second = _circle(collection)
+    manager = transaction.TransactionManager()
+    conn = collection.open(manager)
+    held = conn.get(first)
+    assert held.balance == 1.0
+    assert collection.gc().total == 2
+    # In the transaction that began before: the object is in the cache, as it was.
+    conn[referring].root()["again"] = held
+    with pytest.raises(errors.DanglingReferenceError):
+        manager.commit()
+    manager.abort()
+    # And in a new one, which forgets what it has cached.
+    conn[referring].root()["again"] = held
+    with pytest.raises(errors.DanglingReferenceError):
+        manager.commit()
+    manager.abort()
+    conn.close()
+
+
 def test_a_member_that_is_not_at_hand_is_an_error(tmp_path: Path) -> None:
     both = perdure.Collection({"one": tmp_path / "one", "two": None})
     with both, both.transaction() as conn:
