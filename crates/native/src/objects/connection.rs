@@ -287,7 +287,12 @@ impl ConnectionBase {
                 cache,
                 layout,
             },
-            storage: storage.ok_or_else(|| PyRuntimeError::new_err("no storage"))?,
+            storage: match storage {
+                Some(storage) => storage,
+                // A connection that is let go: the one who asked is told that it is closed.
+                None if !is_open => py.None().into_bound(py),
+                None => return Err(PyRuntimeError::new_err("no storage")),
+            },
             is_open,
             view_version,
         })
