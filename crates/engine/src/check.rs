@@ -144,18 +144,24 @@ pub fn check_members(
     let total: u64 = sources.iter().map(|(_, end)| end).sum();
     let mut found = thread::scope(|scope| {
         let (done, stopped) = (&done, &stopped);
-        let mut threads = sources.iter().map(|(generation, end)| {
-            scope.spawn(move || {
-                let mut seen = 0;
-                let mut note = |now: u64, _| {
-                    done.fetch_add(now.saturating_sub(seen), Ordering::Relaxed);
-                    seen = now;
-                    continue_unless(stopped.load(Ordering::Relaxed))
-                };
-                run(generation, *end, &mut note)
-            })
-        });
-        let threads: Vec<_> = threads.by_ref().collect();
+        let run_one = move |generation, end| {
+            let mut seen = 0;
+            let mut note = |now: u64, _| {
+                done.fetch_add(now.saturating_sub(seen), Ordering::Relaxed);
+                seen = now;
+                continue_unless(stopped.load(Ordering::Relaxed))
+            };
+            run(generation, end, &mut note)
+        };
+        let mut threads = Vec::new();
+        for (generation, end) in &sources {
+            let one = move || run_one(generation, *end);
+            match thread::Builder::new().spawn_scoped(scope, one) {
+                Ok(thread) => threads.push(thread),
+                // Where no thread can be had, one file is read after the other.
+                Err(_) => return sources.iter().map(|(g, end)| run_one(g, *end)).collect(),
+            }
+        }
         while threads.iter().any(|thread| !thread.is_finished()) {
             thread::park_timeout(REPORT_EVERY);
             if progress(done.load(Ordering::Relaxed), total).is_break() {

@@ -69,8 +69,12 @@ impl<'a> Round<'a> {
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
         let others = cores.min(self.parts.len()).saturating_sub(1);
         thread::scope(|scope| {
+            // Where no thread can be had, this one does all of the work.
             let others: Vec<_> = (0..others)
-                .map(|_| scope.spawn(|| self.work(|| Ok(()))))
+                .filter_map(|_| {
+                    let work = || self.work(|| Ok(()));
+                    thread::Builder::new().spawn_scoped(scope, work).ok()
+                })
                 .collect();
             let marking = self.marking;
             let tell = || {
