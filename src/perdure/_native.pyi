@@ -17,6 +17,7 @@ __all__ = [
     "ConnectionBase",
     "Draft",
     "Gate",
+    "Intake",
     "ObjectWriter",
     "RecordIterator",
     "Storage",
