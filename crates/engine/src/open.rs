@@ -61,8 +61,36 @@ pub(crate) struct Opened {
     pub(crate) checked: Finished,
 }
 
+/// How often a file is read anew that another process changes while it is read.
+const ATTEMPTS_MAX: usize = 20;
+
 /// Open or create the data file at `path`.
 pub(crate) fn open(disk: &dyn Disk, path: &Path, options: &Options) -> Result<Opened> {
+    if options.read_only {
+        open_beside_writer(disk, path, options)
+    } else {
+        open_once(disk, path, options)
+    }
+}
+
+/// Open a file for reading only that another process may be writing to.
+///
+/// A transaction that was on its way when its header was read may be finished, and followed by
+/// others, when these are. That looks like damage, but not in the same place twice.
+fn open_beside_writer(disk: &dyn Disk, path: &Path, options: &Options) -> Result<Opened> {
+    let mut seen = None;
+    for _ in 0..ATTEMPTS_MAX {
+        match open_once(disk, path, options) {
+            Err(Error::Corrupted { position, .. }) if seen != Some(position) => {
+                seen = Some(position);
+            }
+            done => return done,
+        }
+    }
+    open_once(disk, path, options)
+}
+
+fn open_once(disk: &dyn Disk, path: &Path, options: &Options) -> Result<Opened> {
     let (lock, stamp) = if options.read_only {
         (None, read_stamp(disk, path))
     } else {

@@ -7,6 +7,7 @@
     reason = "a test that fails may panic"
 )]
 
+mod beside_writer;
 mod checksums;
 mod concurrency;
 mod facts;
