@@ -181,7 +181,6 @@ def test_packing_twice_changes_nothing(database: perdure.DB, connection: Any) ->
     database.storage.pack(now)
     size = database.getSize()
     assert database.storage.pack(now) is None
-    assert database.storage.pack(now - 1000) is None
     assert database.getSize() == size
 
 
@@ -193,9 +192,10 @@ def test_a_time_before_the_last_pack_is_refused(database: perdure.DB, connection
         tids.append(commit(connection))
     database.pack()
     size = database.getSize()
-    with pytest.raises(RedundantPackWarning, match="packed to a time after"):
-        database.pack(time_between(tids[1], tids[2]))
-    assert database.getSize() == size
+    for earlier in (time_between(tids[1], tids[2]), time.time() - 86_400):
+        with pytest.raises(RedundantPackWarning, match="packed to a time after"):
+            database.pack(earlier)
+        assert database.getSize() == size
 
 
 def test_the_gain_is_reported(database: perdure.DB, connection: Any) -> None:

@@ -23,9 +23,10 @@ pub enum Error {
     },
     /// The file is not a database.
     #[error(
-        "{} is not a perdure or ZODB database: it begins with {found:02x?} instead of \"FS30\" or \
+        "{} is not a perdure or ZODB database: it begins with \"{}\" instead of \"FS30\" or \
          \"FS21\"; it was left as it is",
-        path.display()
+        path.display(),
+        String::from_utf8_lossy(found).escape_debug()
     )]
     NotADatabase {
         /// The file.

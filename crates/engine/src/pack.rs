@@ -355,14 +355,15 @@ fn pack_time(generation: &Arc<Generation>, end: u64, until: Tid) -> Result<Optio
     let all = Transactions::new(Arc::clone(generation), end);
     let after = until.successor();
     let position = all.clone().between(after, Tid::MAX)?.position();
-    if position <= FIRST_TRANSACTION {
-        return Ok(None);
-    }
-    let last = all.ending_at(position)?;
+    let last = if position > FIRST_TRANSACTION {
+        all.ending_at(position)?
+    } else {
+        None
+    };
     if last.is_some_and(|last| last.header.status != Status::Packed) {
         return Ok(Some(position));
     }
-    match all.clone().between(after, Tid::MAX)?.advance()? {
+    match all.between(after, Tid::MAX)?.advance()? {
         Some(next) if next.header.status == Status::Packed => Err(Error::PackedLater { until }),
         _ => Ok(None),
     }
