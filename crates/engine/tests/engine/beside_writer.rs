@@ -13,6 +13,9 @@ use perdure_sim::SimDisk;
 
 use crate::support::*;
 
+/// More than it takes to open a file of a few transactions.
+const READS_MAX: usize = 1_000;
+
 type Step = Box<dyn FnOnce() + Send>;
 
 /// Has something happen just before some of the reads: how many reads are before each.
@@ -141,8 +144,9 @@ fn open_while_another_begins(vote: usize, later: usize) -> bool {
 
 #[test]
 fn commits_at_any_moment_of_a_read_only_open_are_no_damage() {
-    let vote = |vote| (0..).take_while(move |later| open_while_another_begins(vote, *later));
-    let opened: Vec<usize> = (0..)
+    let vote =
+        |vote| (0..READS_MAX).take_while(move |later| open_while_another_begins(vote, *later));
+    let opened: Vec<usize> = (0..READS_MAX)
         .map(|number| vote(number).count())
         .take_while(|count| *count > 0)
         .collect();
