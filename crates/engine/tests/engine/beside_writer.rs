@@ -138,8 +138,7 @@ fn open_while_another_begins(vote: usize, later: usize) -> bool {
     let reader = Arc::new(reader);
     assert!(reader.last_transaction() >= first);
     check_consistent(&reader).unwrap();
-    let happened = meanwhile.0.lock().unwrap().is_empty();
-    happened
+    meanwhile.0.lock().unwrap().is_empty()
 }
 
 #[test]
