@@ -1,14 +1,16 @@
 //! The mark behind a voted transaction that several databases commit together.
 //!
 //! It stands after the end of the transaction, where stock ZODB sees a tail that was never
-//! committed. See `docs/internals/joint-commit.md`.
+//! committed: a header of the transaction's own id, of a length that no file has, with status `c`. See `docs/internals/joint-commit.md`.
 
 use crate::bytes::{array, u16_at, u32_at, u64_at};
+use crate::file::Status;
 use crate::ids::Tid;
 
-/// What a mark begins with: name and version.
+/// What stands in a mark behind the id: name and version.
 pub const MAGIC: [u8; 8] = *b"PDJOINT1";
 
+const LEN_OFFSET: usize = 18;
 const FIXED_LEN: usize = 26;
 
 /// Who takes part in a joint transaction, and who decides.
@@ -23,23 +25,23 @@ pub struct JointMark {
 }
 
 impl JointMark {
-    /// The mark's bytes: magic, length, tid, number of members, own number, paths, checksum.
+    /// The mark's bytes: tid, magic, status, length, number of members, own number, paths, checksum.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let count = u16::try_from(self.members.len()).unwrap_or(u16::MAX);
-        let mut out = MAGIC.to_vec();
+        let mut out = self.tid.to_bytes().to_vec();
+        out.extend_from_slice(&MAGIC);
+        out.extend_from_slice(&[Status::Voted.to_byte(), 0]);
         out.extend_from_slice(&[0; 4]);
-        out.extend_from_slice(&self.tid.to_bytes());
         out.extend_from_slice(&count.to_be_bytes());
         out.extend_from_slice(&self.own.to_be_bytes());
-        out.extend_from_slice(&[0; 2]);
         for member in self.members.iter().take(usize::from(count)) {
             let bytes = member.as_bytes();
             out.extend_from_slice(&u16::try_from(bytes.len()).unwrap_or(u16::MAX).to_be_bytes());
             out.extend_from_slice(bytes.get(..usize::from(u16::MAX)).unwrap_or(bytes));
         }
         let len = u32::try_from(out.len() + 4).unwrap_or(u32::MAX);
-        if let Some(slot) = out.get_mut(8..12) {
+        if let Some(slot) = out.get_mut(LEN_OFFSET..LEN_OFFSET + 4) {
             slot.copy_from_slice(&len.to_be_bytes());
         }
         let checksum = crc32c::crc32c(&out);
@@ -50,15 +52,15 @@ impl JointMark {
     /// Read a mark and its length; none where the bytes do not begin with a whole one.
     #[must_use]
     pub fn parse(bytes: &[u8]) -> Option<(Self, usize)> {
-        if array::<8>(bytes, 0)? != MAGIC {
+        if array::<8>(bytes, 8)? != MAGIC {
             return None;
         }
-        let len = usize::try_from(u32_at(bytes, 8)?).ok()?;
+        let len = usize::try_from(u32_at(bytes, LEN_OFFSET)?).ok()?;
         let covered = bytes.get(..len.checked_sub(4)?)?;
         if covered.len() < FIXED_LEN || u32_at(bytes, covered.len())? != crc32c::crc32c(covered) {
             return None;
         }
-        let (count, own) = (u16_at(bytes, 20)?, u16_at(bytes, 22)?);
+        let (count, own) = (u16_at(bytes, 22)?, u16_at(bytes, 24)?);
         let mut members = Vec::new();
         let mut at = FIXED_LEN;
         for _ in 0..count {
@@ -70,7 +72,7 @@ impl JointMark {
         (own < count).then_some(())?;
         Some((
             Self {
-                tid: Tid(u64_at(bytes, 12)?),
+                tid: Tid(u64_at(bytes, 0)?),
                 members,
                 own,
             },
