@@ -267,7 +267,7 @@ impl Judge<'_> {
     fn judge(self) -> Result<Judgement> {
         let mut window = Window::new(self.file, self.path);
         let (acknowledged, last_tid) = self.acknowledged();
-        if !self.ends_with(acknowledged, last_tid)? {
+        if !self.ends_with(&mut window, acknowledged, last_tid)? {
             return if self.is_known_again(&mut window)? {
                 Err(self.lost(acknowledged))
             } else {
@@ -312,7 +312,10 @@ impl Judge<'_> {
     }
 
     /// Does a transaction, of this id where it is known, end here?
-    fn ends_with(&self, end: u64, tid: Option<Tid>) -> Result<bool> {
+    ///
+    /// An entry may tell the id of an aborted transaction, of which another one took the place; a
+    /// seal tells that this session wrote what is there.
+    fn ends_with(&self, window: &mut Window<'_>, end: u64, tid: Option<Tid>) -> Result<bool> {
         if end <= FIRST_TRANSACTION {
             return Ok(true);
         }
@@ -320,12 +323,14 @@ impl Judge<'_> {
             return Ok(false);
         };
         let start = (end - TRAILER_LEN).checked_sub(u64::from_be_bytes(length));
-        let Some(header) = start.map(|start| self.read(start)).transpose()?.flatten() else {
+        let Some(start) = start else {
             return Ok(false);
         };
-        let header: [u8; TRANSACTION_HEADER_LEN] = header;
-        let found = TransactionHeader::parse(&header).ok();
-        Ok(found.is_some_and(|header| tid.is_none_or(|tid| header.tid == tid)))
+        let Ok(header) = TransactionHeader::parse(window.at(start, TRANSACTION_HEADER_LEN)?) else {
+            return Ok(false);
+        };
+        let is_it = tid.is_none_or(|tid| header.tid == tid);
+        Ok(is_it || seal_at(window, start, &header, self.mark.session)?.is_some())
     }
 
     /// Is it the file that the checksums describe, though its end is another one?

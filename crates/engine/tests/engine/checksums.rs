@@ -338,3 +338,28 @@ fn checksums_reach_the_device_once_in_a_while_though_the_process_never_closes() 
     let store = open(&disk.restart()).unwrap();
     assert_eq!(checked(&store), (8, 0, 0));
 }
+
+#[test]
+fn an_aborted_transaction_is_not_taken_for_the_one_that_took_its_place() {
+    let disk = SimDisk::new(1);
+    let store = open(&disk).unwrap();
+    commit(&store, &[(1, "acknowledged")]);
+    let aborted = draft(&store, &changes_of(&[(2, "aborted!")]));
+    let locked = store
+        .lock(aborted, std::time::Duration::ZERO)
+        .unwrap()
+        .unwrap();
+    let tid = locked.least_tid(NOW);
+    drop(locked.write(tid).unwrap());
+    let sums = disk.content(&beside(".psums")).unwrap();
+    commit(&store, &[(2, "the same")]);
+    commit(&store, &[(3, "says that the same was acknowledged")]);
+    drop(store);
+    let left = disk.restart();
+    // What was written since has not reached the device.
+    left.put(&beside(".psums"), &sums);
+    let store = open(&left).unwrap();
+    assert_eq!(contents(&store).unwrap().len(), 3);
+    assert_eq!(text(&store, 2).unwrap(), "the same");
+    assert_eq!(checked(&store), (3, 0, 0));
+}
