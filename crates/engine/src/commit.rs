@@ -463,6 +463,13 @@ impl Finished {
         self.store.publication.wait_turn(self.ticket);
     }
 
+    /// Wait until everything before the transaction is visible, and others may be told of it.
+    ///
+    /// Until [`Finished::release`], other threads that read as of it wait.
+    pub fn announce(&self) {
+        self.store.publication.announce(self.ticket, self.tid);
+    }
+
     /// Let the transaction become visible, and wait until it is.
     pub fn release(&self) {
         self.store.publication.release(self.ticket);

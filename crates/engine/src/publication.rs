@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, ThreadId};
 
 use perdure_format::{Oid, Tid};
 
@@ -33,6 +34,8 @@ struct Queue {
     /// Transactions with lower tickets are on the device.
     durable: u64,
     syncing: bool,
+    /// The next transaction that becomes visible, if others are being told of it, and by whom.
+    announced: Option<(Tid, ThreadId)>,
     failure: Option<String>,
     log: VecDeque<Published>,
     log_oids: usize,
@@ -56,6 +59,8 @@ pub(crate) struct Publication {
     changed: Condvar,
     visible: AtomicU64,
     visible_end: AtomicU64,
+    /// The transaction that others are being told of; 0 if there is none.
+    announced: AtomicU64,
 }
 
 impl Publication {
@@ -67,6 +72,7 @@ impl Publication {
                 next: 0,
                 durable: 0,
                 syncing: false,
+                announced: None,
                 failure: None,
                 log: VecDeque::new(),
                 log_oids: 0,
@@ -75,6 +81,7 @@ impl Publication {
             changed: Condvar::new(),
             visible: AtomicU64::new(tid.0),
             visible_end: AtomicU64::new(end),
+            announced: AtomicU64::new(0),
         }
     }
 
@@ -178,6 +185,42 @@ impl Publication {
         }
     }
 
+    /// Wait until all transactions before this one are visible; others may then be told of it.
+    ///
+    /// Who has been told and reads as of it waits until it is visible: see
+    /// [`Publication::await_announced`].
+    pub(crate) fn announce(&self, ticket: Ticket, tid: Tid) {
+        self.wait_turn(ticket);
+        let mut queue = self.queue();
+        if queue.failure.is_none() {
+            queue.announced = Some((tid, thread::current().id()));
+            self.announced.store(tid.0, Ordering::Release);
+        }
+    }
+
+    /// Are others being told of a transaction that a snapshot includes, and that isn't visible?
+    pub(crate) fn has_announced(&self, snapshot: Tid) -> bool {
+        let announced = self.announced.load(Ordering::Acquire);
+        announced != 0 && announced <= snapshot.0
+    }
+
+    /// Wait until a transaction that others are being told of is visible, if a snapshot includes it.
+    ///
+    /// The thread that tells them does not wait for itself.
+    pub(crate) fn await_announced(&self, snapshot: Tid) {
+        let mut queue = self.queue();
+        while let Some((tid, by)) = queue.announced
+            && tid <= snapshot
+            && by != thread::current().id()
+            && queue.failure.is_none()
+        {
+            queue = self
+                .changed
+                .wait(queue)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
     /// Let a durable transaction become visible, and wait until it is.
     pub(crate) fn release(&self, ticket: Ticket) {
         let mut queue = self.queue();
@@ -204,6 +247,9 @@ impl Publication {
             && let Some(waiting) = queue.waiting.pop_front_if(|waiting| !waiting.held)
         {
             queue.next += 1;
+            if queue.announced.take().is_some() {
+                self.announced.store(0, Ordering::Release);
+            }
             queue.log_oids += waiting.published.oids.len();
             self.visible_end.store(waiting.end, Ordering::Release);
             self.visible

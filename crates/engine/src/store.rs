@@ -206,6 +206,20 @@ impl Store {
         self.publication.catch_up();
     }
 
+    /// Are others being told of a transaction that `snapshot` includes and that isn't visible yet?
+    #[must_use]
+    pub fn has_announced(&self, snapshot: Tid) -> bool {
+        self.publication.has_announced(snapshot)
+    }
+
+    /// Wait until such a transaction is visible ([`Store::has_announced`]).
+    ///
+    /// Without that, a snapshot that was taken from what one was told could change under its
+    /// reader.
+    pub fn await_announced(&self, snapshot: Tid) {
+        self.publication.await_announced(snapshot);
+    }
+
     /// The last visible transaction: what a new snapshot reads up to.
     #[must_use]
     pub fn last_transaction(&self) -> Tid {

@@ -131,6 +131,15 @@ impl PyStorage {
         let found = py.detach(|| self.store.load(oid, snapshot, &mut buffer, Patience::Wait));
         Ok((found.into_python(py)?, buffer))
     }
+
+    /// The last visible transaction, when all is visible that somebody who reads up to `snapshot`
+    /// may have been told of.
+    fn visible_for(&self, py: Python<'_>, snapshot: Tid) -> Tid {
+        if self.store.has_announced(snapshot) {
+            py.detach(|| self.store.await_announced(snapshot));
+        }
+        self.store.last_transaction()
+    }
 }
 
 fn slice<'py>(
@@ -202,7 +211,7 @@ impl PyStorage {
         py: Python<'py>,
         oid: PyOid,
     ) -> PyResult<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
-        match self.read(py, oid.0, self.store.last_transaction())? {
+        match self.read(py, oid.0, self.visible_for(py, Tid::MAX))? {
             (Found::Record(located), buffer) => {
                 Ok((slice(py, &buffer, located), tid_bytes(py, located.tid)))
             }
@@ -218,8 +227,9 @@ impl PyStorage {
         oid: PyOid,
         tid: PyTid,
     ) -> PyResult<Option<RecordBefore<'py>>> {
-        let visible = self.store.last_transaction();
-        let snapshot = Tid(tid.0.0.saturating_sub(1)).min(visible);
+        let asked = Tid(tid.0.0.saturating_sub(1));
+        let visible = self.visible_for(py, asked);
+        let snapshot = asked.min(visible);
         match self.read(py, oid.0, snapshot)? {
             (Found::Record(located), buffer) => {
                 let next = located.next.filter(|next| *next <= visible);
@@ -260,6 +270,7 @@ impl PyStorage {
 
     /// The tid of an object's current revision; POSKeyError where it does not exist.
     fn current_tid<'py>(&self, py: Python<'py>, oid: PyOid) -> PyResult<Bound<'py, PyBytes>> {
+        self.visible_for(py, Tid::MAX);
         match py
             .detach(|| self.store.current_tid(oid.0))
             .into_python(py)?

@@ -1,6 +1,7 @@
 """Committing to a storage: the two phases, their order, their errors."""
 
 import base64
+import threading
 from typing import Any
 
 import pytest
@@ -53,6 +54,32 @@ def test_the_callback_gets_the_tid_before_others_see_it(storage: Any) -> None:
     told: list[Tid] = []
     tid = storage.tpc_finish(txn, told.append)
     assert told == [tid]
+
+
+def test_who_is_told_of_a_transaction_by_the_callback_never_reads_what_was_before(
+    storage: Any,
+) -> None:
+    """Snapshots are taken of what callbacks tell: they must not change under their readers."""
+    commit(storage, {1: b"before"})
+    found: list[Any] = []
+
+    def tell(tid: Tid) -> None:
+        def read() -> None:
+            after = (int.from_bytes(tid, "big") + 1).to_bytes(8, "big")
+            found.append(storage.loadBefore(oid(1), after))
+            found.append(storage.load(oid(1)))
+
+        reader.append(threading.Thread(target=read))
+        reader[0].start()
+        reader[0].join(0.2)  # Time to read what was before, for a storage that doesn't wait.
+
+    reader: list[threading.Thread] = []
+    txn = begun(storage)
+    storage.store(oid(1), serial_of(storage, oid(1)), b"after", "", txn)
+    storage.tpc_vote(txn)
+    tid = storage.tpc_finish(txn, tell)
+    reader[0].join()
+    assert found == [(b"after", tid, None), (b"after", tid)]
 
 
 def test_tids_grow_from_transaction_to_transaction(storage: Any) -> None:

@@ -173,6 +173,36 @@ fn a_held_transaction_keeps_later_ones_invisible_until_it_is_released() {
 }
 
 #[test]
+fn who_reads_as_of_an_announced_transaction_waits_until_it_is_visible() {
+    let store = open(&SimDisk::new(1)).unwrap();
+    let first = commit(&store, &[(1, "one")]);
+    let locked = store.lock(
+        draft(&store, &changes_of(&[(1, "told of")])),
+        Duration::from_secs(9),
+    );
+    let locked = locked.unwrap().unwrap();
+    let tid = locked.least_tid(NOW);
+    let finished = locked.write(tid).unwrap().finish(true).unwrap();
+    assert!(!store.has_announced(tid));
+    finished.wait_durable().unwrap();
+    finished.announce();
+    assert!(store.has_announced(tid));
+    assert!(!store.has_announced(first));
+    store.await_announced(tid); // This thread tells the others: it does not wait for itself.
+    thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            store.await_announced(tid);
+            store.last_transaction()
+        });
+        store.await_announced(first);
+        assert_eq!(store.last_transaction(), first);
+        finished.release();
+        assert_eq!(reader.join().unwrap(), tid);
+    });
+    assert!(!store.has_announced(tid));
+}
+
+#[test]
 fn who_waits_too_long_for_the_commit_lock_gets_the_draft_back() {
     let store = open(&SimDisk::new(1)).unwrap();
     let one = draft(&store, &changes_of(&[(1, "one")]));

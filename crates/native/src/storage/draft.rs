@@ -322,7 +322,8 @@ impl PyDraft {
 
     /// Commit; returns the transaction's id when it is durable and visible.
     ///
-    /// `callback` is called with the id when the transaction is durable, before it is visible.
+    /// `callback` is called with the id when the transaction is durable, before it is visible;
+    /// other threads that read as of it meanwhile wait.
     #[pyo3(signature = (callback=None))]
     pub(crate) fn finish<'py>(
         &self,
@@ -337,7 +338,7 @@ impl PyDraft {
                 let finished = voted.finish(held)?;
                 finished.wait_durable()?;
                 if held {
-                    finished.wait_turn();
+                    finished.announce();
                 } else {
                     finished.release();
                 }
