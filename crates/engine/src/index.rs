@@ -36,6 +36,14 @@ impl Index {
         }
     }
 
+    /// An index without entries, of a file that had `objects` and is closed.
+    pub(crate) fn of_nothing(objects: u64) -> Self {
+        Self {
+            objects: AtomicU64::new(objects),
+            ..Self::default()
+        }
+    }
+
     /// How many objects have a record.
     pub(crate) fn len(&self) -> u64 {
         self.objects.load(Ordering::Relaxed)

@@ -10,10 +10,11 @@ use perdure_format::{Oid, Tid};
 use crate::checksums::Checksums;
 use crate::commit_lock::CommitLock;
 use crate::cursor::Transactions;
-use crate::disk::{Disk, File, MemoryDisk, OsDisk};
+use crate::disk::{Disk, File, MemoryDisk, MemoryFile, OsDisk};
 use crate::draft::Draft;
 use crate::error::{Error, Result};
 use crate::generation::{Found, Generation, Located, Patience, Search};
+use crate::index::Index;
 use crate::open::{self, Cut, Options};
 use crate::publication::{Publication, Published};
 use crate::saved_index;
@@ -183,6 +184,14 @@ impl Store {
         }
     }
 
+    /// The data file that is read now. That a close has put nothing in its place is known only
+    /// after it was taken.
+    fn opened(&self) -> Result<arc_swap::Guard<Arc<Generation>>> {
+        let generation = self.generation.load();
+        self.check_open()?;
+        Ok(generation)
+    }
+
     pub(crate) fn check_writable(&self) -> Result<()> {
         self.check_open()?;
         if self.options.read_only {
@@ -237,8 +246,7 @@ impl Store {
         buffer: &mut Vec<u8>,
         patience: Patience,
     ) -> Result<Found> {
-        self.check_open()?;
-        self.generation.load().load(oid, snapshot, buffer, patience)
+        self.opened()?.load(oid, snapshot, buffer, patience)
     }
 
     /// Read exactly one revision of an object into `buffer`.
@@ -289,8 +297,7 @@ impl Store {
     /// # Errors
     /// Where the index cannot be read.
     pub fn position(&self, oid: Oid) -> Result<Option<u64>> {
-        self.check_open()?;
-        self.generation.load().position(oid)
+        self.opened()?.position(oid)
     }
 
     /// The position of the record that `tid` wrote of an object, where it has the same data; for
@@ -305,9 +312,8 @@ impl Store {
         tid: Tid,
         data: Option<&[u8]>,
     ) -> Result<Option<u64>> {
-        self.check_open()?;
         draft.rely_on_positions(self.pack_count())?;
-        let generation = self.generation.load();
+        let generation = self.opened()?;
         let mut buffer = Vec::new();
         let search = generation.revision(oid, tid, &mut buffer, Patience::Wait)?;
         let Search::Revision(revision) = search else {
@@ -338,8 +344,7 @@ impl Store {
         snapshot: Tid,
         buffer: &mut Vec<u8>,
     ) -> Result<Option<(Oid, Located)>> {
-        self.check_open()?;
-        let generation = self.generation.load();
+        let generation = self.opened()?;
         let mut from = Some(oid);
         while let Some(start) = from {
             let Some(entry) = generation.at_or_after(start)? else {
@@ -399,8 +404,8 @@ impl Store {
     /// # Errors
     /// Where the storage is closed.
     pub fn transactions(&self) -> Result<Transactions> {
-        self.check_open()?;
         let (generation, end) = self.generation_and_end();
+        self.check_open()?;
         Ok(Transactions::new(generation, end))
     }
 
@@ -582,19 +587,33 @@ impl Store {
         let saved = {
             let guard = self.commit_lock.acquire(CLOSE_PATIENCE);
             self.closed.store(true, Ordering::Release);
+            // What finished while the lock was waited for.
+            self.publication.settle();
             // A transaction that is still voted keeps the commit lock, and its end as it is.
             let settled = guard.is_some()
                 && self.publication.failure().is_none()
                 && self.settle_joint_end().is_ok();
             let noted = self.checksums.close(settled);
             let noted = noted.map_err(|e| Error::io("closing the checksums of", &self.path, e));
-            self.save_index().and(noted)
+            let saved = self.save_index().and(noted);
+            if guard.is_some() {
+                self.let_go_of_file();
+            }
+            saved
         };
         self.lock
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         saved
+    }
+
+    /// Close the data file itself; readers that are under way have it still.
+    fn let_go_of_file(&self) {
+        let nothing = Arc::new(MemoryFile::default());
+        let index = Index::of_nothing(self.object_count());
+        let closed = Generation::new(nothing, &self.path, index);
+        self.generation.store(Arc::new(closed));
     }
 }
 

@@ -1,5 +1,6 @@
 """The file storage: its arguments, its files, what it does at the edges of a file."""
 
+import contextlib
 import logging
 import os
 import struct
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import transaction
 from tests.storing import begun, commit, oid, tid_of, undo
 
 import perdure
@@ -438,3 +440,28 @@ os._exit(0)
     assert records(storage) == [b"%d" % number for number in range(50)]
     assert path.with_name("data.fs.tr0").exists()
     storage.close()
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="the system lists no open files")
+def test_a_closed_database_holds_no_file_open(path: Path) -> None:
+    """Its file system can be unmounted, though objects of it are still about."""
+
+    def open_files() -> set[str]:
+        found = set()
+        for link in Path("/proc/self/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                found.add(str(link.readlink()))
+        return {name for name in found if name.startswith(str(path.parent))}
+
+    for _ in ("new", "with an index"):
+        db = perdure.DB(perdure.FileStorage(str(path)))
+        conn = db.open()
+        conn.root.number = len(db.storage)
+        transaction.commit()
+        assert str(path) in open_files()
+        size = len(db.storage)
+        db.close()
+        assert open_files() == set()
+        assert len(db.storage) == size
+        with pytest.raises(Exception, match="closed"):
+            db.storage.load(oid(0))
