@@ -33,6 +33,7 @@
      |    |         +-- CorruptedFileStorageError (StorageSystemError)
      |    |         |    +-- CorruptedError      damage at a known position
      |    |         |    |    +-- CorruptedDataError
+     |    |         |    |         +-- DamagedBlobError   a blob's file was cut, or grew
      |    |         |    +-- CorruptedTransactionError
      |    |         +-- FileStorageQuotaError (StorageSystemError)
      |    +-- ExportError
@@ -64,7 +65,7 @@ from transaction.interfaces import TransactionError, TransactionFailedError
 from perdure import _coexist
 from perdure._messages import BTREES_REASONS, about, with_details
 from perdure.classname import get_pickle_metadata
-from perdure.ids import Oid, Tid, oid_repr
+from perdure.ids import Oid, Tid, oid_repr, tid_repr
 
 __all__ = [
     "BTreesConflictError",
@@ -76,6 +77,7 @@ __all__ = [
     "CorruptedError",
     "CorruptedFileStorageError",
     "CorruptedTransactionError",
+    "DamagedBlobError",
     "DanglingReferenceError",
     "DictionaryMissing",
     "EncryptionError",
@@ -252,10 +254,7 @@ class BTreesConflictError(ConflictError):
 
     def __init__(self, p1: int, p2: int, p3: int, reason: int) -> None:
         super().__init__()
-        self.p1 = p1
-        self.p2 = p2
-        self.p3 = p3
-        self.reason = reason
+        self.p1, self.p2, self.p3, self.reason = p1, p2, p3, reason
 
     def __repr__(self) -> str:
         return f"BTreesConflictError({self.p1}, {self.p2}, {self.p3}, {self.reason})"
@@ -275,8 +274,7 @@ class DanglingReferenceError(POSError, transaction.interfaces.TransactionError):
 
     def __init__(self, referer: Oid, missing: Oid, known: dict[str, str] | None = None) -> None:
         super().__init__(referer, missing, *((known,) if known else ()))
-        self.referer = referer
-        self.missing = missing
+        self.referer, self.missing = referer, missing
         known = known or {}
         self.class_name = known.get("class_name")
         self.path = known.get("path")
@@ -539,19 +537,10 @@ class CorruptedDataError(CorruptedError):
     """The data record of `oid` at `pos` is damaged; `buf` is what was read."""
 
     def __init__(
-        self,
-        oid: Oid | None = None,
-        buf: bytes | None = None,
-        pos: int | None = None,
-        *,
-        path: str | None = None,
-        expected: object = None,
-        found: object = None,
+        self, oid: Oid | None = None, buf: bytes | None = None, pos: int | None = None, **known: Any
     ) -> None:
-        super().__init__(path=path, position=pos, expected=expected, found=found)
-        self.oid = oid
-        self.buf = buf
-        self.pos = pos
+        super().__init__(position=pos, **known)
+        self.oid, self.buf, self.pos = oid, buf, pos
 
     def __str__(self) -> str:
         about = f"damaged record of {oid_repr(self.oid)}" if self.oid else "damaged data record"
@@ -559,6 +548,17 @@ class CorruptedDataError(CorruptedError):
         at = f" at position {self.pos}" if self.pos is not None else ""
         why = f": expected {self.expected}, found {self.found}" if self.expected is not None else ""
         return about + place + at + why
+
+
+class DamagedBlobError(CorruptedDataError):
+    """The file `path` isn't as long as what the transaction `tid` stored of the blob `oid`."""
+
+    tid: Tid | None = None
+
+    def __str__(self) -> str:
+        about = f"the file {self.path} of the blob {oid_repr(self.oid)}"
+        wrong = f"has {self.found} bytes, and {tid_repr(self.tid)} stored {self.expected}"
+        return f"{about} {wrong}: restore the file from a backup"
 
 
 class FileStorageQuotaError(FileStorageError, StorageSystemError):

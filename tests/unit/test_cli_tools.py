@@ -63,6 +63,21 @@ def test_check_tells_scripts_whether_something_is_wrong() -> None:
     assert "0xae (BTrees.OOBTree.OOBucket)" in done.output
 
 
+def test_check_looks_at_blobs_where_it_is_told_where_they_are(tmp_path: Path) -> None:
+    shutil.copytree(DATA / "blobs.d", tmp_path / "blobs")
+    file = shutil.copy(DATA / "blobs.fs", tmp_path)
+    assert of_json("check", "--blob-dir", tmp_path / "blobs", file)[0]["ok"] is True
+    assert of_json("check", f"main={file},{tmp_path / 'blobs'}")[0]["ok"] is True
+    lost = min((tmp_path / "blobs").rglob("*.blob"))
+    lost.unlink()
+    for argument in ([file, "--blob-dir", tmp_path / "blobs"], [f"main={file},{tmp_path}/blobs"]):
+        (report,) = of_json("check", *argument, code=3)
+        (finding,) = report["findings"]
+        assert finding["kind"] == "blob"
+        assert str(lost) in finding["problem"]
+    assert run("check", "--blob-dir", tmp_path / "none", file).exit_code == 1
+
+
 def test_check_takes_a_collection() -> None:
     assert run("check", f"a={DATA}/multi_a.fs", f"b={DATA}/multi_b.fs").exit_code == 0
     alone = run("check", f"a={DATA}/multi_a.fs", f"c={DATA}/multi_b.fs")

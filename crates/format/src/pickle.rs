@@ -5,6 +5,7 @@
 
 mod opcode;
 mod scan;
+mod tail;
 mod value;
 
 use crate::ids::Oid;

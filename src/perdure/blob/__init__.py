@@ -9,7 +9,8 @@ A `Blob` is a persistent object whose data is read and written as a file::
     transaction.commit()
 """
 
-from perdure.blob._blob import SAVEPOINT_SUFFIX, Blob, BlobFile
+from perdure._blobtail import length_in, with_length
+from perdure.blob._blob import SAVEPOINT_SUFFIX, Blob, BlobFile, require_length
 from perdure.blob._copying import copyTransactionsFromTo
 from perdure.blob._directory import BlobDirectory
 from perdure.blob._files import (
@@ -48,10 +49,13 @@ __all__ = [
     "auto_layout_select",
     "copyTransactionsFromTo",
     "is_blob_record",
+    "length_in",
     "link_or_copy",
     "remove_committed",
     "remove_committed_dir",
     "rename_or_copy_blob",
+    "require_length",
     "set_not_writable",
     "voted_tid",
+    "with_length",
 ]

@@ -11,12 +11,12 @@ import persistent
 from zope.interface import implementer
 
 from perdure.blob._files import rename_or_copy_blob
-from perdure.errors import BlobError, Unsupported
-from perdure.ids import oid_repr
+from perdure.errors import BlobError, DamagedBlobError, Unsupported
+from perdure.ids import Oid, Tid, oid_repr
 from perdure.interfaces import IBlob
 from perdure.utils import cp, mktemp
 
-__all__ = ["SAVEPOINT_SUFFIX", "Blob", "BlobFile"]
+__all__ = ["SAVEPOINT_SUFFIX", "Blob", "BlobFile", "require_length"]
 
 SAVEPOINT_SUFFIX: Final = ".spb"
 """Files of blobs that a savepoint keeps end so."""
@@ -54,6 +54,8 @@ class Blob(persistent.Persistent):
     _p_blob_committed: str | None = None
     # Removes the uncommitted file when the blob goes without having been committed.
     _p_blob_ref: Any = None
+    # How many bytes the committed file has to have; None where that isn't known.
+    _p_blob_bytes: int | None = None
     # The open files, as weak references.
     _p_blob_readers: "tuple[weakref.ref[Any], ...]" = ()
     _p_blob_writers: "tuple[weakref.ref[Any], ...]" = ()
@@ -109,13 +111,15 @@ class Blob(persistent.Persistent):
         transaction has ended.
 
         Raises BlobError where the data is being written, or is to be written while
-        it is being read, and for ``c`` where there is uncommitted data.
+        it is being read, and for ``c`` where there is uncommitted data; DamagedBlobError
+        where the committed file was cut, or has grown.
         """
         if mode not in _MODES:
             raise ValueError(f"no mode of a blob: {mode!r} (there are {', '.join(_MODES)})")
         if mode == "c":
             self._require_committed()
-            return self._p_jar._storage.openCommittedBlobFile(self._p_oid, self._p_serial)
+            storage = self._p_jar._storage
+            return self._whole(storage.openCommittedBlobFile(self._p_oid, self._p_serial))
         if self._is_open(self._p_blob_writers):
             raise BlobError("Already opened for writing.")
         if mode == "r":
@@ -134,7 +138,8 @@ class Blob(persistent.Persistent):
         if self._p_blob_uncommitted is None and self._p_blob_committed:
             if not self._p_blob_committed.endswith(SAVEPOINT_SUFFIX):
                 storage = self._p_jar._storage
-                return storage.openCommittedBlobFile(self._p_oid, self._p_serial, self)
+                file = storage.openCommittedBlobFile(self._p_oid, self._p_serial, self)
+                return self._whole(file)
             return BlobFile(self._p_blob_committed, "r", self)
         return BlobFile(self._p_blob_uncommitted or self._create_uncommitted_file(), "r", self)
 
@@ -142,11 +147,10 @@ class Blob(persistent.Persistent):
         self._p_activate()
         if self._p_blob_uncommitted is not None:
             return BlobFile(self._p_blob_uncommitted, mode, self)
-        path = self._create_uncommitted_file()
         if mode == "w" or not self._p_blob_committed:
-            return BlobFile(path, mode, self)
-        file = BlobFile(path, "r+", self)
-        with open(self._p_blob_committed, "rb") as committed:
+            return BlobFile(self._create_uncommitted_file(), mode, self)
+        with self._whole(open(self._p_blob_committed, "rb")) as committed:
+            file = BlobFile(self._create_uncommitted_file(), "r+", self)
             cp(committed, file)
         if mode == "r+":
             file.seek(0)
@@ -161,11 +165,27 @@ class Blob(persistent.Persistent):
     def committed(self) -> str:
         """Return the path of the file with the committed data, to read it.
 
-        Raises BlobError where there is none, or uncommitted data.
+        Raises BlobError where there is none, or uncommitted data; DamagedBlobError where
+        the file was cut, or has grown.
         """
         self._require_committed()
         # Asked for again: a storage with a cache has to know that it is in use.
-        return str(self._p_jar._storage.loadBlob(self._p_oid, self._p_serial))
+        path = str(self._p_jar._storage.loadBlob(self._p_oid, self._p_serial))
+        self._require_length(os.path.getsize(path), path)
+        return path
+
+    def _whole(self, file: Any) -> Any:
+        """Return *file*, opened at its beginning; raise DamagedBlobError if it was cut."""
+        try:
+            self._require_length(file.seek(0, os.SEEK_END), file.name)
+        except BaseException:
+            file.close()
+            raise
+        file.seek(0)
+        return file
+
+    def _require_length(self, length: int, path: str) -> None:
+        require_length(self._p_blob_bytes, length, self._p_oid, self._p_serial, path)
 
     def consumeFile(self, filename: str) -> None:
         """Make the file *filename* the data: it is moved, not copied, where that can be.
@@ -230,3 +250,13 @@ class Blob(persistent.Persistent):
 def _remove(path: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.remove(path)
+
+
+def require_length(
+    expected: int | None, found: int, oid: Oid | None, tid: Tid | None, path: str
+) -> None:
+    """Raise DamagedBlobError unless a file has the length *expected* (None: any)."""
+    if expected is not None and found != expected:
+        error = DamagedBlobError(oid, path=path, expected=expected, found=found)
+        error.tid = tid
+        raise error

@@ -21,8 +21,9 @@ FOUND_SOMETHING = 3
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=FILE)
+@click.option("--blob-dir", type=FILE, help="The folder of its blobs, to check them, too.")
 @JSON
-def check(files: tuple[Path, ...], *, as_json: bool) -> None:
+def check(files: tuple[Path, ...], *, blob_dir: Path | None, as_json: bool) -> None:
     """Read everything in data files, and say what is wrong. They are only read.
 
     Several files are checked as a collection, by the names NAME=FILE or the files' own; so are the
@@ -33,9 +34,11 @@ def check(files: tuple[Path, ...], *, as_json: bool) -> None:
 
     Example: perdure check packages=packages.fs maintainers=maintainers.fs
     """
+    if blob_dir is not None and is_collection(files):
+        raise click.UsageError("the blobs of a member are given as NAME=FILE,BLOB_DIR")
     with errors_reported(), progressing("checking") as progress:
         if not is_collection(files):
-            reports = [perdure.check(files[0], progress)]
+            reports = [perdure.check(perdure.DataFile(files[0], blob_dir), progress)]
         else:
             with members(files) as given:
                 reports = list(perdure.check_collection(given, progress).values())

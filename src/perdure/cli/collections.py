@@ -59,10 +59,7 @@ def _named(source: Path) -> tuple[str, perdure.DataFile]:
 def members(sources: Sequence[Path]) -> Iterator[dict[str, Any]]:
     """Give what to read of each member, by name: paths, or storages opened read-only."""
     with _described(sources) as found:
-        yield {
-            name: each.path if isinstance(each, perdure.DataFile) else each
-            for name, each in found.items()
-        }
+        yield found
 
 
 @contextmanager

@@ -5,7 +5,7 @@ import shutil
 import tempfile
 from typing import Any, NamedTuple
 
-from perdure.blob import SAVEPOINT_SUFFIX, Blob, rename_or_copy_blob
+from perdure.blob import SAVEPOINT_SUFFIX, Blob, rename_or_copy_blob, with_length
 from perdure.errors import Unsupported
 from perdure.ids import Oid, Tid, oid_repr
 from perdure.interfaces import IBlobStorage
@@ -44,11 +44,14 @@ def store_blob(
             "FileStorage a blob_dir, or wrap the storage in a BlobStorage"
         )
     if isinstance(blob, SavedBlob):
-        storage.storeBlob(oid, serial, data, blob.path, "", transaction)
+        kept = with_length(data, os.path.getsize(blob.path))
+        storage.storeBlob(oid, serial, kept, blob.path, "", transaction)
         return
     if blob.opened():
         raise ValueError(f"Can't commit with opened blobs ({oid_repr(oid)}): close the file first")
-    storage.storeBlob(oid, serial, data, blob._uncommitted(), "", transaction)
+    path = blob._uncommitted()
+    assert path is not None
+    storage.storeBlob(oid, serial, with_length(data, os.path.getsize(path)), path, "", transaction)
     # Its next use loads it, and so finds the data where the storage keeps it.
     blob._p_invalidate()
 

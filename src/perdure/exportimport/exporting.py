@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from perdure import _native
+from perdure._blobtail import length_in
+from perdure.blob import require_length
 from perdure.errors import ExportError
 from perdure.exportimport.format import (
     BLOB_MARKER,
@@ -116,7 +118,9 @@ def _write(
         return None
     file.writelines((before, oid, p64(len(data)), data))
     if IBlobStorage.providedBy(storage) and is_blob(data):
-        _write_blob(Path(storage.loadBlob(oid, serial)), file, buffer_bytes)
+        path = Path(storage.loadBlob(oid, serial))
+        require_length(length_in(data), path.stat().st_size, oid, serial, str(path))
+        _write_blob(path, file, buffer_bytes)
     record: bytes = data
     return record
 

@@ -10,7 +10,9 @@ from typing import Any
 
 from perdure import _native
 from perdure.errors import CorruptedError
+from perdure.maintenance._blobcheck import blob_findings
 from perdure.maintenance._iterating import check_by_iteration
+from perdure.maintenance._places import DataFile
 from perdure.maintenance.report import CheckReport, Finding, OtherReference, Step
 from perdure.storage.engine import EngineStorage
 from perdure.storage.file import FileStorage
@@ -23,20 +25,21 @@ Progress = Callable[[int, int], object]
 def check(source: Any, progress: Progress | None = None) -> CheckReport:
     """Read everything in *source* and report what is wrong.
 
-    *source* is a storage, a database, or the path of a data file. A file is read as it is, even
-    one that is too damaged to be opened; nothing is changed. Everything is read once: headers,
-    lengths, positions, each record's pickles and references. No pickle is executed and no class
-    imported. *progress* is called now and then with how much of how much is done (bytes, or
+    *source* is a storage, a database, the path of a data file, or a `DataFile`. A file is read as
+    it is, even one that is too damaged to be opened; nothing is changed. Everything is read once:
+    headers, lengths, positions, each record's pickles and references. No pickle is executed and no
+    class imported. Where there are blobs, it is seen whether each has its file, and of which
+    length. *progress* is called now and then with how much of how much is done (bytes, or
     transactions); what it raises stops the check.
 
     Raises NotADatabase or OSError where there is no data file at the path, and Unsupported for a
     storage that can't be iterated over.
     """
     start = time.perf_counter()
-    if isinstance(source, (str, os.PathLike)):
-        name = os.fspath(source)
-        report = _from_native(name, _native.check_file(Path(name), progress))
-        report = _with_checksums_of_file(report, Path(name))
+    if isinstance(source, (str, os.PathLike, DataFile)):
+        file = DataFile.of(source)
+        report = _from_native(str(file.path), _native.check_file(file.path, progress))
+        report = _with_side_files(report, file, progress)
     else:
         storage = getattr(source, "storage", source)
         if isinstance(storage, EngineStorage):
@@ -44,6 +47,7 @@ def check(source: Any, progress: Progress | None = None) -> CheckReport:
             report = _with_checksums(report, storage)
         else:
             report = check_by_iteration(storage, progress)
+        report = report.with_findings(blob_findings(storage, progress))
     return replace(report, seconds=time.perf_counter() - start)
 
 
@@ -64,15 +68,17 @@ def check_together(members: Mapping[str, Any], progress: Progress | None) -> lis
         storage = getattr(member, "storage", member)
         if isinstance(storage, EngineStorage):
             report = _with_checksums(_from_native(storage.getName(), one), storage)
+            report = report.with_findings(blob_findings(storage, progress))
         else:
-            report = _with_checksums_of_file(_from_native(os.fspath(member), one), Path(member))
+            file = DataFile.of(member)
+            report = _with_side_files(_from_native(str(file.path), one), file, progress)
         reports.append(replace(report, seconds=time.perf_counter() - start))
     return reports
 
 
 def _native_source(member: Any) -> "Path | _native.Storage | None":
-    if isinstance(member, (str, os.PathLike)):
-        return Path(member)
+    if isinstance(member, (str, os.PathLike, DataFile)):
+        return DataFile.of(member).path
     storage = getattr(member, "storage", member)
     return storage._native if isinstance(storage, EngineStorage) else None
 
@@ -86,12 +92,17 @@ def _with_checksums(report: CheckReport, storage: EngineStorage) -> CheckReport:
     return replace(report.with_findings(findings), verified=verified)
 
 
-def _with_checksums_of_file(report: CheckReport, path: Path) -> CheckReport:
-    if not path.with_name(f"{path.name}.psums").exists():
+def _with_side_files(report: CheckReport, file: DataFile, progress: Progress | None) -> CheckReport:
+    """Compare a data file with its checksums and blobs, where there are any."""
+    if file.blob_dir is not None and not file.blob_dir.is_dir():
+        raise FileNotFoundError(f"{file.blob_dir} is no folder of blobs")
+    if file.blob_dir is None and not file.path.with_name(f"{file.path.name}.psums").exists():
         return report
+    blob_dir = None if file.blob_dir is None else str(file.blob_dir)
     try:
-        with closing(FileStorage(path, read_only=True)) as storage:
-            return _with_checksums(report, storage)
+        with closing(FileStorage(file.path, read_only=True, blob_dir=blob_dir)) as storage:
+            report = _with_checksums(report, storage)
+            return report.with_findings(blob_findings(storage, progress))
     except CorruptedError as error:
         # Too damaged to be opened; perhaps only its checksums tell.
         problem = f"can't be opened: {error}"

@@ -9,6 +9,7 @@ from typing import Any
 
 from perdure.errors import POSError
 from perdure.ids import Oid, oid_repr
+from perdure.maintenance._places import DataFile
 from perdure.maintenance.check import check_together
 from perdure.maintenance.references import Dangling, References
 from perdure.maintenance.referrers import missing_in
@@ -54,11 +55,11 @@ def check_collection(
 def _opened(members: Mapping[str, Any], stack: ExitStack) -> Iterator[tuple[str, Any]]:
     """Give the members' storages; one that is too damaged to be opened is left out."""
     for name, member in members.items():
-        if not isinstance(member, (str, os.PathLike)):
+        if not isinstance(member, (str, os.PathLike, DataFile)):
             yield name, getattr(member, "storage", member)
             continue
         with suppress(POSError):
-            storage = FileStorage(member, read_only=True)
+            storage = FileStorage(DataFile.of(member).path, read_only=True)
             stack.callback(storage.close)
             yield name, storage
 

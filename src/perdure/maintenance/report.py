@@ -37,8 +37,8 @@ class Finding:
     `kind` is `damaged` (bytes that are no whole transaction), `unfinished` (a transaction that was
     voted and not finished), `previous` and `data-position` (a wrong position inside the file),
     `checksum` (a transaction isn't what was written), `unreadable` (the record isn't made of
-    pickles) or `missing` (an object that is referred to
-    does not exist).
+    pickles), `missing` (an object that is referred to does not exist) or `blob` (the file of a
+    blob is not there, or was cut, or has grown).
     """
 
     kind: str

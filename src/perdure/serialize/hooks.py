@@ -2,6 +2,7 @@
 
 from typing import Any, cast
 
+from perdure._blobtail import length_in
 from perdure.errors import ForbiddenClassError, InvalidObjectReference
 from perdure.ids import Oid, Tid
 from perdure.serialize.classes import AllowedClasses
@@ -79,7 +80,8 @@ class ConnectionHooks:
         name: str = jar.db().database_name
         return name
 
-    def _blob_loaded(self, obj: Any, oid: Oid, serial: Tid) -> None:
+    def _blob_loaded(self, obj: Any, oid: Oid, serial: Tid, record: bytes) -> None:
         """Tell a blob where its committed data is (called after its state is loaded)."""
         obj._p_blob_uncommitted = None
+        obj._p_blob_bytes = length_in(record)
         obj._p_blob_committed = self._storage.loadBlob(oid, serial)

@@ -33,7 +33,7 @@ class StandardConnectionBase(ConnectionHooks):
         self._cache.update_object_size_estimation(oid, len(data))
         obj._p_estimated_size = len(data)
         if hasattr(type(obj), "_p_blob_committed"):
-            self._blob_loaded(obj, oid, serial)
+            self._blob_loaded(obj, oid, serial, data)
 
     def _mark_stored(self, objects: list[Any], tid: Tid) -> None:
         """Note that the states of *objects* are what the transaction *tid* wrote."""

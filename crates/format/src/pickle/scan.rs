@@ -1,6 +1,7 @@
 //! A stack machine that follows a pickle without building anything.
 
 use super::opcode::{Argument, argument};
+use super::tail::pickles;
 use super::value::{Items, Value};
 use super::{ClassName, Reference};
 use crate::ids::Oid;
@@ -47,11 +48,12 @@ pub struct Scanner<'a> {
 type Step = Result<(), ScanError>;
 
 impl<'a> Scanner<'a> {
-    /// A scanner at the beginning of `data`.
+    /// A scanner at the beginning of `data`, a record's: what follows the pickles of a blob's
+    /// isn't looked at.
     #[must_use]
     pub fn new(data: &'a [u8]) -> Self {
         Self {
-            data,
+            data: pickles(data),
             at: 0,
             opcode_at: 0,
             // As much as a small record needs: growing by and by costs more than the rest.

@@ -152,7 +152,8 @@ impl ConnectionBase {
             ghost.set_serial_and_size(record.serial, data.len());
             if kind.is_blob {
                 let serial = PyBytes::new(py, &record.serial);
-                slf.call_method1(intern!(py, "_blob_loaded"), (obj, oid, serial))?;
+                let loaded = (obj, oid, serial, record.to_python(py));
+                slf.call_method1(intern!(py, "_blob_loaded"), loaded)?;
             }
             Ok(())
         })
