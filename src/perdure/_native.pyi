@@ -279,11 +279,20 @@ class ConnectionBase:
     def _mark_stored(self, objects: list[Any], tid: Tid) -> None:
         """Note that the states of *objects* are what the transaction *tid* wrote."""
 
+    def _loaded_among(self, oids: list[Oid]) -> list[Oid]:
+        """Return those of *oids* whose objects may have a state in the cache.
+
+        The others are ghosts there, if they are there at all.
+        """
+
+    def _tidy_up(self) -> None:
+        """Have what was learnt of objects that have left the cache take no more memory."""
+
     def __getitem__(self, key: bytes, /) -> Any: ...
 
 @final
 class Intake:
-    """Where the new objects go that a commit has reached: a draft, and what the commit notes.
+    """Where the objects go that a commit stores: a draft, and what the commit notes.
 
     *done* gets the oids of all; *stored* and *objects* those (and the objects) that were stored.
     """
@@ -314,12 +323,22 @@ class ObjectWriter:
         database can't refer to.
         """
 
-    def take_in(self, waiting: list[Any], intake: Intake) -> tuple[Oid, bytes, Any] | None:
+    def take_in(self, waiting: list[Any], intake: Intake) -> tuple[Oid, Tid, bytes, Any] | None:
         """Take new objects from the end of *waiting* into a transaction, and what they reach.
 
-        Stops at one that is not of the usual kind, and after some. Returns oid, data and object of
-        a record that needs a look before it is stored, if it has come to one. Raises what
-        `serialize` does.
+        Stops at one that is not of the usual kind, and after some. Returns oid, serial, data and
+        object of a record that needs a look before it is stored, if it has come to one. Raises
+        what `serialize` does.
+        """
+
+    def take_over(
+        self, registered: list[Any], number: int, waiting: list[Any], intake: Intake
+    ) -> tuple[int, tuple[Oid, Tid, bytes, Any] | None]:
+        """Take the changed objects from *number* on in *registered* into a transaction.
+
+        Returns the number of the first that was not taken, and a record that needs a look as
+        `take_in` does. Stops, besides, at an object that is not of the usual kind, after some,
+        and when new objects were met, which are then in *waiting*. Raises what `serialize` does.
         """
 
     def put(self, obj: Any) -> None:

@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from perdure import _native
@@ -143,8 +142,9 @@ def serialised(
     late: list[Any] = []
     connection._added_during_commit = late
     intake = None
+    changes = _Changes(first)
     try:
-        for changed in _to_be_stored(connection, first, late, done):
+        for changed in _to_be_stored(connection, changes, late, done):
             waiting = [changed]
             while waiting:
                 obj = waiting.pop()
@@ -163,10 +163,10 @@ def serialised(
                     _created(connection, reached)
                     waiting += reached
                 yield oid, serial, data, obj
-                if waiting and commit is not None:
+                if commit is not None:
                     intake = intake or commit.intake(connection, done)
                     if intake is not None:
-                        yield from _taken_in(connection, writer, waiting, intake)
+                        yield from _taken(connection, writer, (changes, waiting), intake)
         if connection._savepoint_storage is None:
             require_targets(connection, writer)
     finally:
@@ -184,24 +184,45 @@ def _note_end(connection: ConnectionState, done: set[Oid]) -> None:
         del connection._readCurrent[oid]
 
 
-def _taken_in(
-    connection: ConnectionState, writer: Any, waiting: list[Any], intake: _native.Intake
+class _Changes:
+    """How many of the objects that were changed have been seen to."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+def _taken(
+    connection: ConnectionState,
+    writer: Any,
+    work: tuple[_Changes, list[Any]],
+    intake: _native.Intake,
 ) -> Iterator[Record]:
-    """Have new objects stored natively; yield those that are unusual."""
-    while (odd := writer.take_in(waiting, intake)) is not None:
-        oid, data, obj = odd
-        _look_at(connection, obj, data)
-        yield oid, NO_TID, data, obj
+    """Have objects stored natively, new ones and changed ones; yield those that are unusual."""
+    changes, waiting = work
+    while True:
+        while (odd := writer.take_in(waiting, intake)) is not None:
+            _look_at(connection, odd[3], odd[2])
+            yield odd
+        if waiting:
+            return
+        changes.number, odd = writer.take_over(
+            connection._registered_objects, changes.number, waiting, intake
+        )
+        if odd is not None:
+            _look_at(connection, odd[3], odd[2])
+            yield odd
+        elif not waiting:
+            return
 
 
 def _look_at(connection: ConnectionState, obj: Any, data: bytes) -> None:
     if connection._missing:
-        refuse_dangling(connection, obj, _taken(connection._missing))
+        refuse_dangling(connection, obj, _emptied(connection._missing))
     if len(data) >= connection.large_record_size:
         _warn_large(connection, obj, len(data))
 
 
-def _taken(targets: list[Target]) -> list[Target]:
+def _emptied(targets: list[Target]) -> list[Target]:
     taken = targets.copy()
     targets.clear()
     return taken
@@ -216,13 +237,16 @@ def _require_present(connection: ConnectionState) -> None:
 
 
 def _to_be_stored(
-    connection: ConnectionState, first: int, late: list[Any], done: set[Oid]
+    connection: ConnectionState, changes: _Changes, late: list[Any], done: set[Oid]
 ) -> Iterator[Any]:
     """Go through what was changed, and what is added while that is being serialised.
 
     Objects of a class with a mind of its own may add others in their `__getstate__`.
     """
-    for obj in islice(connection._registered_objects, first, None):
+    registered = connection._registered_objects
+    while changes.number < len(registered):
+        obj = registered[changes.number]
+        changes.number += 1
         oid = obj._p_oid
         if obj._p_jar is not connection:
             raise InvalidObjectReference(

@@ -66,6 +66,7 @@ class Snapshot(ConnectionState):
             self.newTransaction(None, False)
         for member in members:
             member._cache.incrgc()
+            member._tidy_up()
 
     def sync(self) -> None:
         """Abort the transaction and look at the newest state."""
@@ -79,6 +80,9 @@ class Snapshot(ConnectionState):
             self._own_commit = None
         if changed is None:
             changed = list(self._cache.cache_data)
+        elif changed:
+            # Most of what others change is a ghost here: that is known without a look at it.
+            changed = self._loaded_among(changed)
         if changed:
             self._cache.invalidate(changed)
 

@@ -43,6 +43,13 @@ class StandardConnectionBase(ConnectionHooks):
                 obj._p_changed = False
                 obj._p_serial = tid
 
+    def _loaded_among(self, oids: list[Oid]) -> list[Oid]:
+        """Return those of *oids* whose objects may have a state in the cache: all."""
+        return oids
+
+    def _tidy_up(self) -> None:
+        """Do nothing: nothing is kept beside the cache."""
+
     def get(self, oid: Oid) -> Any:
         """Return the object at *oid*: from the cache, just added, or as a new ghost.
 

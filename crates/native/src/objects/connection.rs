@@ -13,8 +13,9 @@ use super::classes::Memory;
 use super::environment::Environment;
 use super::failure::{Attempt, Failure};
 use super::kinds::version;
+use super::loaded::Loaded;
 use super::loading::{damaged, raised, read_by_standard_pickle, set_state, unloadable};
-use super::persistence::{self, new_object};
+use super::persistence::{self, Persistent, new_object};
 use super::pickler::Workshop;
 use super::source::Source;
 use super::unpickler::Unpickler;
@@ -50,6 +51,8 @@ pub struct ConnectionBase {
     workshop: Mutex<Option<Box<Workshop>>>,
     /// Objects that aren't in the cache yet while they load themselves (persistent classes).
     making: Mutex<Vec<(Py<PyBytes>, Py<PyAny>)>>,
+    /// Which objects of the cache may have a state. A leaf.
+    loaded: Mutex<Loaded>,
     loads: AtomicU64,
 }
 
@@ -68,6 +71,7 @@ impl ConnectionBase {
             memory: Mutex::default(),
             workshop: Mutex::default(),
             making: Mutex::default(),
+            loaded: Mutex::default(),
             loads: AtomicU64::new(0),
         }
     }
@@ -81,8 +85,10 @@ impl ConnectionBase {
     }
 
     #[setter(_cache)]
-    fn set_cache(&self, cache: Option<Py<PyAny>>) {
+    fn set_cache(&self, py: Python<'_>, cache: Option<Py<PyAny>>) {
+        let loaded = Loaded::all_of(cache.as_ref().map(|cache| cache.bind(py)));
         let before = std::mem::replace(&mut locked(&self.parts).cache, cache);
+        *locked(&self.loaded) = loaded;
         drop(before);
     }
 
@@ -134,6 +140,7 @@ impl ConnectionBase {
             return Self::load_persistent_class(slf, obj, &work);
         };
         let oid = ghost.oid().unwrap_or_else(|| py.None().into_bound(py));
+        this.note_loaded(&oid);
         work.check_open(obj, &oid)?;
         let record = this.source(&work)?.load(py, &oid);
         let record = record.map_err(|error| Self::described(slf, obj, error))?;
@@ -207,7 +214,11 @@ impl ConnectionBase {
         let home = &slf.get().workshop;
         let mut workshop = locked(home).take().unwrap_or_default();
         let marked = objects.iter().try_for_each(|obj| {
-            if let Some(fields) = layout.persistent(&obj)
+            let fields = layout.persistent(&obj);
+            if let Some(oid) = fields.and_then(Persistent::oid) {
+                slf.get().note_loaded(&oid);
+            }
+            if let Some(fields) = fields
                 && workshop
                     .kinds
                     .of(layout, &obj.get_type())?
@@ -227,6 +238,37 @@ impl ConnectionBase {
         let replaced = locked(home).replace(workshop);
         drop(replaced);
         marked
+    }
+
+    /// Those of `oids` whose objects may have a state in the cache; the others are ghosts, if they
+    /// are there at all.
+    fn _loaded_among<'py>(&self, oids: &Bound<'py, PyList>) -> PyResult<Bound<'py, PyList>> {
+        let py = oids.py();
+        let found = PyList::empty(py);
+        let loaded = locked(&self.loaded);
+        for oid in oids {
+            if oid
+                .cast::<PyBytes>()
+                .is_ok_and(|oid| !loaded.may_have(oid.as_bytes()))
+            {
+                continue;
+            }
+            found.append(oid)?;
+        }
+        Ok(found)
+    }
+
+    /// Have what was learnt of objects that have left the cache take no more memory.
+    fn _tidy_up(&self, py: Python<'_>) -> PyResult<()> {
+        let cache = self.cache(py);
+        let Some(cache) = cache.as_ref().map(|cache| cache.bind(py)) else {
+            return Ok(());
+        };
+        if locked(&self.loaded).is_stale(cache.len()?) {
+            let loaded = Loaded::all_of(Some(cache));
+            *locked(&self.loaded) = loaded;
+        }
+        Ok(())
     }
 
     fn __getitem__<'py>(
@@ -331,6 +373,12 @@ impl ConnectionBase {
         &self.workshop
     }
 
+    /// Note that an object may have a state from now on.
+    fn note_loaded(&self, oid: &Bound<'_, PyAny>) {
+        let oid = oid.cast::<PyBytes>().map_or(&[][..], |oid| oid.as_bytes());
+        locked(&self.loaded).note(oid);
+    }
+
     fn count_load(&self) {
         self.loads.fetch_add(1, Ordering::Relaxed);
     }
@@ -409,6 +457,7 @@ impl ConnectionBase {
     ) -> PyResult<()> {
         let py = slf.py();
         let oid = obj.getattr(intern!(py, "_p_oid"))?;
+        slf.get().note_loaded(&oid);
         work.check_open(obj, &oid)?;
         let record = slf.get().source(work)?.load(py, &oid)?;
         let reader = slf.getattr(intern!(py, "_reader"))?;

@@ -1,4 +1,4 @@
-//! Taking new objects straight into a transaction: no Python frame, no copy of the record.
+//! Taking objects straight into a transaction: no Python frame, no copy of the record.
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
@@ -13,10 +13,15 @@ use super::persistence::{Layout, Persistent};
 use crate::ids::{PyOid, PyTid};
 use crate::storage::PyDraft;
 
-/// A record that needs a look before it is stored: oid, data, object.
-pub type Odd<'py> = (Bound<'py, PyBytes>, Bound<'py, PyBytes>, Bound<'py, PyAny>);
+/// A record that needs a look before it is stored: oid, serial, data, object.
+pub type Odd<'py> = (
+    Bound<'py, PyBytes>,
+    Bound<'py, PyBytes>,
+    Bound<'py, PyBytes>,
+    Bound<'py, PyAny>,
+);
 
-/// Where new objects go that a commit has reached.
+/// Where objects go that a commit stores.
 #[pyclass(frozen, module = "perdure._native")]
 pub struct Intake {
     connection: Py<PyAny>,
@@ -74,9 +79,34 @@ impl Intake {
         let is_usual = kind.is_ordinary
             && !kind.is_blob
             && !kind.is_broken
-            && fields.serial() == [0; 8]
+            && fields.is_new()
             && fields.jar().is_some_and(|jar| jar.is(&self.connection))
             && self.creating.bind(py).contains(&oid)?;
+        Ok(is_usual.then_some(oid))
+    }
+
+    /// The oid of `object`, if it is of the usual kind: changed, and not stored yet.
+    pub fn oid_of_changed<'py>(
+        &self,
+        layout: &Layout,
+        kinds: &mut Kinds,
+        object: &Bound<'py, PyAny>,
+    ) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let Some(fields) = layout.persistent(object) else {
+            return Ok(None);
+        };
+        let oid = fields.oid().map(Bound::cast_into_exact::<PyBytes>);
+        let Some(Ok(oid)) = oid else {
+            return Ok(None);
+        };
+        let kind = kinds.of(layout, &object.get_type())?;
+        let is_usual = kind.is_ordinary
+            && !kind.is_blob
+            && !kind.is_broken
+            && fields.is_changed()
+            && !fields.is_new()
+            && fields.jar().is_some_and(|jar| jar.is(&self.connection))
+            && !self.done.bind(object.py()).contains(&oid)?;
         Ok(is_usual.then_some(oid))
     }
 
@@ -100,12 +130,14 @@ impl Intake {
         }
         let object = fields.object().clone();
         if data.len() >= self.large_bytes || !self.missing.bind(py).is_empty() {
-            return Ok(Some((oid, PyBytes::new(py, data), object)));
+            let serial = PyBytes::new(py, &fields.serial());
+            return Ok(Some((oid, serial, PyBytes::new(py, data), object)));
         }
         let id = PyOid(Oid::from_bytes(oid.as_bytes().try_into()?));
+        let serial = PyTid(Tid::from_bytes(fields.serial()));
         self.stored.bind(py).append(oid)?;
         self.objects.bind(py).append(object)?;
-        self.draft.bind(py).get().add(id, PyTid(Tid(0)), data)?;
+        self.draft.bind(py).get().add(id, serial, data)?;
         Ok(None)
     }
 

@@ -8,6 +8,7 @@ mod environment;
 mod failure;
 mod intake;
 mod kinds;
+mod loaded;
 mod loading;
 mod memo;
 mod persistence;

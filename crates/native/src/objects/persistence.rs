@@ -20,6 +20,9 @@ const GHOST: i8 = -1;
 /// `state` of an object whose state is what is stored.
 const UP_TO_DATE: i8 = 0;
 
+/// `state` of an object that was changed.
+const CHANGED: i8 = 1;
+
 /// The greatest size that an object's record is taken to have, in bytes (it is kept in 24 bits).
 const SIZE_BYTES_MAX: usize = 1_073_741_696;
 
@@ -229,6 +232,13 @@ impl<'a, 'py> Persistent<'a, 'py> {
         // SAFETY: the object is an instance of `Persistent`.
         let [state, ..] = unsafe { (*self.fields()).state_and_size };
         i8::from_ne_bytes([state]) < 0
+    }
+
+    /// Whether the object's state was changed.
+    pub fn is_changed(self) -> bool {
+        // SAFETY: the object is an instance of `Persistent`.
+        let [state, ..] = unsafe { (*self.fields()).state_and_size };
+        i8::from_ne_bytes([state]) == CHANGED
     }
 
     /// Whether no transaction has written the object's state.

@@ -59,7 +59,7 @@ impl ObjectWriter {
     /// Take the new objects at the end of `waiting` into a transaction, and what they reach.
     ///
     /// Stops at one that is not of the usual kind, and after some. Returns a record that needs a
-    /// look before it is stored, if it has come to one: oid, data, object.
+    /// look before it is stored, if it has come to one: oid, serial, data, object.
     fn take_in<'py>(
         &self,
         py: Python<'py>,
@@ -89,6 +89,43 @@ impl ObjectWriter {
             }
         }
         Ok(None)
+    }
+
+    /// Take the changed objects from `number` on in `registered` into a transaction.
+    ///
+    /// Returns the number of the first that was not taken, and a record that needs a look as
+    /// `take_in` does. Stops, besides, at an object that is not of the usual kind, after some, and
+    /// when new objects were met, which are then in `waiting`.
+    fn take_over<'py>(
+        &self,
+        py: Python<'py>,
+        registered: &Bound<'py, PyList>,
+        number: usize,
+        waiting: &Bound<'py, PyList>,
+        intake: &Intake,
+    ) -> PyResult<(usize, Option<Odd<'py>>)> {
+        let layout = layout(py)?;
+        for number in number..number.saturating_add(TAKEN_AT_ONCE) {
+            // What the objects' classes do may change the list.
+            if number >= registered.len() || !waiting.is_empty() {
+                return Ok((number, None));
+            }
+            let obj = registered.get_item(number)?;
+            let usual = self.with_workshop(py, |workshop| {
+                intake.oid_of_changed(layout, &mut workshop.kinds, &obj)
+            });
+            let (Some(oid), Some(fields)) = (usual?, layout.persistent(&obj)) else {
+                return Ok((number, None));
+            };
+            let odd = self.with_record(py, &obj, |_, data| {
+                let reached = std::mem::take(&mut *locked(&self.new));
+                intake.take(fields, oid, data, reached, waiting)
+            })?;
+            if odd.is_some() {
+                return Ok((number + 1, odd));
+            }
+        }
+        Ok((number.saturating_add(TAKEN_AT_ONCE), None))
     }
 
     /// Queue `obj` as if it had been met.
