@@ -10,7 +10,7 @@
 #   make flip     every byte of a database of a megabyte changed, or PERDURE_FLIP of them
 #   make mutate   damaged records and export files, CAMPAIGN times
 #   make fuzz     damaged files and noise for every parser, CAMPAIGN times as many
-#   make bench    perdure and stock ZODB side by side
+#   make bench    perdure side by side with stock ZODB and others
 #   make setup    only the set-up: .venv with perdure, built in release mode
 #   make wheel    a wheel in dist/
 #   make clean    remove what was built
@@ -96,7 +96,7 @@ format: setup-test
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-bench: setup-test
+bench: $(STAMPS)/built $(STAMPS)/bench
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 wheel: $(STAMPS)/venv
@@ -111,6 +111,10 @@ $(STAMPS)/venv:
 
 $(STAMPS)/test: $(STAMPS)/venv pyproject.toml
 	$(BIN)/python -m pip install --group dev
+	@touch $@
+
+$(STAMPS)/bench: $(STAMPS)/venv pyproject.toml
+	$(BIN)/python -m pip install --group bench
 	@touch $@
 
 $(STAMPS)/built: $(STAMPS)/venv $(BUILD_SOURCES)

@@ -1,7 +1,8 @@
-"""Measure perdure and stock ZODB side by side, and print a table of both and their ratio.
+"""Measure perdure beside stock ZODB and others, and print tables of what each takes.
 
-Every measurement runs in a process of its own, in turns between the two, on the same data and the
-same disk; medians count. Times are those of the machine: compare the ratios.
+Every measurement runs in a process of its own, in turns between the peers, on the same data and
+the same disk; medians count. Times are those of the machine: compare the ratios. At the end
+stands what is promised of all workloads, and whether it was kept.
 """
 
 import argparse
@@ -10,7 +11,10 @@ import tempfile
 from pathlib import Path
 
 from benchmarks import report
-from benchmarks.measure import Outcome, Plan, measure_all
+from benchmarks.checks import check_all
+from benchmarks.measure import Bench, Outcome, Plan
+from benchmarks.peers import PEERS, is_installed
+from benchmarks.sweep import SIZES, THREADS, growths, sweep
 from benchmarks.workloads import WORKLOADS
 
 
@@ -22,12 +26,36 @@ def main() -> None:
     if arguments.list or not chosen:
         print("\n".join(WORKLOADS))
         return
-    plan = Plan(chosen, arguments.repeat, arguments.scale, arguments.memory, arguments.disk)
-    outcomes = measure_all(plan, _tell)
-    table = report.as_markdown(outcomes, _command())
+    peers = tuple(peer for peer in PEERS if peer in arguments.peers and is_installed(peer))
+    for missing in sorted(set(arguments.peers) - set(peers)):
+        print(f"left out: {missing} is no peer, or not installed", file=sys.stderr)
+    bench = Bench(
+        Plan(chosen, peers, arguments.repeat, arguments.scale, arguments.memory, arguments.disk)
+    )
+    try:
+        _run(bench, arguments)
+    finally:
+        bench.close()
+
+
+def _run(bench: Bench, arguments: argparse.Namespace) -> None:
+    outcomes = bench.measure_all(_tell)
+    found = sweep(bench, arguments.sizes, arguments.threads, _tell)
+    grown = growths(found)
+    place = report.IMAGES if arguments.write else arguments.plots
+    images: list[str] = []
+    if place:
+        from benchmarks.plots import draw  # needs matplotlib, which only this does
+
+        drawn = draw(found, place)
+        images = [f"images/{path.name}" if arguments.write else str(path) for path in drawn]
+    table = report.as_markdown(outcomes, check_all(outcomes, grown), images, _command())
     if arguments.write:
         report.write_into_page(table)
-    print(report.as_json(outcomes) if arguments.json else table)
+    as_json = report.as_json(outcomes, found, grown, _command())
+    if arguments.json not in {None, "-"}:
+        Path(arguments.json).write_text(as_json, encoding="utf-8")
+    print(as_json if arguments.json == "-" else table)
 
 
 def _tell(outcome: Outcome) -> None:
@@ -35,8 +63,17 @@ def _tell(outcome: Outcome) -> None:
 
 
 def _command() -> str:
-    ours = [argument for argument in sys.argv[1:] if argument not in {"--write", "--json"}]
-    return " ".join(["python -m benchmarks", *ours])
+    arguments = [argument for argument in sys.argv[1:] if argument != "--write"]
+    return " ".join(["python -m benchmarks", *(f'"{a}"' if " " in a else a for a in arguments)])
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    """Read numbers with commas between them; none for an empty text."""
+    return tuple(int(float(number)) for number in text.split(",") if number)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
 
 
 def _arguments() -> argparse.Namespace:
@@ -47,9 +84,12 @@ def _arguments() -> argparse.Namespace:
     add("--repeat", type=int, default=5, help="runs of each workload and peer (default: 5)")
     add("--only", action="append", metavar="TEXT", help="workloads with TEXT in their name")
     add("--list", action="store_true", help="print the names of the workloads")
-    add("--json", action="store_true", help="print everything that was measured, as JSON")
-    add("--markdown", action="store_true", help="print the table (this is the default)")
-    add("--write", action="store_true", help="put the table into docs/performance.md")
+    add("--peers", type=_names, default=PEERS, help=f"whom to measure: {','.join(PEERS)}")
+    add("--sizes", type=_numbers, default=SIZES, help="sizes for cost by size; '' for none")
+    add("--threads", type=_numbers, default=THREADS, help="threads for cost by threads; '': none")
+    add("--plots", type=Path, metavar="DIRECTORY", help="draw cost by size and threads (PNG)")
+    add("--json", nargs="?", const="-", metavar="FILE", help="write all amounts as JSON")
+    add("--write", action="store_true", help="put tables and pictures into the documentation")
     memory = shared if shared.is_dir() else temporary
     add("--memory", type=Path, default=memory, help="a directory on a memory-backed disk")
     add("--disk", type=Path, default=temporary, help="a directory on a real disk")

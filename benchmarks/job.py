@@ -1,16 +1,19 @@
 """What one process measures: the job that it gets, and the sample that it hands back."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from benchmarks.peers import Peer
+from benchmarks.peers import FILES, Peer
 
 FIRST, SECOND = "first", "second"
 """The names of the databases where there are two."""
+
+THREADS = 16
+"""How many threads a workload has that has several, unless it says otherwise."""
 
 
 def second_of(path: Path) -> Path:
@@ -27,28 +30,44 @@ class Job:
     """The data file: this process's own, with the content that the workload asks for."""
     count: int
     """Objects, transactions or keys: what the workload counts."""
+    threads: int = THREADS
 
     def storage(self, **options: Any) -> Any:
         """Open the data file."""
-        return self.peer.file_storage(str(self.path), **options)
+        return self.peer.storage(self.path, **options)
 
     def paths(self) -> dict[str, Path]:
         """Return the data files of both databases, by the databases' names."""
         return {FIRST: self.path, SECOND: second_of(self.path)}
 
     @contextmanager
-    def database(self, **options: Any) -> Iterator[Any]:
+    def database(self, *, blobs: bool = False, **options: Any) -> Iterator[Any]:
         """Open the data file's database, with room in the cache for everything."""
-        opened = self.peer.database(self.storage(), **{"cache_size": 10_000_000, **options})
+        place = {"blob_dir": f"{self.path}.blobs"} if blobs else {}
+        storage = self.storage(**place)
+        opened = self.peer.database(storage, **{"cache_size": 10_000_000, **options})
         try:
             yield opened
         finally:
             opened.close()
 
+    @contextmanager
+    def both_databases(self) -> Iterator[tuple[Any, Any]]:
+        """Open both data files as databases that know each other."""
+        databases: dict[str, Any] = {}
+        for name, path in self.paths().items():
+            storage = self.peer.storage(path)
+            self.peer.database(storage, database_name=name, databases=databases)
+        try:
+            yield databases[FIRST], databases[SECOND]
+        finally:
+            for each in databases.values():
+                each.close()
+
 
 @dataclass(frozen=True)
 class Sample:
-    """What was measured: seconds, or bytes, for how many operations."""
+    """What was measured: seconds, bytes or a ratio, for how many operations."""
 
     amount: float
     operations: int = 1
@@ -77,46 +96,60 @@ class Workload:
     """Something to measure."""
 
     name: str
-    measure: Measure
+    measures: dict[str, Measure]
+    """How, by the name of the peer; who isn't in it cannot do the work."""
     what: str
     """One sentence for the documentation."""
     data: str
     """What the data file holds: the name of a function in `benchmarks.data`."""
     count: int
     """How much at scale 1."""
-    objects: int
+    fixed: bool = False
+    """Whether that is so at every scale."""
+    objects: int = 0
     """How many objects the data file has, at every scale; 0: as many as are counted."""
-    per: str
+    per: str = ""
     """What one operation is; empty where the whole is meant."""
-    on_disk: bool
+    on_disk: bool = False
     """Whether the file is on a real disk, not on a memory-backed one."""
-    writes: bool
+    writes: bool = False
     """Whether the data file is changed, so that each measurement needs a copy of its own."""
-    unit: str
-    """Of the amount: `s` (seconds) or `B` (bytes)."""
+    unit: str = "s"
+    """Of the amount: `s` (seconds), `B` (bytes) or `x` (a ratio)."""
+    size_max: int = 0
+    """Its cost is measured at several sizes, up to this one; 0: at one size only."""
+    by_threads: bool = False
+    """Its cost is measured with several numbers of threads."""
+    threads: int = THREADS
+    """How many it has in the table, if it has several."""
+    modules: Mapping[str, str] = field(default_factory=dict)
+    """What a peer needs more, by its name: a module to import."""
 
 
 WORKLOADS: dict[str, Workload] = {}
 
 
-def workload(  # noqa: PLR0913 - a table's columns
-    name: str,
-    *,
-    data: str,
-    count: int,
-    objects: int = 0,
-    per: str = "",
-    on_disk: bool = False,
-    writes: bool = False,
-    unit: str = "s",
+def workload(
+    name: str, *, peers: tuple[str, ...] = FILES, **columns: Any
 ) -> Callable[[Measure], Measure]:
-    """Register a function as the workload *name*; its docstring says what it measures."""
+    """Register a function as the workload *name*; its docstring says what it measures.
+
+    *peers* can do it by that function; *columns* are attributes of the `Workload`.
+    """
 
     def register(measure: Measure) -> Measure:
         what = " ".join((measure.__doc__ or "").split())
-        WORKLOADS[name] = Workload(
-            name, measure, what, data, count, objects, per, on_disk, writes, unit
-        )
+        WORKLOADS[name] = Workload(name, dict.fromkeys(peers, measure), what, **columns)
+        return measure
+
+    return register
+
+
+def also(name: str, peer: str) -> Callable[[Measure], Measure]:
+    """Register a function as how *peer* does the workload *name*, which is there already."""
+
+    def register(measure: Measure) -> Measure:
+        WORKLOADS[name].measures[peer] = measure
         return measure
 
     return register

@@ -29,10 +29,10 @@ def make_items(count: int) -> list[Item]:
     return items
 
 
-def traverse(first: Item) -> int:
-    """Visit every item that is reached from the first one; return how many there are."""
+def traverse(first: Item, most: int = 100_000) -> int:
+    """Visit items that are reached from the first one, *most* at most; return how many."""
     count, waiting = 0, [first]
-    while waiting:
+    while waiting and count < most:
         item = waiting.pop()
         count += item.number is not None
         if item.left is not None:

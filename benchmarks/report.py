@@ -1,83 +1,155 @@
-"""The table, and its place in the documentation."""
+"""What was measured as tables, as JSON, and in its place in the documentation."""
 
 import json
 import platform
 from pathlib import Path
 from typing import Any
 
-from benchmarks.job import WORKLOADS
+from benchmarks.checks import Check
+from benchmarks.checks import as_markdown as checks_as_markdown
 from benchmarks.measure import TOP, Outcome
-from benchmarks.peers import OWN, PEERS, STOCK
+from benchmarks.peers import FILES, OWN, PEERS, STOCK
+from benchmarks.sweep import Growth, Sweep, size_of
 
 PAGE = TOP / "docs" / "performance.md"
+IMAGES = TOP / "docs" / "images"
 BEGIN, END = "<!-- table: begin -->\n", "<!-- table: end -->\n"
 _HEAD = (
-    "| | ZODB | perdure | times as fast: median | min to max | peak memory, of ZODB's |\n"
-    "| --- | ---: | ---: | ---: | ---: | ---: |"
+    "| | ZODB | perdure | times as fast: median | min to max "
+    "| peak memory, of ZODB's | without imports |\n"
+    "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"
 )
+_NONE = "\N{EN DASH}"
+_NET_MIN_BYTES = 1_000_000
+"""Less memory than this is not compared: a share of nothing says nothing."""
 
 
-def as_markdown(outcomes: list[Outcome], command: str) -> str:
-    """Return the table, and under it what each of its lines means."""
-    runs = len(outcomes[0].amounts[OWN]) if outcomes else 0
-    rows = "\n".join(_row(outcome) for outcome in outcomes)
-    meanings = "\n".join(_meaning(outcome) for outcome in outcomes)
-    about = f"`{command}`: medians of {runs} runs of each, in turns; {_machine()}."
-    return f"{about}\n\n{_HEAD}\n{rows}\n\nWhat is measured:\n\n{meanings}\n"
+def as_markdown(
+    outcomes: list[Outcome], checks: list[Check], images: list[str], command: str
+) -> str:
+    """Return the tables, the pictures, and what each of the lines means."""
+    both = [each for each in outcomes if set(FILES) <= set(each.amounts)]
+    runs = max((len(each.amounts[OWN]) for each in both), default=0)
+    return "\n\n".join(
+        [
+            f"`{command}`: medians of {runs} runs of each, in turns; {_machine()}.",
+            "\n".join([_HEAD, *(_row(each) for each in both)]),
+            *_beside_others(outcomes),
+            f"What is promised of all of these:\n\n{checks_as_markdown(checks)}".rstrip(),
+            *(f"![{Path(each).stem.replace('-', ' ')}]({each})" for each in images),
+            "What is measured:\n\n" + "\n".join(_meaning(each) for each in outcomes) + "\n",
+        ]
+    )
 
 
-def as_json(outcomes: list[Outcome]) -> str:
+def as_json(outcomes: list[Outcome], found: Sweep, grown: list[Growth], command: str) -> str:
     """Return everything that was measured."""
-    return json.dumps({"machine": _machine(), "workloads": [_plain(each) for each in outcomes]})
+    everything = {
+        "command": command,
+        "machine": _machine(),
+        "workloads": [_plain(each) for each in outcomes],
+        "by_size": [{"size": size_of(each), **_plain(each)} for each in found.by_size],
+        "by_threads": [_plain(each) for each in found.by_threads],
+        "growth": [each.__dict__ for each in grown],
+    }
+    return json.dumps(everything, indent=1)
 
 
 def one_line(outcome: Outcome) -> str:
     """Return what is told while the measurements go on."""
-    return _row(outcome).strip("| ").replace(" | ", "  ")
+    threads = f", {outcome.threads} threads" if outcome.workload.by_threads else ""
+    size = f"{outcome.name} ({size_of(outcome):,}{threads}):"
+    amounts = [f"{peer} {amount(outcome.median(peer), outcome)}" for peer in outcome.amounts]
+    ratio = f"{outcome.ratio():.2f} x" if outcome.ratios() else ""
+    return "  ".join([size, *amounts, ratio])
 
 
 def write_into_page(table: str) -> None:
-    """Put the table into the documentation, in place of the one there."""
+    """Put the tables into the documentation, in place of those there."""
     before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)
     PAGE.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}", encoding="utf-8")
 
 
 def _row(outcome: Outcome) -> str:
-    ratios = sorted(outcome.ratios())
-    stock, own = (_amount(outcome.median(peer), outcome) for peer in (STOCK, OWN))
-    spread = f"{ratios[0]:.2f} to {ratios[-1]:.2f}"
-    ratio, peak = f"**{outcome.ratio():.2f}**", f"{outcome.peak_share():.0%}"
-    return f"| {outcome.name} | {stock} | {own} | {ratio} | {spread} | {peak} |"
+    stock, own = (amount(outcome.median(peer), outcome) for peer in FILES)
+    return (
+        f"| {outcome.name} | {stock} | {own} | **{outcome.ratio():.2f}** | {_spread(outcome)} "
+        f"| {outcome.peak_share():.0%} | {_net_share(outcome)} |"
+    )
 
 
-def _amount(amount: float, outcome: Outcome) -> str:
-    if outcome.unit == "B":
-        return f"{amount / 1e6:,.1f} MB"
+def _spread(outcome: Outcome, peer: str = STOCK) -> str:
+    ratios = outcome.ratios(peer)
+    return f"{min(ratios):.2f} to {max(ratios):.2f}"
+
+
+def _net_share(outcome: Outcome) -> str:
+    largest = max(max(outcome.net_peaks_bytes[peer]) for peer in FILES)
+    return f"{outcome.peak_share(net=True):.0%}" if largest > _NET_MIN_BYTES else _NONE
+
+
+def _beside_others(outcomes: list[Outcome]) -> list[str]:
+    """Return the table with all peers; nothing where only two were measured."""
+    peers = [peer for peer in PEERS if any(peer in each.amounts for each in outcomes)]
+    others = [peer for peer in peers if peer not in FILES]
+    if not others:
+        return []
+    rows = [each for each in outcomes if set(others) & set(each.amounts)]
+    head = f"| | {' | '.join([OWN, STOCK, *others])} |\n|{' --- |' + ' ---: |' * len(peers)}"
+    lines = [f"| {each.name} | {' | '.join(_cells(each, [STOCK, *others]))} |" for each in rows]
+    about = (
+        "Beside others: what each takes, and (in brackets) how many times as fast perdure is: "
+        f"median, min to max. {_NONE} stands for work that it cannot do."
+    )
+    return [about, "\n".join([head, *lines])]
+
+
+def _cells(outcome: Outcome, peers: list[str]) -> list[str]:
+    own = amount(outcome.median(OWN), outcome) if OWN in outcome.amounts else _NONE
+    cells = [own]
+    for peer in peers:
+        if peer not in outcome.amounts:
+            cells.append(_NONE)
+        elif outcome.ratios(peer):
+            taken = amount(outcome.median(peer), outcome)
+            cells.append(f"{taken} ({outcome.ratio(peer):.2f}, {_spread(outcome, peer)})")
+        else:
+            cells.append(amount(outcome.median(peer), outcome))
+    return cells
+
+
+def amount(value: float, outcome: Outcome) -> str:
+    """Return an amount with its unit."""
+    if outcome.workload.unit == "x":
+        return f"{value:.2f} times"
+    if outcome.workload.unit == "B":
+        return f"{value / 1e6:,.1f} MB"
     for factor, unit in ((1, "s"), (1e3, "ms")):
-        if amount * factor >= 1:
-            return f"{amount * factor:,.3g} {unit}"
-    return f"{amount * 1e6:,.3g} µs"
+        if value * factor >= 1:
+            return f"{value * factor:,.3g} {unit}"
+    return f"{value * 1e6:,.3g} µs"
 
 
 def _meaning(outcome: Outcome) -> str:
-    meaning = WORKLOADS[outcome.name].what
-    counted = f"{outcome.count:,}" + (f", per {outcome.per}" if outcome.per else " objects")
-    return f"- **{outcome.name}** ({counted}): {meaning}"
+    per = outcome.workload.per
+    counted = f"{outcome.count:,}" + (f", per {per}" if per else " objects")
+    return f"- **{outcome.name}** ({counted}): {outcome.workload.what}"
 
 
 def _plain(outcome: Outcome) -> dict[str, Any]:
     return {
         "name": outcome.name,
-        "unit": outcome.unit,
-        "per": outcome.per,
+        "unit": outcome.workload.unit,
+        "per": outcome.workload.per,
         "count": outcome.count,
+        "objects": outcome.objects,
+        "threads": outcome.threads,
         "amounts": outcome.amounts,
-        "medians": {peer: outcome.median(peer) for peer in PEERS},
-        "ratio": outcome.ratio(),
-        "ratios": outcome.ratios(),
+        "medians": {peer: outcome.median(peer) for peer in outcome.amounts},
+        "ratios": {peer: outcome.ratios(peer) for peer in outcome.amounts if peer != OWN},
         "peaks_bytes": outcome.peaks_bytes,
-        "peak_share": outcome.peak_share(),
+        "net_peaks_bytes": outcome.net_peaks_bytes,
     }
 
 

@@ -8,6 +8,8 @@ from benchmarks.workloads import records as records
 from benchmarks.workloads import opening as opening
 from benchmarks.workloads import keeping as keeping
 from benchmarks.workloads import collecting as collecting
+from benchmarks.workloads import blobs as blobs
+from benchmarks import others as others
 # isort: on
 
 from benchmarks.job import WORKLOADS

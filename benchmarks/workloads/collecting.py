@@ -4,11 +4,17 @@ import os
 from typing import Any
 
 from benchmarks.job import Job, Sample, timed, workload
-from benchmarks.peers import OWN
+from benchmarks.peers import OWN, STOCK
 
 
 @workload(
-    "collect garbage, 2 databases", data="collection", count=200_000, per="object", writes=True
+    "collect garbage, 2 databases",
+    data="collection",
+    count=200_000,
+    per="object",
+    writes=True,
+    size_max=100_000,
+    modules={STOCK: "zc.zodbdgc", OWN: "perdure.maintenance"},
 )
 def collect_garbage(job: Job) -> Sample:
     """Marking from both roots and deleting what is garbage, which is half of all; stock's with

@@ -8,7 +8,8 @@ from typing import Any
 import transaction
 from BTrees.IOBTree import IOBTree
 
-from benchmarks.job import Job, Sample, timed, workload
+from benchmarks.job import SECOND, Job, Sample, timed, workload
+from benchmarks.peers import DATABASES
 
 OBJECTS_MAX = 10
 """A transaction changes from one to as many objects as this."""
@@ -32,7 +33,7 @@ def _alone(job: Job) -> Sample:
     return Sample(clock.seconds, job.count)
 
 
-def _in_threads(threads: int, work: Callable[[int], Callable[[], None]]) -> float:
+def in_threads(threads: int, work: Callable[[int], Callable[[], None]]) -> float:
     """Return the seconds that *work* takes in threads, without what it prepares."""
     ready = Barrier(threads + 1)
 
@@ -51,8 +52,9 @@ def _in_threads(threads: int, work: Callable[[int], Callable[[], None]]) -> floa
     return clock.seconds
 
 
-def _in_company(job: Job, threads: int) -> Sample:
-    share = job.count // threads
+def _in_company(job: Job) -> Sample:
+    threads = job.threads
+    share = max(1, job.count // threads)
     with job.database(pool_size=threads) as database:
 
         def work(number: int) -> Callable[[], None]:
@@ -68,12 +70,19 @@ def _in_company(job: Job, threads: int) -> Sample:
 
             return changes
 
-        seconds = _in_threads(threads, work)
+        seconds = in_threads(threads, work)
     return Sample(seconds, share * threads)
 
 
 @workload(
-    "small commits", data="items", count=5_000, objects=10_000, per="transaction", writes=True
+    "small commits",
+    peers=DATABASES,
+    data="items",
+    count=5_000,
+    objects=10_000,
+    per="transaction",
+    writes=True,
+    size_max=10_000_000,
 )
 def small_commits(job: Job) -> Sample:
     """Transactions that change 1 to 10 objects, one after the other, memory-backed disk."""
@@ -81,7 +90,9 @@ def small_commits(job: Job) -> Sample:
 
 
 @workload(
-    "small commits, 16 threads",
+    "small commits, threads",
+    peers=DATABASES,
+    by_threads=True,
     data="items",
     count=5_000,
     objects=10_000,
@@ -89,12 +100,13 @@ def small_commits(job: Job) -> Sample:
     writes=True,
 )
 def threaded_commits(job: Job) -> Sample:
-    """The same by 16 threads, each with objects of its own."""
-    return _in_company(job, 16)
+    """The same by threads (16 in the table), each with objects of its own."""
+    return _in_company(job)
 
 
 @workload(
     "small commits, disk",
+    peers=DATABASES,
     data="items",
     count=2_000,
     objects=10_000,
@@ -108,7 +120,9 @@ def small_commits_on_disk(job: Job) -> Sample:
 
 
 @workload(
-    "small commits, disk, 16 threads",
+    "small commits, disk, threads",
+    peers=DATABASES,
+    by_threads=True,
     data="items",
     count=5_000,
     objects=10_000,
@@ -117,19 +131,31 @@ def small_commits_on_disk(job: Job) -> Sample:
     writes=True,
 )
 def threaded_commits_on_disk(job: Job) -> Sample:
-    """The same by 16 threads, each with objects of its own."""
-    return _in_company(job, 16)
+    """The same by threads (16 in the table), each with objects of its own."""
+    return _in_company(job)
 
 
 @workload(
-    "conflicting inserts, 4 threads", data="nothing", count=2_000, per="transaction", writes=True
+    "conflicting inserts, threads",
+    peers=DATABASES,
+    data="nothing",
+    count=2_000,
+    objects=1,
+    per="transaction",
+    writes=True,
+    by_threads=True,
+    threads=4,
 )
 def conflicting_inserts(job: Job) -> Sample:
-    """4 threads insert into one BTree: conflicts are merged, or the transaction runs again."""
-    threads, share = 4, job.count // 4
+    """Threads (4 in the table) insert into one BTree: conflicts are merged, or the transaction
+    runs again.
+    """
+    threads, share = job.threads, max(1, job.count // job.threads)
     with job.database(pool_size=threads) as database:
-        with database.transaction() as connection:
-            connection.root()["tree"] = IOBTree({number * 100: number for number in range(2_000)})
+        connection = database.open()
+        connection.root()["tree"] = IOBTree({number * 100: number for number in range(2_000)})
+        transaction.commit()
+        connection.close()
 
         def work(number: int) -> Callable[[], None]:
             manager = transaction.TransactionManager()
@@ -146,5 +172,62 @@ def conflicting_inserts(job: Job) -> Sample:
 
             return inserts
 
-        seconds = _in_threads(threads, work)
+        seconds = in_threads(threads, work)
     return Sample(seconds, share * threads)
+
+
+def _blocks(job: Job) -> tuple[float, float]:
+    """Return the seconds for transactions in two databases, and for as many in one, in turns."""
+    chance, blocks, commits = random.Random(1), 10, max(1, job.count // 10)
+    joint = single = 0.0
+    with job.both_databases() as (database, _second):
+        connection = database.open()
+        places = [connection, connection.get_connection(SECOND)]
+        here, there = (list(each.root()["some"]) for each in places)
+        for item in here + there:
+            item._p_activate()
+        for number in range(2 * blocks):
+            others = there if number % 2 else here
+            with timed() as clock:
+                for price in range(commits):
+                    for item in (*chance.sample(here, 2), *chance.sample(others, 2)):
+                        item.price = price + number
+                    transaction.commit()
+            if number % 2:
+                joint += clock.seconds
+            else:
+                single += clock.seconds
+    return joint / blocks / commits, single / blocks / commits
+
+
+@workload(
+    "joint commits, disk",
+    data="pair",
+    count=500,
+    objects=2_000,
+    per="transaction",
+    on_disk=True,
+    writes=True,
+)
+def joint_commits(job: Job) -> Sample:
+    """Transactions that change two objects in each of two databases, real disk. In perdure a
+    crash leaves them in both or in neither; in ZODB it can leave them in one.
+    """
+    return Sample(_blocks(job)[0])
+
+
+@workload(
+    "joint by single commit, disk",
+    data="pair",
+    count=500,
+    objects=2_000,
+    on_disk=True,
+    writes=True,
+    unit="x",
+)
+def joint_by_single(job: Job) -> Sample:
+    """The time of such a transaction as a multiple of one that changes four objects in one
+    database, in turns.
+    """
+    joint, single = _blocks(job)
+    return Sample(joint / single)

@@ -8,9 +8,10 @@ import transaction
 
 from benchmarks.job import Job, Sample, timed, workload
 from benchmarks.model import traverse
+from benchmarks.peers import DATABASES
 
 
-@workload("traverse a past state", data="revisions", count=40_000, per="object")
+@workload("traverse a past state", peers=DATABASES, data="revisions", count=40_000, per="object")
 def traverse_past(job: Job) -> Sample:
     """Every object visited in a connection to a past state, its cache empty at first."""
     with job.database() as database:
@@ -22,7 +23,7 @@ def traverse_past(job: Job) -> Sample:
     return Sample(clock.seconds, count)
 
 
-@workload("history of an object", data="revisions", count=2_000, per="call")
+@workload("history of an object", peers=DATABASES, data="revisions", count=2_000, per="call")
 def history(job: Job) -> Sample:
     """Descriptions of the last 50 of an object's revisions."""
     calls = 500
@@ -34,7 +35,15 @@ def history(job: Job) -> Sample:
     return Sample(clock.seconds, calls)
 
 
-@workload("undo", data="items", count=10_000, per="object", writes=True)
+@workload(
+    "undo",
+    peers=DATABASES,
+    data="items",
+    count=10_000,
+    per="object",
+    writes=True,
+    size_max=100_000,
+)
 def undo(job: Job) -> Sample:
     """A transaction undone that had changed all objects."""
     with job.database() as database:
@@ -50,7 +59,15 @@ def undo(job: Job) -> Sample:
     return Sample(clock.seconds, job.count)
 
 
-@workload("pack", data="revisions", count=200_000, per="object", writes=True)
+@workload(
+    "pack",
+    peers=DATABASES,
+    data="revisions",
+    count=200_000,
+    per="object",
+    writes=True,
+    size_max=1_000_000,
+)
 def pack(job: Job) -> Sample:
     """A pack with garbage collection, half of the objects being garbage."""
     with job.database() as database:

@@ -19,7 +19,7 @@ def _opened(job: Job) -> tuple[Any, float]:
     return storage, clock.seconds
 
 
-@workload("open, fresh index", data="items", count=1_000_000)
+@workload("open, fresh index", data="items", count=1_000_000, size_max=10_000_000)
 def open_with_index(job: Job) -> Sample:
     """The file storage alone, its index being there."""
     storage, seconds = _opened(job)
@@ -27,7 +27,7 @@ def open_with_index(job: Job) -> Sample:
     return Sample(seconds)
 
 
-@workload("open, no index", data="items", count=1_000_000, writes=True)
+@workload("open, no index", data="items", count=1_000_000, writes=True, size_max=10_000_000)
 def open_without_index(job: Job) -> Sample:
     """The same where the index has to be made by reading the file, which is in memory."""
     job.path.with_name(job.path.name + job.peer.index_suffix).unlink()

@@ -15,7 +15,7 @@ def load_records(job: Job) -> Sample:
     return Sample(clock.seconds, len(oids))
 
 
-@workload("iterate records", data="items", count=100_000, per="record")
+@workload("iterate records", data="items", count=100_000, per="record", size_max=1_000_000)
 def iterate(job: Job) -> Sample:
     """All transactions with all their records."""
     storage, count = job.storage(read_only=True), 0
@@ -44,7 +44,7 @@ def iterate_references(job: Job) -> Sample:
 def copy(job: Job) -> Sample:
     """All transactions copied into another file storage of the same kind."""
     storage = job.storage(read_only=True)
-    target = job.peer.file_storage(str(job.path.with_suffix(".copy")))
+    target = job.peer.storage(job.path.with_suffix(".copy"))
     with timed() as clock:
         target.copyTransactionsFrom(storage)
     count = len(target)

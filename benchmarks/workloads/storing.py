@@ -4,9 +4,19 @@ import transaction
 
 from benchmarks.job import Job, Sample, timed, workload
 from benchmarks.model import make_items
+from benchmarks.peers import DATABASES
 
 
-@workload("bulk add, with building", data="nothing", count=100_000, per="object", writes=True)
+@workload(
+    "bulk add, with building",
+    peers=DATABASES,
+    data="nothing",
+    count=100_000,
+    objects=1,
+    per="object",
+    writes=True,
+    size_max=1_000_000,
+)
 def bulk_add(job: Job) -> Sample:
     """One transaction with new objects, the time for making them in Python included."""
     with job.database() as database:
@@ -17,7 +27,15 @@ def bulk_add(job: Job) -> Sample:
     return Sample(clock.seconds, job.count)
 
 
-@workload("bulk add, commit alone", data="nothing", count=100_000, per="object", writes=True)
+@workload(
+    "bulk add, commit alone",
+    peers=DATABASES,
+    data="nothing",
+    count=100_000,
+    objects=1,
+    per="object",
+    writes=True,
+)
 def bulk_commit(job: Job) -> Sample:
     """The same without the time for making them."""
     with job.database() as database:
@@ -27,7 +45,7 @@ def bulk_commit(job: Job) -> Sample:
     return Sample(clock.seconds, job.count)
 
 
-@workload("change all", data="items", count=100_000, per="object", writes=True)
+@workload("change all", peers=DATABASES, data="items", count=100_000, per="object", writes=True)
 def change_all(job: Job) -> Sample:
     """One transaction that changes one attribute of every object, all being in the cache."""
     with job.database() as database:
