@@ -4,6 +4,7 @@
 #   make test     the Rust tests and the Python tests
 #   make lint     formatters, linters, types, stubs, import layers
 #   make crash    power losses, failing calls and random steps, CAMPAIGN times as many as in make test
+#   make races    the engine's threads in all orders with a few preemptions, one more than in make test
 #   make kill     a real program, killed or let down at each system call that changes a file (strace)
 #   make model    three members against a plain model, CAMPAIGN times 500 steps
 #   make soak     threads, members, processes and kills, and a checker of their history, CAMPAIGN times
@@ -35,7 +36,7 @@ export CARGO_BUILD_JOBS ?= $(JOBS)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_QUIET := 1
 
-.PHONY: help setup setup-test demo test test-rust test-python lint lint-rust lint-python format bench wheel clean crash fuzz kill model soak flip mutate
+.PHONY: help setup setup-test demo test test-rust test-python lint lint-rust lint-python format bench wheel clean crash fuzz races kill model soak flip mutate
 .DELETE_ON_ERROR:
 
 help:
@@ -51,12 +52,16 @@ test: test-rust test-python
 
 test-rust: $(STAMPS)/venv
 	cargo test --workspace --quiet
+	cargo test --package perdure-engine --features races --test races --quiet
 
 test-python: setup-test
 	$(BIN)/python -m pytest -n $(JOBS) $(PYTEST_ARGS)
 
 crash: $(STAMPS)/venv
 	PERDURE_CAMPAIGN=$(CAMPAIGN) cargo test --release -p perdure-engine --test engine -- faults:: joint:: model::
+
+races: $(STAMPS)/venv
+	PERDURE_RACES=all cargo test --release --package perdure-engine --features races --test races -- --nocapture
 
 kill: setup-test
 	@command -v strace >/dev/null || { echo "make kill needs strace: apt-get install strace" >&2; exit 1; }

@@ -10,7 +10,7 @@ mod seals;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use perdure_format::Tid;
 use perdure_format::checksums::{ANCHORS_MAX, Anchor, Entry, FIRST_ENTRY, Mark, sums_of};
@@ -20,6 +20,7 @@ use perdure_format::seal;
 use crate::disk::{Access, Disk, File};
 use crate::error::{Error, Result};
 use crate::saved_index::with_suffix;
+use crate::sync::{Mutex, MutexGuard};
 
 pub use check::{ChecksumReport, Damage};
 pub(crate) use judge::{Judgement, judge, rewrite, without};

@@ -1,7 +1,9 @@
 //! The lock that a transaction holds from its vote to its finish.
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
+
+use crate::sync::{Condvar, Mutex};
 
 /// One transaction at a time is between vote and finish.
 ///

@@ -3,8 +3,7 @@
 //! See `docs/internals/joint-commit.md` for the protocol and its invariants.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
-use std::thread::{Builder, ScopedJoinHandle};
+use std::sync::PoisonError;
 
 use perdure_format::Tid;
 use perdure_format::joint::JointMark;
@@ -12,6 +11,7 @@ use perdure_format::joint::JointMark;
 use crate::commit::{Finished, Locked, Voted};
 use crate::error::Result;
 use crate::store::Store;
+use crate::sync::{self, Mutex, ScopedJoinHandle};
 
 /// What makes a joint transaction visible in all members at the same moment.
 #[derive(Debug, Default)]
@@ -82,8 +82,8 @@ fn sync_all(voted: &[Voted]) -> Result<()> {
     let Some((last, others)) = voted.split_last() else {
         return Ok(());
     };
-    std::thread::scope(|scope| {
-        let help = |one| Builder::new().spawn_scoped(scope, move || Voted::sync(one));
+    sync::scope(|scope| {
+        let help = |one| sync::helper(scope, move || Voted::sync(one));
         let others: Vec<_> = others.iter().map(|one| (one, help(one))).collect();
         let mut outcome = last.sync();
         for (one, helper) in others {

@@ -26,6 +26,7 @@ mod rebuild;
 mod saved_index;
 mod scan;
 mod store;
+mod sync;
 mod targets;
 mod torn;
 mod undo;

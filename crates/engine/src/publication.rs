@@ -4,11 +4,12 @@
 //! visible. One sync serves all that finished before it began; nobody waits for company.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, ThreadId};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use perdure_format::{Oid, Tid};
+
+use crate::sync::{AtomicU64, Condvar, Mutex, MutexGuard, ThreadId, this_thread};
 
 /// A place in the queue: the number of finished transactions before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -193,7 +194,7 @@ impl Publication {
         self.wait_turn(ticket);
         let mut queue = self.queue();
         if queue.failure.is_none() {
-            queue.announced = Some((tid, thread::current().id()));
+            queue.announced = Some((tid, this_thread()));
             self.announced.store(tid.0, Ordering::Release);
         }
     }
@@ -211,7 +212,7 @@ impl Publication {
         let mut queue = self.queue();
         while let Some((tid, by)) = queue.announced
             && tid <= snapshot
-            && by != thread::current().id()
+            && by != this_thread()
             && queue.failure.is_none()
         {
             queue = self
@@ -247,13 +248,14 @@ impl Publication {
             && let Some(waiting) = queue.waiting.pop_front_if(|waiting| !waiting.held)
         {
             queue.next += 1;
-            if queue.announced.take().is_some() {
-                self.announced.store(0, Ordering::Release);
-            }
             queue.log_oids += waiting.published.oids.len();
             self.visible_end.store(waiting.end, Ordering::Release);
             self.visible
                 .store(waiting.published.tid.0, Ordering::Release);
+            // Not before it is visible: who was told of it and finds nothing announced reads on.
+            if queue.announced.take().is_some() {
+                self.announced.store(0, Ordering::Release);
+            }
             queue.log.push_back(waiting.published);
             while queue.log_oids > LOG_OIDS_MAX
                 && let Some(oldest) = queue.log.pop_front()

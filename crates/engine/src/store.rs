@@ -1,10 +1,9 @@
 //! A storage: one data file, open.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
-use arc_swap::ArcSwap;
 use perdure_format::{Oid, Tid};
 
 use crate::checksums::Checksums;
@@ -18,6 +17,7 @@ use crate::index::Index;
 use crate::open::{self, Cut, Options};
 use crate::publication::{Publication, Published};
 use crate::saved_index;
+use crate::sync::{self, ArcSwap, AtomicBool, AtomicU64, Mutex};
 use crate::targets::Removals;
 
 /// An open storage. All methods may be called from any thread.
@@ -151,7 +151,7 @@ impl Store {
             if packs.is_multiple_of(2) && packs == self.packs.load(Ordering::Acquire) {
                 return (generation, end);
             }
-            std::thread::yield_now();
+            sync::yield_now();
         }
     }
 
@@ -213,6 +213,16 @@ impl Store {
     /// Who met a conflict with one of them and tries again begins with a snapshot that has it.
     pub fn catch_up(&self) {
         self.publication.catch_up();
+    }
+
+    /// The last visible transaction, when all is visible that somebody who reads up to `snapshot`
+    /// may have been told of.
+    #[must_use]
+    pub fn visible_for(&self, snapshot: Tid) -> Tid {
+        if self.has_announced(snapshot) {
+            self.await_announced(snapshot);
+        }
+        self.last_transaction()
     }
 
     /// Are others being told of a transaction that `snapshot` includes and that isn't visible yet?

@@ -136,7 +136,7 @@ impl PyStorage {
     /// may have been told of.
     fn visible_for(&self, py: Python<'_>, snapshot: Tid) -> Tid {
         if self.store.has_announced(snapshot) {
-            py.detach(|| self.store.await_announced(snapshot));
+            return py.detach(|| self.store.visible_for(snapshot));
         }
         self.store.last_transaction()
     }

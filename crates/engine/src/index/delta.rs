@@ -1,10 +1,12 @@
 //! What was committed since the index was saved.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use crossbeam_skiplist::SkipMap;
 use perdure_format::Oid;
 use perdure_format::index::Entry;
+
+use crate::sync::AtomicU64;
 
 /// Oids are mostly consecutive, so a page of positions serves a run of them with one search.
 const PAGE_LEN: u64 = 64;
