@@ -1,6 +1,10 @@
 """Blobs in transactions, over every kind of storage that keeps them."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,14 @@ from perdure import errors
 from perdure.blob import Blob, BlobStorage
 from perdure.storage.file import FileStorage
 from perdure.storage.mapping import MappingStorage
+
+AT_THE_END = """
+import atexit, perdure, transaction
+db = perdure.DB(perdure.FileStorage("Data.fs", blob_dir="blobs"))
+db.open().root()["blobs"] = [perdure.Blob(b"one"), perdure.Blob(b"two")]
+atexit.register(transaction.commit)
+"""
+"""Commits blobs when no thread can be started any more."""
 
 
 def _stock_file(directory: Path) -> Any:
@@ -192,6 +204,31 @@ def test_nothing_is_left_of_temporary_files(
     conn.transaction_manager.abort()
     temporary = Path(db.storage.temporaryDirectory())
     assert list(temporary.iterdir()) == []
+
+
+def test_many_blobs_of_one_transaction_are_all_there(
+    db: perdure.DB, conn: perdure.Connection
+) -> None:
+    conn.root()["many"] = [perdure.Blob(b"%d" % number) for number in range(300)]
+    commit(conn)
+    with db.transaction() as other:
+        found = [read(blob) for blob in other.root()["many"]]
+    assert found == [b"%d" % number for number in range(300)]
+
+
+def test_what_is_not_committed_can_be_read_by_nobody_else(
+    db: perdure.DB, conn: perdure.Connection
+) -> None:
+    conn.root()["blob"] = blob = perdure.Blob()
+    with blob.open("w") as file:
+        assert os.fstat(file.fileno()).st_mode & 0o077 == 0
+
+
+def test_blobs_can_be_committed_when_the_process_ends(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", AT_THE_END], check=True, cwd=tmp_path, timeout=120)
+    storage = FileStorage(str(tmp_path / "Data.fs"), blob_dir=str(tmp_path / "blobs"))
+    with closing(perdure.DB(storage)) as db, db.transaction() as connection:
+        assert [read(blob) for blob in connection.root()["blobs"]] == [b"one", b"two"]
 
 
 def test_a_storage_without_blobs_refuses_them() -> None:

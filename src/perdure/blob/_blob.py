@@ -21,14 +21,16 @@ __all__ = ["SAVEPOINT_SUFFIX", "Blob", "BlobFile", "require_length"]
 SAVEPOINT_SUFFIX: Final = ".spb"
 """Files of blobs that a savepoint keeps end so."""
 
+_UNCOMMITTED_PREFIX: Final = "BUC"
+
 _MODES = "r", "w", "r+", "a", "c"
 
 
 class BlobFile(FileIO):
     """The data of *blob* as an open file; it can't be pickled."""
 
-    def __init__(self, name: str, mode: str, blob: "Blob") -> None:
-        super().__init__(name, mode + "b")
+    def __init__(self, name: str, mode: str, blob: "Blob", *, new: bool = False) -> None:
+        super().__init__(name, mode + "b", opener=_open_new if new else None)
         self.blob = blob
 
     def close(self) -> None:
@@ -148,7 +150,7 @@ class Blob(persistent.Persistent):
         if self._p_blob_uncommitted is not None:
             return BlobFile(self._p_blob_uncommitted, mode, self)
         if mode == "w" or not self._p_blob_committed:
-            return BlobFile(self._create_uncommitted_file(), mode, self)
+            return self._open_new_file(mode)
         with self._whole(open(self._p_blob_committed, "rb")) as committed:
             file = BlobFile(self._create_uncommitted_file(), "r+", self)
             cp(committed, file)
@@ -213,10 +215,25 @@ class Blob(persistent.Persistent):
         self._p_changed = True
 
     def _create_uncommitted_file(self) -> str:
-        path = mktemp(dir=self._temporary_directory(), prefix="BUC")
+        path = mktemp(dir=self._temporary_directory(), prefix=_UNCOMMITTED_PREFIX)
+        self._own(path)
+        return path
+
+    def _open_new_file(self, mode: str) -> BlobFile:
+        """Return a new file for uncommitted data, opened: it is made by being opened."""
+        directory = self._temporary_directory()
+        while True:
+            path = os.path.join(directory, _UNCOMMITTED_PREFIX + os.urandom(8).hex())
+            try:
+                file = BlobFile(path, "r+" if mode == "r+" else "w", self, new=True)
+            except FileExistsError:
+                continue
+            self._own(path)
+            return file
+
+    def _own(self, path: str) -> None:
         self._p_blob_uncommitted = path
         self._p_blob_ref = weakref.finalize(self, _remove, path)
-        return path
 
     def _temporary_directory(self) -> str:
         if self._p_jar is None:
@@ -245,6 +262,11 @@ class Blob(persistent.Persistent):
         if self._p_blob_uncommitted is None and self._p_blob_committed is None:
             self._create_uncommitted_file()
         return self._take_uncommitted(remove=False)
+
+
+def _open_new(path: str, flags: int) -> int:
+    """Open a file that isn't there yet; nobody else can read what isn't committed."""
+    return os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
 
 
 def _remove(path: str) -> None:

@@ -3,9 +3,9 @@
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
-from perdure.blob._files import rename_or_copy_blob, sync_directory, sync_file
+from perdure.blob._files import rename_or_copy_blob, sync_all
 from perdure.blob._layouts import BLOB_SUFFIX, LAYOUT_MARKER, LAYOUTS, auto_layout_select
 from perdure.ids import Oid, Tid, p64, repr_to_oid, tid_repr
 
@@ -26,6 +26,8 @@ class BlobDirectory:
             auto_layout_select(base_dir) if layout_name == "automatic" else layout_name
         )
         self.layout = LAYOUTS[self.layout_name]
+        # Directories that were made here, and whose names a crash could still take away.
+        self._unsafe: set[str] = set()
 
     def create(self) -> None:
         """Make the directory, and what belongs into an empty one."""
@@ -51,17 +53,22 @@ class BlobDirectory:
     def getPathForOID(self, oid: Oid | int, create: bool = False) -> str:
         """Return the directory of an object's blobs, made where *create* says so."""
         path = os.path.join(self.base_dir, self.layout.oid_to_path(_oid(oid)))
-        if create and not os.path.isdir(path):
+        if create:
             self._make(path)
+            self.make_safe([], [path])
         return path
 
     def _make(self, path: str) -> None:
-        """Make a directory and those above it, so that a crash takes none of them away."""
-        os.makedirs(path, exist_ok=True)
-        above = path
-        while len(above) > len(self.base_dir):
-            above = os.path.dirname(above)
-            sync_directory(above)
+        """Make a directory and those above it, where they aren't there."""
+        try:
+            os.mkdir(path)
+        except FileExistsError:
+            return
+        except FileNotFoundError:
+            self._make(os.path.dirname(path))
+            self._make(path)
+            return
+        self._unsafe.add(path)
 
     def createPathForOID(self, oid: Oid | int) -> str:
         """Return the directory of an object's blobs, made where it isn't there."""
@@ -73,7 +80,7 @@ class BlobDirectory:
 
     def getBlobFilename(self, oid: Oid | int, tid: Tid | int) -> str:
         """Return the path of the file that holds one revision of a blob."""
-        return os.path.join(self.base_dir, self.layout.getBlobFilePath(_oid(oid), _tid(tid)))
+        return self.base_dir + self.layout.getBlobFilePath(_oid(oid), _tid(tid))
 
     def blob_mkstemp(self, oid: Oid | int, tid: Tid) -> tuple[int, str]:
         """Return descriptor and path of a new file beside an object's blobs."""
@@ -102,12 +109,33 @@ class BlobDirectory:
 
     def place(self, filename: str, oid: Oid, tid: Tid) -> str:
         """Move a file to where a blob's revision belongs, safe from a crash; return the path."""
-        directory = self.getPathForOID(oid, create=True)
         target = self.getBlobFilename(oid, tid)
-        rename_or_copy_blob(filename, target)
-        sync_file(target)
-        sync_directory(directory)
+        self.move(filename, target)
+        self.make_safe([target])
         return target
+
+    def move(self, filename: str, target: str) -> None:
+        """Move a file to *target*, as `getBlobFilename` gave it.
+
+        A crash can take it away until `make_safe` was called for it.
+        """
+        self._make(os.path.dirname(target))
+        rename_or_copy_blob(filename, target)
+
+    def make_safe(self, files: Collection[str], directories: Collection[str] = ()) -> None:
+        """Wait until *files*, and the names that lead to them and *directories*, are on the disk.
+
+        Raises OSError where that can't be; then nothing may rely on them.
+        """
+        names = {os.path.dirname(path) for path in files}
+        made = set()
+        for path in [*names, *directories]:
+            while path in self._unsafe and path not in made:
+                made.add(path)
+                path = os.path.dirname(path)  # noqa: PLW2901 - on the way up
+                names.add(path)
+        sync_all([*files, *names])
+        self._unsafe -= made
 
 
 def _oid(oid: Oid | int) -> Oid:

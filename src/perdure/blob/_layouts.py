@@ -17,6 +17,8 @@ __all__ = [
 ]
 
 BLOB_SUFFIX: Final = ".blob"
+_BETWEEN: Final = f"{os.sep}0x"
+
 LAYOUT_MARKER: Final = ".layout"
 """The file in a blob directory that names its layout."""
 
@@ -28,7 +30,8 @@ class BushyLayout:
 
     def oid_to_path(self, oid: Oid) -> str:
         """Return the directory of an object's blobs, relative to the blob directory."""
-        return os.path.join(*(f"0x{byte:02x}" for byte in oid))
+        digits = oid.hex("/")
+        return f"0x{digits.replace('/', _BETWEEN)}"
 
     def path_to_oid(self, path: str) -> Oid:
         """Return the oid whose directory *path* is; ValueError if it isn't one's."""
@@ -39,7 +42,7 @@ class BushyLayout:
 
     def getBlobFilePath(self, oid: Oid, tid: Tid) -> str:
         """Return the file of one revision of a blob, relative to the blob directory."""
-        return os.path.join(self.oid_to_path(oid), tid_repr(tid) + BLOB_SUFFIX)
+        return f"{self.oid_to_path(oid)}{os.sep}{tid_repr(tid)}{BLOB_SUFFIX}"
 
 
 class LawnLayout(BushyLayout):

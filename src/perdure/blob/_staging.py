@@ -12,6 +12,7 @@ import shutil
 import threading
 from typing import Any, NamedTuple
 
+from perdure.blob._blob import BlobFile
 from perdure.blob._directory import BlobDirectory
 from perdure.blob._files import link_or_copy, remove_committed, rename_or_copy_blob
 from perdure.errors import POSKeyError
@@ -49,10 +50,23 @@ class BlobFiles:
             raise POSKeyError(oid, f"No blob file at {path}", tid=serial)
         return path
 
+    def open(self, oid: Oid, serial: Tid, blob: Any = None) -> Any:
+        """Return a blob's data as a file opened for reading, or raise POSKeyError."""
+        path = self.directory.getBlobFilename(oid, serial)
+        try:
+            return open(path, "rb") if blob is None else BlobFile(path, "r", blob)
+        except FileNotFoundError as error:
+            raise POSKeyError(oid, f"No blob file at {path}", tid=serial) from error
+
     def stage(self, draft: object, oid: Oid, path: str) -> None:
         """Take over a file, to become what the transaction *draft* stores of a blob."""
-        taken = mktemp(dir=self.directory.temp_dir, prefix="BST")
-        rename_or_copy_blob(path, taken, chmod=False)
+        taken = os.path.join(self.directory.temp_dir, "BST" + os.urandom(8).hex())
+        try:
+            os.rename(path, taken)
+        except OSError:
+            # On another device: the copy must not be readable by others before it is committed.
+            taken = mktemp(dir=self.directory.temp_dir, prefix="BST")
+            rename_or_copy_blob(path, taken, chmod=False)
         with self._lock:
             self._staged.setdefault(id(draft), []).append(_Staged(oid, taken))
 
@@ -82,7 +96,8 @@ class BlobFiles:
         placed = self._placed.setdefault(id(draft), [])
         for oid, path in staged:
             placed.append(self.directory.getBlobFilename(oid, tid))
-            self.directory.place(path, oid, tid)
+            self.directory.move(path, placed[-1])
+        self.directory.make_safe(placed)
 
     def finished(self, draft: object) -> None:
         """Take note that a transaction is finished."""

@@ -178,8 +178,7 @@ class BlobStorage:
 
     def openCommittedBlobFile(self, oid: Oid, serial: Tid, blob: Any = None) -> Any:
         """Return a blob's data as a file opened for reading, or raise POSKeyError."""
-        path = self.loadBlob(oid, serial)
-        return open(path, "rb") if blob is None else BlobFile(path, "r", blob)
+        return self._files.open(oid, serial, blob)
 
     def temporaryDirectory(self) -> str:
         """Return the directory for data that isn't committed yet."""

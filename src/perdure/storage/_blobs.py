@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from perdure.blob import BlobFile, BlobFiles, copyTransactionsFromTo
+from perdure.blob import BlobFiles, copyTransactionsFromTo
 from perdure.errors import Unsupported
 from perdure.ids import Oid, Tid
 
@@ -75,8 +75,7 @@ class KeepsBlobs:
 
     def openCommittedBlobFile(self, oid: Oid, serial: Tid, blob: Any = None) -> Any:
         """Return a blob's data as a file opened for reading, or raise POSKeyError."""
-        path = self.loadBlob(oid, serial)
-        return open(path, "rb") if blob is None else BlobFile(path, "r", blob)
+        return self.require_blobs().open(oid, serial, blob)
 
     def temporaryDirectory(self) -> str:
         """Return the directory for data that isn't committed yet."""
