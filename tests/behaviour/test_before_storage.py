@@ -8,12 +8,15 @@ from typing import Any
 import pytest
 import transaction
 import ZODB.FileStorage
+from tests.storing import commit, oid
 
 from perdure.db import DB
 from perdure.errors import POSKeyError, ReadOnlyError
 from perdure.ids import MAX_TID, Oid, Tid, p64, u64
+from perdure.interfaces import IStorageCurrentRecordIteration
 from perdure.storage import FileStorage, MappingStorage
 from perdure.storage.before import BeforeStorage
+from perdure.storage.demo import DemoStorage
 from perdure.timestamp import TimeStamp, tid_at_datetime
 
 ROOT = Oid(p64(0))
@@ -155,3 +158,42 @@ def test_closing_it_closes_the_base() -> None:
     BeforeStorage(base).close()
     with pytest.raises(Exception, match="closed"):
         DB(base)
+
+
+def current(storage: Any) -> dict[Oid, tuple[Tid, bytes]]:
+    """What `record_iternext` gives of a storage, all of it."""
+    found: dict[Oid, tuple[Tid, bytes]] = {}
+    following: Any = None
+    while True:
+        oid, tid, data, following = storage.record_iternext(following)
+        assert oid not in found
+        assert not found or oid > max(found)
+        found[oid] = tid, data
+        if following is None:
+            return found
+
+
+def test_its_current_records_are_those_of_the_moment(base: Any) -> None:
+    serial = commit(base, {1: b"old", 3: b"old"})
+    view = BeforeStorage(base)
+    expected = current(base)
+    assert current(view) == expected == {oid(each): (serial, b"old") for each in (1, 3)}
+    commit(base, {2: b"later"})
+    commit(base, {}, delete=[3])
+    commit(base, {1: b"new"})
+    assert current(view) == expected
+    commit(base, {}, delete=[1])
+    assert current(view) == expected
+    with pytest.raises(ValueError, match="no object"):
+        BeforeStorage(base, serial).record_iternext()
+
+
+def test_an_overlay_over_it_has_its_current_records(base: Any) -> None:
+    first = commit(base, {1: b"one"})
+    demo = DemoStorage(base=BeforeStorage(base))
+    commit(base, {2: b"later"})
+    commit(base, {}, delete=[1])
+    assert current(demo) == {oid(1): (first, b"one")}
+    assert IStorageCurrentRecordIteration.providedBy(demo)
+    added = commit(demo, {7: b"added"})
+    assert current(demo) == {oid(1): (first, b"one"), oid(7): (added, b"added")}

@@ -4,7 +4,7 @@ import base64
 import contextlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 from zope.interface import alsoProvides, directlyProvides, providedBy
@@ -230,9 +230,9 @@ class BlobStorage:
         self.base.tpc_abort(transaction)
         self._files.aborted(transaction)
 
-    def undo(self, transaction_id: bytes, transaction: Any) -> Any:
-        """Undo a transaction, its blobs included."""
-        undone = self.base.undo(transaction_id, transaction)
+    def undo(self, transaction_id: bytes, transaction: Any, *chosen: Container[Oid]) -> Any:
+        """Undo a transaction, its blobs included; of *chosen* objects alone where the base can."""
+        undone = self.base.undo(transaction_id, transaction, *chosen)
         tid = Tid(base64.b64decode(transaction_id))
         for oid in undone[1]:
             before = self.base.loadBefore(oid, tid)

@@ -10,8 +10,7 @@ from perdure.db.packing import Progress, pack_database
 from perdure.db.undo import TransactionalUndo
 from perdure.errors import Unsupported
 from perdure.ids import Oid, Tid
-from perdure.storage.undo import UndoStep
-from perdure.storage.view import EngineAdapter
+from perdure.storage.undo import IPlansUndo, UndoStep
 
 __all__ = ["History"]
 
@@ -91,10 +90,10 @@ class History:
 
         With *oids*, only what it did to these objects is undone.  With *dry_run*,
         nothing is: what would change, and what is in the way, is returned, object by
-        object.  Both need a storage of perdure's own (else Unsupported is raised).
+        object.  Both need a storage, and layers, of perdure's own (else Unsupported is raised).
         """
         self._require_undo()
-        if (dry_run or oids is not None) and not isinstance(self._mvcc_storage, EngineAdapter):
+        if (dry_run or oids is not None) and not IPlansUndo.providedBy(self.storage):
             raise Unsupported(
                 f"the storage of {self.database_name!r} can only undo whole transactions"
             )

@@ -87,6 +87,11 @@ class StorageFace:
         return self._storage.undoInfo(*args, **kwargs)
 
     @adopting
+    def undo_plan(self, transaction_id: bytes, oids: Any = None) -> Any:
+        """Say what undoing a transaction would do."""
+        return self._storage.undo_plan(transaction_id, oids)
+
+    @adopting
     def loadBlob(self, oid: Oid, serial: Tid) -> str:
         """Return the path of a blob's data."""
         path: str = self._storage.loadBlob(oid, serial)

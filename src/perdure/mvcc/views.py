@@ -1,6 +1,6 @@
 """Snapshots of storages that keep none themselves."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import Any
 
 from zope.interface import implementer
@@ -230,9 +230,9 @@ class UndoView(StorageFace):
         self._undone = set()
 
     @adopting
-    def undo(self, transaction_id: bytes, transaction: Any) -> Any:
-        """Undo a transaction, or raise UndoError."""
-        result = self._storage.undo(transaction_id, transaction)
+    def undo(self, transaction_id: bytes, transaction: Any, *chosen: Container[Oid]) -> Any:
+        """Undo a transaction (of *chosen* objects alone), or raise UndoError."""
+        result = self._storage.undo(transaction_id, transaction, *chosen)
         if result:
             self._undone.update(result[1])
         return result

@@ -118,6 +118,11 @@ class DeferringStorage(TransformingStorage):
                 pending.records.clear()
                 return self.base.tpc_vote(transaction)
 
+    def commit_after(self, tid: Tid) -> None:
+        """Give the transactions from now on later tids than *tid* (`ITakesTids`)."""
+        with self._choosing:
+            self._last_tid = tid if self._last_tid is None else max(tid, self._last_tid)
+
     def _tid_for(self, pending: Pending) -> Tid | None:
         tid = pending.tid
         if tid is None:

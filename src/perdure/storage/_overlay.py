@@ -5,15 +5,12 @@ a pack of the changes keeps. A record without data there is no deletion, but wha
 the object's first change leaves: the object is as the base has it again.
 """
 
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from zope.interface import alsoProvides, implementer
 
-from perdure.blob import copyTransactionsFromTo, voted_tid
-from perdure.conflict import ConflictResolvingStorage
-from perdure.errors import ConflictError, POSKeyError, ReadConflictError, StorageTransactionError
+from perdure.errors import POSKeyError
 from perdure.ids import MAX_TID, NO_TID, Oid, Tid
 from perdure.interfaces import (
     IBlobStorage,
@@ -25,10 +22,10 @@ from perdure.interfaces import (
     IStorageRestoreable,
 )
 from perdure.storage._missing import missing_object
+from perdure.storage._overlay_committing import OverlayCommitting
 from perdure.storage._overlay_records import ChainedTransactions, deletion_record, next_record
 from perdure.storage._tids import ITakesTids
 from perdure.storage._transforming import TransformedTransactions
-from perdure.timestamp import tid_after
 from perdure.utils import load_current
 
 __all__ = ["Overlay"]
@@ -38,7 +35,7 @@ _ALL = 1 << 31
 
 
 @implementer(IStorage, IStorageIteration, IExternalGC)
-class Overlay(ConflictResolvingStorage):
+class Overlay(OverlayCommitting):
     """The storage *changes* over the storage *base*.
 
     An object is read from the changes, if they have a revision of it at the time
@@ -47,17 +44,10 @@ class Overlay(ConflictResolvingStorage):
     """
 
     def __init__(self, base: Any, changes: Any) -> None:
+        super().__init__()
         self.base = base
         self.changes = changes
         self._above: Any = None
-        # Held from tpc_begin to tpc_finish or tpc_abort: what is current does not
-        # change between the check for conflicts and the commit.
-        self._commit_lock = threading.Lock()
-        # Guards the attributes below; taken after the commit lock, never before.
-        self._lock = threading.RLock()
-        self._transaction: Any = None
-        self._tid: Tid | None = None
-        self._resolved: list[Oid] = []
         # Overlays that serve as changes have deletions of their own, which aren't ours.
         self.overlays_below: int = 1 + getattr(changes, "overlays_below", -1)
         self._deletion = deletion_record(self.overlays_below)
@@ -237,182 +227,14 @@ class Overlay(ConflictResolvingStorage):
         """Return the changes, able to keep blobs."""
         return self.changes
 
-    # Committing
-
-    def tpc_begin(self, transaction: Any, tid: Tid | None = None, status: str = " ") -> None:
-        """Begin to commit, as soon as no other transaction is being committed."""
-        with self._lock:
-            if transaction is self._transaction:
-                raise StorageTransactionError("Duplicate tpc_begin calls for same transaction")
-        self._commit_lock.acquire()
-        try:
-            self._begin(transaction, tid, status)
-        except BaseException:
-            self._end()
-            raise
-
-    def _begin(self, transaction: Any, tid: Tid | None, status: str) -> None:
-        if tid is None and IStorageRestoreable.providedBy(self.changes):
-            # Tids increase over both layers, even if the base's clock was ahead.
-            tid = tid_after(max(self.base.lastTransaction(), self.changes.lastTransaction()))
-        if tid is None:
-            self.changes.tpc_begin(transaction)
-        else:
-            self.changes.tpc_begin(transaction, tid, status)
-        with self._lock:
-            self._transaction = transaction
-            self._tid = tid
-            self._resolved = []
-
-    def _end(self) -> None:
-        with self._lock:
-            self._transaction = None
-            self._tid = None
-        self._commit_lock.release()
-
-    def _check_running(self, transaction: Any) -> None:
-        if transaction is not self._transaction:
-            raise StorageTransactionError(self, transaction)
-
-    def store(self, oid: Oid, serial: Tid, data: bytes, version: str, transaction: Any) -> None:
-        """Store a record in the changes; *serial* is the revision it was made from.
-
-        Raises ConflictError where there is a newer one and the two can't be merged.
-        """
-        self._check_running(transaction)
-        data, serial = self._merged(oid, serial, data)
-        self.changes.store(oid, serial, data, version, transaction)
-
-    def storeBlob(
-        self,
-        oid: Oid,
-        oldserial: Tid,
-        data: bytes,
-        blobfilename: str,
-        version: str,
-        transaction: Any,
-    ) -> None:
-        """Store a blob in the changes, as `store` does a record."""
-        changes = self._blob_changes()
-        self._check_running(transaction)
-        data, oldserial = self._merged(oid, oldserial, data)
-        changes.storeBlob(oid, oldserial, data, blobfilename, version, transaction)
-
-    def _merged(self, oid: Oid, serial: Tid, data: bytes) -> tuple[bytes, Tid]:
-        """Return the data to store and the revision to replace."""
-        current = self._current_tid(oid)
-        if current is None or current == serial:
-            return data, serial
-        merged: bytes = self.tryToResolveConflict(oid, current, serial, data)
-        self._resolved.append(oid)
-        return merged, current
-
-    def _current_tid(self, oid: Oid) -> Tid | None:
-        try:
-            return self.getTid(oid)
-        except missing_object():
-            return None
-
-    def deleteObject(self, oid: Oid, oldserial: Tid, transaction: Any) -> None:
-        """Write a revision in which the object doesn't exist to the changes.
-
-        Raises ConflictError unless *oldserial* is current, POSKeyError where there is
-        no such object.
-        """
-        self._check_running(transaction)
-        current = self.getTid(oid)
-        if current != oldserial:
-            raise ConflictError(oid=oid, serials=(current, oldserial))
-        if _before(self.base, oid, MAX_TID) is None and IExternalGC.providedBy(self.changes):
-            self.changes.deleteObject(oid, oldserial, transaction)
-        else:
-            self.changes.store(oid, oldserial, self._deletion, "", transaction)
-
-    def restore(
-        self,
-        oid: Oid,
-        serial: Tid,
-        data: bytes | None,
-        version: str,
-        prev_txn: Tid | None,
-        transaction: Any,
-    ) -> None:
-        """Store a record that was committed elsewhere in the changes; None: the object is gone."""
-        self._check_running(transaction)
-        if data is None and _before(self.base, oid, MAX_TID) is not None:
-            data = self._deletion
-        before = self._known_to_changes(oid, prev_txn)
-        self.changes.restore(oid, serial, data, version, before, transaction)
-
-    def restoreBlob(
-        self,
-        oid: Oid,
-        serial: Tid,
-        data: bytes,
-        blobfilename: str,
-        prev_txn: Tid | None,
-        transaction: Any,
-    ) -> None:
-        """Store a blob that was committed elsewhere in the changes."""
-        changes = self._blob_changes()
-        self._check_running(transaction)
-        before = self._known_to_changes(oid, prev_txn)
-        changes.restoreBlob(oid, serial, data, blobfilename, before, transaction)
-
-    def _known_to_changes(self, oid: Oid, serial: Tid | None) -> Tid | None:
-        """Return the serial of an earlier revision, None unless the changes have it."""
-        if serial is None or serial not in self._tids_of_changes(oid):
-            return None
-        return serial
-
-    def copyTransactionsFrom(self, other: Any, verbose: int = 0) -> None:
-        """Copy all transactions of another storage, blobs included, into the changes."""
-        copyTransactionsFromTo(other, self)
-
-    def checkCurrentSerialInTransaction(self, oid: Oid, serial: Tid, transaction: Any) -> None:
-        """Raise ReadConflictError unless *serial* is current."""
-        self._check_running(transaction)
-        current = self.getTid(oid)
-        if current != serial:
-            raise ReadConflictError(oid=oid, serials=(current, serial))
-
-    def tpc_vote(self, transaction: Any) -> list[Oid]:
-        """Last chance to fail; return the oids whose conflicts were resolved."""
-        self._check_running(transaction)
-        return [*self._resolved, *(self.changes.tpc_vote(transaction) or ())]
-
-    def tpc_finish(self, transaction: Any, func: Callable[[Tid], object] = lambda tid: None) -> Tid:
-        """Make the transaction permanent in the changes and return its tid."""
-        self._check_running(transaction)
-        try:
-            tid: Tid = self.changes.tpc_finish(transaction, func)
-        finally:
-            self._end()
-        return tid
-
-    def tpc_abort(self, transaction: Any) -> None:
-        """Drop what was stored; ignored if it isn't this storage's transaction."""
-        if transaction is not self._transaction:
-            return
-        try:
-            self.changes.tpc_abort(transaction)
-        finally:
-            self._end()
-
-    def tpc_transaction(self) -> Any:
-        """Return the transaction that is being committed, or None."""
-        return self._transaction
-
-    def voted_tid(self, transaction: Any) -> Tid:
-        """Return the tid of a transaction between vote and finish."""
-        return voted_tid(self.changes, transaction)
-
     # Giving out oids
 
     def _is_used(self, oid: Oid) -> bool:
         """Tell whether either layer has, or ever had, an object with this oid."""
-        if self._tids_of_changes(oid):
-            return True
+        return bool(self._tids_of_changes(oid)) or self._is_in_base(oid)
+
+    def _is_in_base(self, oid: Oid) -> bool:
+        """Tell whether the base has the object."""
         return _before(self.base, oid, MAX_TID) is not None
 
 

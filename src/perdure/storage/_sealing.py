@@ -17,14 +17,14 @@ import os
 import struct
 import threading
 from collections.abc import Iterator
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from perdure.errors import EncryptionError
 from perdure.ids import NO_TID, Oid, Tid
 from perdure.storage._keys import SALT_BYTES, KeyRing
 from perdure.storage._transforming import RecordTransform
 
-__all__ = ["NO_BLOB", "Header", "Sealing", "check_record", "header_of"]
+__all__ = ["NO_BLOB", "Header", "Sealing", "header_of"]
 
 MARK: Final = b".e"
 """What begins an encrypted record; no pickle begins so."""
@@ -179,17 +179,6 @@ class Sealing(RecordTransform):
                 self._salt, self._left = os.urandom(SALT_BYTES), _RECORDS_PER_SALT_MAX
             self._left -= 1
             return self._salt
-
-
-def check_record(oid: Any, serial: Any, data: Any) -> None:
-    """Raise TypeError unless these are an oid, a tid (or None) and data; ValueError for no data."""
-    for name, each in {"an oid": oid, "a serial": serial or NO_TID}.items():
-        if not isinstance(each, bytes) or len(each) != _ID_BYTES:
-            raise TypeError(f"{name} has {_ID_BYTES} bytes: {each!r}")
-    if not isinstance(data, bytes):
-        raise TypeError(f"a record's data are bytes, not {type(data).__name__}")
-    if not data:
-        raise ValueError("a record can't be empty: an object that is gone has none")
 
 
 def header_of(kept: bytes) -> Header | None:

@@ -10,6 +10,7 @@ from perdure.blob import copyTransactionsFromTo, voted_tid
 from perdure.ids import Oid, Tid
 from perdure.interfaces import IBlobStorage, IMVCCStorage, IStorageWrapper
 from perdure.storage.base import copy as copy_transactions
+from perdure.storage.undo import UndoStep, class_name_of
 
 __all__ = ["RecordTransform", "TransformedTransactions", "TransformingStorage", "Unchanged"]
 
@@ -184,6 +185,12 @@ class TransformingStorage:
             return referencesf(self._inside.decode(data), *oids)
 
         return self.base.pack(pack_time, references, *args, **options)
+
+    def undo_plan(self, transaction_id: bytes, oids: Any = None) -> list[UndoStep]:
+        """Say what undoing a transaction would do, where the base can tell (`IPlansUndo`)."""
+        steps: list[UndoStep] = self.base.undo_plan(transaction_id, oids)
+        # The base can't read the records.
+        return [step._replace(class_name=class_name_of(self, step.oid)) for step in steps]
 
     # A storage of which each connection has an instance
 

@@ -4,16 +4,15 @@ Storages bring an earlier record back as it is; a layer that ties records to the
 has to store it anew.
 """
 
-import base64
-import binascii
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any, NamedTuple
 
 from perdure.errors import ConflictError, MultipleUndoErrors, UndoError
 from perdure.ids import Oid, Tid, readable_tid_repr
 from perdure.storage._missing import missing_object
+from perdure.storage.undo import UndoStep, class_name_of, tid_of_undo_id
 
-__all__ = ["Restored", "plan_undo_by_storing"]
+__all__ = ["Restored", "plan_undo_by_storing", "told_undo_by_storing"]
 
 _LATER_SHOWN_MAX = 3
 _ALL = 1 << 31
@@ -32,37 +31,61 @@ class Restored(NamedTuple):
 
 
 def plan_undo_by_storing(
-    storage: Any, transaction_id: bytes, changed: Mapping[Oid, bytes | None]
+    storage: Any,
+    transaction_id: bytes,
+    changed: Mapping[Oid, bytes | None],
+    oids: Container[Oid] | None = None,
 ) -> list[Restored]:
-    """Say what undoing a transaction of *storage* takes.
+    """Say what undoing a transaction of *storage*, for *oids* only, takes.
 
-    *changed* is what the undoing transaction stores already (None: the object is gone). Raises UndoError
-    (MultipleUndoErrors for several objects) where later changes are in the way.
+    *changed* is what the undoing transaction stores already (None: the object is gone). Raises
+    UndoError (MultipleUndoErrors for several objects) where later changes are in the way.
     """
-    tid = _tid(transaction_id)
-    steps: list[Restored] = []
-    failures: list[tuple[Oid | None, str]] = []
-    for oid in _oids(storage, tid):
-        step = _step(storage, oid, tid, changed)
-        if isinstance(step, Restored):
-            steps.append(step)
-        else:
-            failures.append((oid, step))
+    steps = _steps(storage, transaction_id, changed, oids)
+    failures: list[tuple[Oid | None, str]] = [
+        (oid, step) for oid, step in steps if isinstance(step, str)
+    ]
     if len(failures) == 1:
         raise UndoError(failures[0][1], failures[0][0])
     if failures:
         raise MultipleUndoErrors(failures)
-    return steps
+    return [step for _oid, step in steps if isinstance(step, Restored)]
 
 
-def _tid(transaction_id: bytes) -> Tid:
-    try:
-        tid = base64.b64decode(transaction_id, validate=False)
-    except (binascii.Error, TypeError, ValueError):
-        tid = b""
-    if len(tid) != 8:
-        raise UndoError(f"{transaction_id!r} is no transaction id of undoLog() or undoInfo()")
-    return Tid(tid)
+def told_undo_by_storing(
+    storage: Any, transaction_id: bytes, oids: Container[Oid] | None
+) -> list[UndoStep]:
+    """Say what undoing a transaction of *storage* would do, object by object."""
+    return [
+        UndoStep(
+            oid,
+            class_name_of(storage, oid),
+            "impossible" if isinstance(step, str) else _effect(step),
+            step if isinstance(step, str) else None,
+        )
+        for oid, step in _steps(storage, transaction_id, {}, oids)
+    ]
+
+
+def _effect(step: Restored) -> str:
+    if step.data is None:
+        return "removed"
+    return "merged" if step.serial is None else "restored"
+
+
+def _steps(
+    storage: Any,
+    transaction_id: bytes,
+    changed: Mapping[Oid, bytes | None],
+    oids: Container[Oid] | None,
+) -> list[tuple[Oid, Restored | str]]:
+    """Return, for each object, what undoing takes, or what is in the way."""
+    tid = tid_of_undo_id(transaction_id)
+    return [
+        (oid, _step(storage, oid, tid, changed))
+        for oid in _oids(storage, tid)
+        if oids is None or oid in oids
+    ]
 
 
 def _oids(storage: Any, tid: Tid) -> list[Oid]:

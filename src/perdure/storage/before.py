@@ -1,6 +1,7 @@
 """An unchanging view of a storage that changes."""
 
 import datetime as dt
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn
 
@@ -9,7 +10,13 @@ from zope.interface import alsoProvides, implementer
 
 from perdure.errors import POSKeyError, ReadOnlyError
 from perdure.ids import NO_TID, Oid, Tid
-from perdure.interfaces import IBlobStorage, IStorage, IStorageIteration
+from perdure.interfaces import (
+    IBlobStorage,
+    IStorage,
+    IStorageCurrentRecordIteration,
+    IStorageIteration,
+)
+from perdure.storage._overlay_records import next_record
 from perdure.timestamp import tid_after, tid_at_datetime
 from perdure.utils import at2before, before2at, load_current
 
@@ -34,6 +41,9 @@ class BeforeStorage:
         self.before = _tid(base, before)
         if IBlobStorage.providedBy(base):
             alsoProvides(self, IBlobStorage)
+        self._records: _RecordsBefore | None = None
+        if IStorageCurrentRecordIteration.providedBy(base) and IStorageIteration.providedBy(base):
+            alsoProvides(self, IStorageCurrentRecordIteration)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self.getName()}>"
@@ -122,6 +132,16 @@ class BeforeStorage:
         )
         return iterator
 
+    def record_iternext(self, next: Any = None) -> tuple[Oid, Tid, bytes, Any]:  # noqa: A002
+        """Return a record that was current at the moment, and what to pass for the next one.
+
+        The records come in the order of their oids; what is next is None after the last.
+        ValueError where there is none.
+        """
+        if self._records is None:
+            self._records = _RecordsBefore(self)
+        return next_record(self._records, next)
+
     def new_oid(self) -> NoReturn:
         """Raise ReadOnlyError."""
         self._refuse()
@@ -143,6 +163,10 @@ class BeforeStorage:
         version: str,
         transaction: Any,
     ) -> NoReturn:
+        """Raise ReadOnlyError."""
+        self._refuse()
+
+    def deleteObject(self, oid: Oid, oldserial: Tid, transaction: Any) -> NoReturn:
         """Raise ReadOnlyError."""
         self._refuse()
 
@@ -172,6 +196,42 @@ class BeforeStorage:
 
     def _refuse(self) -> NoReturn:
         raise ReadOnlyError(f"{self.getName()} is a view of the past: it can't be changed")
+
+
+class _RecordsBefore:
+    """The records of a view, as those of two layers: the base's, and those deleted there since."""
+
+    def __init__(self, view: BeforeStorage) -> None:
+        self.base = view.base
+        self.changes = _DeletedSince(view.base, view.before)
+        self.load = view.load
+
+
+class _DeletedSince:
+    """The oids of what was deleted in *base* from the transaction *since* on."""
+
+    def __init__(self, base: Any, since: Tid) -> None:
+        self._base = base
+        self._next = since
+        self._oids: list[Oid] = []
+
+    def record_iternext(self, next: Oid | None = None) -> tuple[Oid, Tid, bytes, Oid | None]:  # noqa: A002
+        """Return the first oid from *next* on and the one after it, as a storage does."""
+        self._look()
+        at = 0 if next is None else bisect_left(self._oids, next)
+        found = self._oids[at : at + 2]
+        if not found:
+            raise ValueError("nothing was deleted there")
+        return found[0], NO_TID, b"", found[1] if len(found) > 1 else None
+
+    def _look(self) -> None:
+        last: Tid = self._base.lastTransaction()
+        if last < self._next:
+            return
+        deleted = set(self._oids)
+        for transaction in self._base.iterator(self._next, last):
+            deleted.update(record.oid for record in transaction if record.data is None)
+        self._oids, self._next = sorted(deleted), at2before(last)
 
 
 def _tid(base: Any, before: Tid | dt.datetime | str | None) -> Tid:

@@ -4,7 +4,7 @@ import random
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 from zope.interface import alsoProvides
@@ -13,7 +13,9 @@ from perdure.ids import Oid, Tid, p64, u64
 from perdure.interfaces import IBlobStorage, IStorageUndoable
 from perdure.storage._overlay import Overlay
 from perdure.storage._overlay_records import record_at
+from perdure.storage._overlay_running import Running
 from perdure.storage.mapping import MappingStorage
+from perdure.storage.undo import IPlansUndo, UndoStep, class_name_of
 
 __all__ = ["DemoStorage", "DemoStorage2"]
 
@@ -32,6 +34,8 @@ class _UndoableOverlay(Overlay):
         super().__init__(base, changes)
         if self.supportsUndo():
             alsoProvides(self, IStorageUndoable)
+            if IPlansUndo.providedBy(changes):
+                alsoProvides(self, IPlansUndo)
 
     @property
     def supportsUndo(self) -> Callable[[], bool]:
@@ -56,6 +60,21 @@ class _UndoableOverlay(Overlay):
         """Undoes a transaction in the changes: the changes' method."""
         undo: Callable[..., tuple[Tid | None, list[Oid]]] = self.changes.undo
         return undo
+
+    def undo_plan(
+        self, transaction_id: bytes, oids: Container[Oid] | None = None
+    ) -> list[UndoStep]:
+        """Say what undoing a transaction in the changes would do, where they can tell."""
+        steps: list[UndoStep] = self.changes.undo_plan(transaction_id, oids)
+        return [self._as_seen_here(step) for step in steps]
+
+    def _as_seen_here(self, step: UndoStep) -> UndoStep:
+        """Return what a step in the changes does to the object as it is seen over the base."""
+        back = step.effect == "removed" and self._is_in_base(step.oid)
+        return step._replace(
+            class_name=class_name_of(self, step.oid),
+            effect="restored" if back else step.effect,
+        )
 
     def _pack_changes(self, t: float, referencesf: Any, gc: bool | None, *, alone: bool) -> None:
         """Pack the changes; unless they stand *alone*, keep what the base may refer to."""
@@ -109,7 +128,6 @@ class DemoStorage(_UndoableOverlay):
         self._opened = True
         # Oids given out whose objects aren't committed.
         self._issued_oids: set[Oid] = set()
-        self._stored_oids: set[Oid] = set()
         self._next_oid = random.randint(1, _OIDS)  # noqa: S311 - only to be unlikely
 
     def __repr__(self) -> str:
@@ -156,36 +174,10 @@ class DemoStorage(_UndoableOverlay):
                     return oid
                 self._next_oid = random.randint(1, _OIDS)  # noqa: S311
 
-    def store(self, oid: Oid, serial: Tid, data: bytes, version: str, transaction: Any) -> None:
-        """Store a record in the changes, as `Overlay.store` does."""
-        super().store(oid, serial, data, version, transaction)
-        self._stored_oids.add(oid)
-
-    def storeBlob(
-        self,
-        oid: Oid,
-        oldserial: Tid,
-        data: bytes,
-        blobfilename: str,
-        version: str,
-        transaction: Any,
-    ) -> None:
-        """Store a blob in the changes, as `Overlay.storeBlob` does."""
-        super().storeBlob(oid, oldserial, data, blobfilename, version, transaction)
-        self._stored_oids.add(oid)
-
-    def tpc_finish(self, transaction: Any, func: Callable[[Tid], object] = lambda tid: None) -> Tid:
-        """Make the transaction permanent in the changes and return its tid."""
-        stored = self._stored_oids
-        tid = super().tpc_finish(transaction, func)
-        with self._lock:
-            self._issued_oids -= stored
-        return tid
-
-    def _end(self) -> None:
+    def _finished(self, running: Running) -> None:
         # After an abort the oids stay given out: their objects may be stored again.
-        self._stored_oids = set()
-        super()._end()
+        with self._lock:
+            self._issued_oids -= running.oids
 
     def pack(self, t: float, referencesf: Callable[..., Any], gc: bool | None = None) -> None:
         """Pack the changes to the time *t* (seconds since the epoch).

@@ -12,7 +12,7 @@ To change the key, make another, give both with the new one first, and have
 import contextlib
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from typing import IO, Any, Final, NamedTuple
 
 from perdure.blob import BlobFile, is_blob_record
@@ -30,11 +30,11 @@ from perdure.storage._sealing import (
     NO_BLOB,
     Header,
     Sealing,
-    check_record,
     header_of,
 )
-from perdure.storage._tids import ITakesTids
-from perdure.storage._undo_by_storing import plan_undo_by_storing
+from perdure.storage._tids import ITakesTids, check_record
+from perdure.storage._undo_by_storing import plan_undo_by_storing, told_undo_by_storing
+from perdure.storage.undo import UndoStep
 
 __all__ = ["EncryptingStorage", "key_id_of", "write_new_key"]
 
@@ -150,14 +150,17 @@ class EncryptingStorage(DeferringStorage):
 
         pending.records[oid] = step
 
-    def undo(self, transaction_id: bytes, transaction: Any) -> tuple[Tid | None, list[Oid]]:
+    def undo(
+        self, transaction_id: bytes, transaction: Any, oids: Container[Oid] | None = None
+    ) -> tuple[Tid | None, list[Oid]]:
         """Undo a transaction as part of *transaction*; return (None, changed oids).
 
-        What is brought back is stored anew. Raises UndoError where later changes are in
-        the way that can't be merged; nothing is changed then.
+        With *oids*, only what it did to these objects is undone. What is brought back is
+        stored anew. Raises UndoError where later changes are in the way that can't be
+        merged; nothing is changed then.
         """
         pending = self._running(transaction)
-        steps = plan_undo_by_storing(self, transaction_id, pending.undone)
+        steps = plan_undo_by_storing(self, transaction_id, pending.undone, oids)
         for oid, current, data, serial in steps:
             pending.undone[oid] = data
             if data is None:
@@ -168,6 +171,15 @@ class EncryptingStorage(DeferringStorage):
                 path = self._copy_in_clear(oid, serial)
                 self.storeBlob(oid, current, data, path, "", transaction)
         return None, [step.oid for step in steps]
+
+    def undo_plan(
+        self, transaction_id: bytes, oids: Container[Oid] | None = None
+    ) -> list[UndoStep]:
+        """Say what undoing a transaction would do, object by object; nothing is changed.
+
+        UndoError is raised for an unknown or packed transaction.
+        """
+        return told_undo_by_storing(self, transaction_id, oids)
 
     def _deleting(self, oid: Oid, current: Tid, transaction: Any) -> Callable[[Any], object]:
         return lambda _tid: self.base.deleteObject(oid, current, transaction)

@@ -29,12 +29,14 @@ from perdure.storage._tids import ITakesTids
 from perdure.storage.base import copy
 from perdure.storage.packing import PackResult, is_plain_referencesf
 from perdure.storage.records import StorageIterator, extension_bytes_of, extension_of
-from perdure.storage.undo import UndoLog, UndoStep, plan_undo, tid_of_undo_id, undo_into
+from perdure.storage.undo import IPlansUndo, UndoLog, UndoStep, plan_undo, tid_of_undo_id, undo_into
 from perdure.timestamp import TimeStamp
 
 __all__ = ["EngineStorage"]
 
 _FIRST: Final = Oid(b"\0" * 8)
+_LATER_SECONDS: Final = 1e-3
+"""More than a tid loses where it becomes a time, in any year."""
 _REPLACEABLE: Final = (
     "load",
     "loadBefore",
@@ -79,6 +81,7 @@ Judge = Callable[[_native.Draft], None]
     IStorageCurrentRecordIteration,
     IExternalGC,
     IStorageUndoable,
+    IPlansUndo,
     ITakesTids,
 )
 class EngineStorage(KeepsBlobs, ConflictResolvingStorage):
@@ -95,6 +98,8 @@ class EngineStorage(KeepsBlobs, ConflictResolvingStorage):
         self.__name__ = name
         self._native = native
         self._running: dict[int, _Running] = {}
+        # The earliest time (seconds since the epoch) that a tid may be chosen from.
+        self._earliest = 0.0
         # For layers written for ZODB, which share it; nothing here takes it.
         self._lock = threading.RLock()
 
@@ -289,6 +294,11 @@ class EngineStorage(KeepsBlobs, ConflictResolvingStorage):
         draft = self._begin_draft(transaction, tid, status)
         self._running[id(transaction)] = _Running(transaction, draft)
 
+    def commit_after(self, tid: Tid) -> None:
+        """Give the transactions from now on later tids than *tid* (`ITakesTids`)."""
+        if tid != NO_TID:
+            self._earliest = max(self._earliest, _native.time_of_tid(tid) + _LATER_SECONDS)
+
     def _begin_draft(self, transaction: Any, tid: Tid | None, status: str) -> _native.Draft:
         return self._native.begin(
             _encoded(transaction.user),
@@ -379,7 +389,8 @@ class EngineStorage(KeepsBlobs, ConflictResolvingStorage):
     def _vote_draft(
         self, draft: _native.Draft, judge: Judge | None = None
     ) -> tuple[list[Oid], Tid]:
-        resolved, tid = self._lock_draft(draft, judge), draft.write(time.time())
+        resolved = self._lock_draft(draft, judge)
+        tid = draft.write(max(time.time(), self._earliest))
         if self.blobs is not None:
             self.blobs.place(draft, tid)
         return resolved, tid

@@ -5,16 +5,21 @@ import binascii
 from collections.abc import Callable, Container, Mapping
 from typing import Any, NamedTuple, Protocol
 
+from zope.interface import Interface
+
 from perdure import _native
 from perdure.classname import get_pickle_metadata
-from perdure.errors import ConflictError, MultipleUndoErrors, POSKeyError, UndoError
+from perdure.errors import ConflictError, MultipleUndoErrors, UndoError
 from perdure.ids import Oid, Tid, readable_tid_repr
+from perdure.storage._missing import missing_object
 from perdure.storage.records import extension_of
 from perdure.timestamp import TimeStamp
 
 __all__ = [
+    "IPlansUndo",
     "UndoLog",
     "UndoStep",
+    "class_name_of",
     "plan_undo",
     "tid_of_undo_id",
     "undo_id_of_tid",
@@ -22,6 +27,20 @@ __all__ = [
 ]
 
 _BLOCKING_SHOWN_MAX = 3
+
+
+class IPlansUndo(Interface):
+    """A storage that says what undoing would do, and undoes a transaction for chosen objects."""
+
+    def undo_plan(transaction_id: bytes, oids: Any = None) -> Any:  # noqa: N805 - no self here
+        """Return an `UndoStep` for each object that a transaction changed; nothing is changed.
+
+        With *oids* (a container), only for these. UndoError is raised for an unknown or packed
+        transaction.
+        """
+
+    def undo(transaction_id: bytes, transaction: Any, oids: Any = None) -> Any:  # noqa: N805
+        """Undo a transaction as part of another; with *oids*, what it did to these objects."""
 
 
 class _Merges(Protocol):
@@ -127,7 +146,7 @@ def plan_undo(
     return [
         UndoStep(
             oid,
-            _class_name(native, oid),
+            class_name_of(native, oid),
             "impossible" if oid in failed else effects[action],
             failed.get(oid),
         )
@@ -188,12 +207,16 @@ class _Work:
                 self.failures.append((oid, _reason(native, action, oid, tid)))
 
 
-def _class_name(native: _native.Storage, oid: Oid) -> str | None:
+def class_name_of(records: Any, oid: Oid) -> str | None:
+    """Return module and name of an object's class, None where its record doesn't tell.
+
+    *records* is a storage, or what has a storage's `load`.
+    """
     try:
-        module, name = get_pickle_metadata(native.load(oid)[0])
-    except POSKeyError:
+        module, name = get_pickle_metadata(records.load(oid)[0])
+    except missing_object():
         return None
-    return f"{module}.{name}"
+    return f"{module}.{name}" if name else None
 
 
 def _merge(
