@@ -4,16 +4,16 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table
 
+from perdure.cli.collections import SOURCE, Source, is_described
 from perdure.cli.opening import (
-    FILE,
     JSON,
+    MEMBER,
     MOMENT,
     class_of,
     print_json,
@@ -39,17 +39,18 @@ class _ClassSizes:
 
 
 @click.command()
-@click.argument("file", type=FILE)
+@click.argument("file", type=SOURCE)
 @click.option("-n", "--limit", type=click.IntRange(min=1), default=20, show_default=True)
+@MEMBER
 @JSON
-def analyze(file: Path, limit: int, *, as_json: bool) -> None:
+def analyze(file: Source, limit: int, *, member: str | None, as_json: bool) -> None:
     """Tell how many bytes and objects of which class FILE holds, and how it grew.
 
     Old revisions count as records, not as objects: a pack may free them.
 
     Example: perdure analyze demo/packages.fs
     """
-    with reading(file) as storage, progressing("reading") as progress:
+    with reading(file, member) as storage, progressing("reading") as progress:
         classes, months = _measure(storage, progress)
     rows = sorted(classes, key=lambda each: -each.all_bytes)
     if as_json:
@@ -108,13 +109,20 @@ def _objects(
 
 
 @click.command()
-@click.argument("file", type=FILE)
-@click.argument("other", required=False, type=FILE)
+@click.argument("file", type=SOURCE)
+@click.argument("other", required=False, type=SOURCE)
 @click.option("--from", "since", type=MOMENT, help="Changes after this tid or time.")
 @click.option("--to", "until", type=MOMENT, help="Changes up to this tid or time.")
+@MEMBER
 @JSON
 def diff(
-    file: Path, other: Path | None, since: bytes | None, until: bytes | None, *, as_json: bool
+    file: Source,
+    other: Source | None,
+    since: bytes | None,
+    until: bytes | None,
+    *,
+    member: str | None,
+    as_json: bool,
 ) -> None:
     """Tell which objects differ: between two files, or two moments of one.
 
@@ -122,10 +130,10 @@ def diff(
 
     Example: perdure diff Data.fs copy/Data.fs
     """
-    with reading(file) as storage, progressing("reading") as progress:
+    with reading(file, member) as storage, progressing("reading") as progress:
         if other is not None:
             old = _objects(storage, None, until, progress)
-            with reading(other) as second:
+            with reading(other, member if is_described(other) else None) as second:
                 new = _objects(second, None, until, progress)
         else:
             new = _objects(storage, since, until, progress)

@@ -8,7 +8,14 @@ from typing import Any
 import click
 
 import perdure
-from perdure.cli.collections import data_files, is_collection
+from perdure.cli.collections import (
+    SOURCE,
+    Source,
+    data_files,
+    is_collection,
+    is_described,
+    single_data_file,
+)
 from perdure.cli.opening import FILE, JSON, MOMENT, errors_reported, print_json, progressing
 from perdure.cli.output import size
 from perdure.ids import Tid
@@ -20,7 +27,7 @@ DAMAGED = 3
 
 
 @click.command()
-@click.argument("files", metavar="[SOURCE...] FOLDER", nargs=-1, required=True, type=FILE)
+@click.argument("files", metavar="[SOURCE...] FOLDER", nargs=-1, required=True, type=SOURCE)
 @click.option("--blob-dir", type=FILE, help="The folder of the database's blobs.")
 @click.option("--full", is_flag=True, help="Copy everything, not only what is new.")
 @click.option(
@@ -28,7 +35,7 @@ DAMAGED = 3
 )
 @JSON
 def backup(
-    files: tuple[Path, ...],
+    files: tuple[Source, ...],
     *,
     blob_dir: Path | None,
     full: bool,
@@ -37,8 +44,9 @@ def backup(
 ) -> None:
     """Add what is new in SOURCE to the backup in FOLDER. SOURCE may be in use.
 
-    SOURCE is a data file; or a collection, as a perdure.toml or as NAME=FILE (NAME=FILE,BLOB_DIR)
-    for each member, of which all are backed up at one moment.
+    SOURCE is a data file, or a `file:` URI; or a collection, as a perdure.toml, as a ZConfig file,
+    or as NAME=FILE (NAME=FILE,BLOB_DIR) for each member, of which all are backed up at one moment.
+    Of a database that compresses or encrypts, the file below is backed up.
 
     Example: perdure backup Data.fs /backups/shop
 
@@ -46,12 +54,15 @@ def backup(
 
     Example: perdure backup --verify /backups/shop
     """
-    *sources, folder = files
+    *sources, last = files
+    folder = Path(last)
+    if is_described(last):
+        raise click.UsageError(f"{last} is no folder: the last argument is where the backup goes")
     if bool(sources) == verify:
         raise click.UsageError("give SOURCE and FOLDER, or with --verify FOLDER alone")
     if verify:
         _verify(folder, as_json=as_json)
-    elif is_collection(sources):
+    elif is_collection(sources) and not isinstance(sources[0], str):
         if blob_dir is not None:
             raise click.UsageError("the blobs of a member are given as NAME=FILE,BLOB_DIR")
         _back_up_collection(sources, folder, full=full, as_json=as_json)
@@ -59,9 +70,9 @@ def backup(
         if perdure.is_backup_of_collection(folder):
             raise click.ClickException(f"{folder} holds the backup of a collection")
         with errors_reported(), progressing("copying") as progress:
-            done = perdure.backup(
-                sources[0], folder, blob_dir=blob_dir, full=full, progress=progress
-            )
+            source = single_data_file(sources[0])
+            blobs = blob_dir or source.blob_dir
+            done = perdure.backup(source.path, folder, blob_dir=blobs, full=full, progress=progress)
         if as_json:
             print_json(asdict(done))
         else:
@@ -76,7 +87,7 @@ def _told(folder: Path, done: Any) -> str:
     return f"{folder / done.file}: {kind}, {size(done.bytes_added)}{blobs}"
 
 
-def _back_up_collection(sources: list[Path], folder: Path, *, full: bool, as_json: bool) -> None:
+def _back_up_collection(sources: list[Source], folder: Path, *, full: bool, as_json: bool) -> None:
     with errors_reported(), progressing("copying") as progress:
         done = perdure.backup_collection(data_files(sources), folder, full=full, progress=progress)
     if as_json:
@@ -102,13 +113,13 @@ def _verify(folder: Path, *, as_json: bool) -> None:
 
 @click.command()
 @click.argument("folder", type=FILE)
-@click.argument("targets", metavar="TARGET...", nargs=-1, required=True, type=FILE)
+@click.argument("targets", metavar="TARGET...", nargs=-1, required=True, type=SOURCE)
 @click.option("--at", type=MOMENT, help="The state at this tid or time. [default: the last one]")
 @click.option("--blob-dir", type=FILE, help="The folder to restore blobs to.")
 @JSON
 def restore(
     folder: Path,
-    targets: tuple[Path, ...],
+    targets: tuple[Source, ...],
     *,
     at: bytes | None,
     blob_dir: Path | None,
@@ -131,7 +142,10 @@ def restore(
     if len(targets) != 1:
         raise click.UsageError(f"{folder} holds the backup of one data file: give one TARGET")
     with errors_reported(), progressing("copying") as progress:
-        last = perdure.restore(folder, targets[0], at=moment, blob_dir=blob_dir, progress=progress)
+        target = single_data_file(targets[0])
+        last = perdure.restore(
+            folder, target.path, at=moment, blob_dir=blob_dir or target.blob_dir, progress=progress
+        )
     if as_json:
         print_json({"file": str(targets[0]), "last_tid": last})
     else:
@@ -139,10 +153,10 @@ def restore(
 
 
 def _restore_collection(
-    folder: Path, targets: list[Path], moment: Tid | None, *, as_json: bool
+    folder: Path, targets: list[Source], moment: Tid | None, *, as_json: bool
 ) -> None:
     with errors_reported(), progressing("copying") as progress:
-        target: Any = data_files(targets) if is_collection(targets) else targets[0]
+        target: Any = data_files(targets) if is_collection(targets) else Path(targets[0])
         done = perdure.restore_collection(folder, target, at=moment, progress=progress)
     if as_json:
         print_json({"tid": done.tid, "files": done.files, "last_tids": done.last_tids})

@@ -9,15 +9,18 @@ import click
 import transaction
 
 import perdure
+from perdure.cli.collections import SOURCE, Source, chosen, is_described
 from perdure.cli.opening import (
     FILE,
     JSON,
+    MEMBER,
     MOMENT,
     errors_reported,
     print_json,
     progressing,
     reading,
     writing,
+    writing_all,
 )
 from perdure.cli.output import size
 from perdure.ids import oid_repr
@@ -30,24 +33,43 @@ _ENCRYPTED = b".e"
 
 
 @click.command()
-@click.argument("file", type=FILE)
+@click.argument("file", type=SOURCE)
 @click.option("--days", type=click.FloatRange(min=0), default=0.0, help="Keep the last days whole.")
 @click.option("--no-gc", is_flag=True, help="Keep objects that nothing refers to.")
 @click.option("--no-old", is_flag=True, help="Don't keep the file as it was (FILE.old).")
 @click.option("--blob-dir", type=FILE, help="The folder of its blobs.")
+@click.option("--member", help="Only this one of the databases that are described.")
 @JSON
 def pack(
-    file: Path, *, days: float, no_gc: bool, no_old: bool, blob_dir: Path | None, as_json: bool
+    file: Source,
+    *,
+    days: float,
+    no_gc: bool,
+    no_old: bool,
+    blob_dir: Path | None,
+    member: str | None,
+    as_json: bool,
 ) -> None:
-    """Drop old revisions, and objects that nothing refers to, from the data file FILE.
+    """Drop old revisions, and objects that nothing refers to, from FILE.
 
     Interrupted at any point, the file is as it was, or packed. A file that refers to objects of
-    other files is only packed with --no-gc: those may refer to what looks like garbage here.
+    other files is only packed with --no-gc: those may refer to what looks like garbage here. Of a
+    perdure.toml, ZConfig file or URI, all databases are packed, as it describes them.
 
     Example: perdure pack --days 7 Data.fs
+
+    Example: perdure pack perdure.toml
     """
-    if not file.is_file():
+    when = time.time() - days * _SECONDS_PER_DAY
+    if is_described(file):
+        if no_old or blob_dir is not None:
+            raise click.UsageError(f"{file} says itself what is kept, and where blobs are")
+        _pack_described(file, when, member, gc=False if no_gc else None, as_json=as_json)
+        return
+    if not Path(file).is_file():
         raise click.ClickException(f"{file}: no such file")
+    if member is not None:
+        raise click.UsageError(f"{file} is one data file: it has no members")
     with errors_reported():
         storage = perdure.FileStorage(
             str(file),
@@ -57,7 +79,6 @@ def pack(
         )
         try:
             with progressing("packing") as progress:
-                when = time.time() - days * _SECONDS_PER_DAY
                 members = {storage.getName(): storage}
                 packed = storage.pack(when, None, progress=progress, members=members)
         finally:
@@ -65,30 +86,53 @@ def pack(
     facts: dict[str, Any] = {"packed": packed is not None}
     if packed is not None:
         facts |= packed._asdict()
+    print_json(facts) if as_json else click.echo(f"{file}: {_told(facts)}")
+
+
+def _pack_described(
+    source: Source, when: float, member: str | None, *, gc: bool | None, as_json: bool
+) -> None:
+    done: dict[str, dict[str, Any]] = {}
+    with writing_all(source) as collection, progressing("packing") as progress:
+        wanted = collection if member is None else {member: chosen(collection, member)}
+        for name, database in wanted.items():
+            facts = {"packed": True, **_measured(database, "before")}
+            database.pack(when, gc=gc, progress=progress)
+            done[name] = facts | _measured(database, "after")
     if as_json:
-        print_json(facts)
-    elif packed is None:
-        click.echo(f"{file}: nothing to pack")
-    else:
-        click.echo(
-            f"{file}: {size(packed.bytes_before)} to {size(packed.bytes_after)}, "
-            f"{packed.objects_before:,} to {packed.objects_after:,} objects"
-        )
+        print_json(done)
+    for name, facts in () if as_json else done.items():
+        click.echo(f"{name}: {_told(facts)}")
+
+
+def _measured(database: Any, when: str) -> dict[str, int]:
+    return {f"bytes_{when}": database.getSize(), f"objects_{when}": database.objectCount()}
+
+
+def _told(facts: dict[str, Any]) -> str:
+    if not facts["packed"]:
+        return "nothing to pack"
+    return (
+        f"{size(facts['bytes_before'])} to {size(facts['bytes_after'])}, "
+        f"{facts['objects_before']:,} to {facts['objects_after']:,} objects"
+    )
 
 
 @click.command()
-@click.argument("file", type=FILE)
+@click.argument("file", type=SOURCE)
 @click.argument("tid", type=MOMENT)
 @click.option("--dry-run", is_flag=True, help="Only say what would change.")
+@MEMBER
 @JSON
-def undo(file: Path, tid: bytes, *, dry_run: bool, as_json: bool) -> None:
-    """Undo the transaction TID of the data file FILE (see `perdure log`).
+def undo(file: Source, tid: bytes, *, dry_run: bool, member: str | None, as_json: bool) -> None:
+    """Undo the transaction TID of FILE (see `perdure log`).
 
     Example: perdure undo --dry-run Data.fs 040d278105e33d77
     """
-    with reading(file) as storage:
-        _require_in_clear(storage, file)
-    with writing(file) as db:
+    if not is_described(file):
+        with reading(file, member) as storage:
+            _require_in_clear(storage, file)
+    with writing(file, member) as db:
         key = base64.encodebytes(tid).rstrip(b"\n")
         if dry_run:
             steps = [step._asdict() for step in db.undo(key, dry_run=True)]
@@ -110,11 +154,11 @@ def undo(file: Path, tid: bytes, *, dry_run: bool, as_json: bool) -> None:
         click.echo(f"{tid.hex()} is undone, by {last}")
 
 
-def _require_in_clear(storage: Any, file: Path) -> None:
+def _require_in_clear(storage: Any, file: Source) -> None:
     """Refuse a file with encrypted records: what is undone without the key can't be read."""
     if len(storage) and storage.record_iternext()[2].startswith(_ENCRYPTED):
         raise click.ClickException(
-            f"{file} is encrypted: undo through the database that has the key (DB.undo)"
+            f"{file} is encrypted: give the perdure.toml that names the key, or use DB.undo"
         )
 
 

@@ -2,15 +2,32 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import click
 
 import perdure
-from perdure.cli.collections import data_files, is_collection, members, oid_in, opened
-from perdure.cli.opening import FILE, JSON, errors_reported, print_json, progressing
+from perdure.cli.collections import (
+    SOURCE,
+    Source,
+    data_files,
+    is_collection,
+    is_described,
+    members,
+    oid_in,
+    opened,
+    single_data_file,
+)
+from perdure.cli.opening import (
+    FILE,
+    JSON,
+    errors_reported,
+    print_json,
+    progressing,
+)
+from perdure.config import has_layers, storages_of
 from perdure.ids import oid_repr
 
 __all__ = ["check", "copy", "recover", "referrers"]
@@ -20,14 +37,14 @@ FOUND_SOMETHING = 3
 
 
 @click.command()
-@click.argument("files", nargs=-1, required=True, type=FILE)
+@click.argument("files", nargs=-1, required=True, type=SOURCE)
 @click.option("--blob-dir", type=FILE, help="The folder of its blobs, to check them, too.")
 @JSON
-def check(files: tuple[Path, ...], *, blob_dir: Path | None, as_json: bool) -> None:
+def check(files: tuple[Source, ...], *, blob_dir: Path | None, as_json: bool) -> None:
     """Read everything in data files, and say what is wrong. They are only read.
 
     Several files are checked as a collection, by the names NAME=FILE or the files' own; so are the
-    members that a perdure.toml describes. References to what isn't there are told with all who
+    members that a perdure.toml, a ZConfig file or a URI describes. References to what isn't there are told with all who
     refer to it, and the way from a root object.
 
     Exit code 0: nothing is wrong; 3: something is; 1: a file can't be read.
@@ -38,7 +55,7 @@ def check(files: tuple[Path, ...], *, blob_dir: Path | None, as_json: bool) -> N
         raise click.UsageError("the blobs of a member are given as NAME=FILE,BLOB_DIR")
     with errors_reported(), progressing("checking") as progress:
         if not is_collection(files):
-            reports = [perdure.check(perdure.DataFile(files[0], blob_dir), progress)]
+            reports = [perdure.check(perdure.DataFile(Path(files[0]), blob_dir), progress)]
         else:
             with members(files) as given:
                 reports = list(perdure.check_collection(given, progress).values())
@@ -54,18 +71,25 @@ def check(files: tuple[Path, ...], *, blob_dir: Path | None, as_json: bool) -> N
 
 
 @click.command()
-@click.argument("source", type=FILE)
+@click.argument("source", type=SOURCE)
 @click.argument("target", type=FILE)
 @JSON
-def recover(source: Path, target: Path, *, as_json: bool) -> None:
+def recover(source: Source, target: Path, *, as_json: bool) -> None:
     """Copy every whole transaction of the damaged file SOURCE into the new file TARGET.
+
+    SOURCE is a data file, or what describes one: layers that compress or encrypt need not be known,
+    since the records are copied as they are; but then what they refer to is left to `perdure check`.
+    Blob files stay where they are.
 
     Exit code 0: everything was whole; 3: something was lost; 1: nothing could be done.
 
     Example: perdure recover Data.fs Data.new.fs
     """
     with errors_reported(), progressing("recovering") as progress:
-        done = perdure.recover(source, target, progress)
+        done = perdure.recover(single_data_file(source).path, target, progress)
+        if is_described(source) and has_layers(source):
+            # What is in the records only the layers know.
+            done = replace(done, remaining=None)
     if as_json:
         print_json(asdict(done) | {"ok": done.ok})
     else:
@@ -81,30 +105,66 @@ def recover(source: Path, target: Path, *, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True, type=FILE)
-@click.argument("target", type=FILE)
+@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True, type=SOURCE)
+@click.argument("target", type=SOURCE)
 @JSON
-def copy(sources: tuple[Path, ...], target: Path, *, as_json: bool) -> None:
-    """Copy the transactions of the data file SOURCE that TARGET hasn't yet.
+def copy(sources: tuple[Source, ...], target: Source, *, as_json: bool) -> None:
+    """Copy the transactions of SOURCE that TARGET hasn't yet.
 
-    Interrupted, it can be called again: it goes on where it was. SOURCE may also be a collection
-    (a perdure.toml, or NAME=FILE for each member), TARGET is a folder then, in which the member
-    NAME gets NAME.fs, and all members are copied up to one moment.
+    Interrupted, it can be called again: it goes on where it was. SOURCE may be a collection (a
+    perdure.toml, or NAME=FILE for each member) and TARGET a folder, in which the member NAME gets
+    NAME.fs; all members are copied up to one moment, as their files have them.
+
+    Where TARGET is a perdure.toml, a ZConfig file or a URI, its databases get the transactions of
+    those of the same names (or the only one that of the only one), with the layers of both: this
+    compresses, encrypts, or moves to another storage.
 
     Example: perdure copy Data.fs copies/Data.fs
+
+    Example: perdure copy Data.fs encrypted.toml
     """
+    if is_described(target):
+        _copy_databases(sources, target, as_json=as_json)
+        return
     if is_collection(sources):
-        _copy_collection(sources, target, as_json=as_json)
+        _copy_collection(sources, Path(target), as_json=as_json)
         return
     with errors_reported(), progressing("copying") as progress:
-        done = perdure.copy(sources[0], target, progress)
+        done = perdure.copy(Path(sources[0]), Path(target), progress)
     if as_json:
         print_json(asdict(done))
     else:
         click.echo(f"{target}: {done.transactions:,} transactions copied")
 
 
-def _copy_collection(sources: Sequence[Path], target: Path, *, as_json: bool) -> None:
+def _copy_databases(sources: Sequence[Source], target: Source, *, as_json: bool) -> None:
+    done: dict[str, Any] = {}
+    with (
+        errors_reported(),
+        opened(sources) as found,
+        storages_of(target, read_only=False) as storages,
+        progressing("copying") as progress,
+    ):
+        for name, storage in _by_names(found, storages, target).items():
+            done[name] = perdure.copy(storage, storages[name], progress)
+    if as_json:
+        print_json({name: asdict(each) for name, each in done.items()})
+        return
+    for name, each in done.items():
+        click.echo(f"{name}: {each.transactions:,} transactions copied")
+
+
+def _by_names(found: dict[str, Any], storages: dict[str, Any], target: Source) -> dict[str, Any]:
+    """Return what to copy into each of the databases."""
+    if len(found) == len(storages) == 1:
+        return dict(zip(storages, found.values(), strict=True))
+    if set(found) != set(storages):
+        given, wanted = ", ".join(sorted(found)), ", ".join(sorted(storages))
+        raise click.UsageError(f"{target} describes {wanted}; the sources are {given}")
+    return found
+
+
+def _copy_collection(sources: Sequence[Source], target: Path, *, as_json: bool) -> None:
     with errors_reported(), progressing("copying") as progress:
         done = perdure.copy_collection(data_files(sources), target, progress)
     if as_json:
@@ -116,10 +176,10 @@ def _copy_collection(sources: Sequence[Path], target: Path, *, as_json: bool) ->
 
 
 @click.command()
-@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=FILE)
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=SOURCE)
 @click.argument("oid")
 @JSON
-def referrers(files: tuple[Path, ...], oid: str, *, as_json: bool) -> None:
+def referrers(files: tuple[Source, ...], oid: str, *, as_json: bool) -> None:
     """Tell which objects refer to the object OID (such as 0x2a).
 
     The index of references is kept beside the file, in FILE.refs. In a collection (a perdure.toml,
@@ -135,7 +195,7 @@ def referrers(files: tuple[Path, ...], oid: str, *, as_json: bool) -> None:
         if bool(colon) != is_collection(files):
             raise click.UsageError("in a collection, and only there, the object is MEMBER:OID")
         if not colon:
-            found: list[Any] = list(perdure.refers_to(files[0], wanted, progress))
+            found: list[Any] = list(perdure.refers_to(Path(files[0]), wanted, progress))
         else:
             with opened(files) as given:
                 if member not in given:

@@ -9,25 +9,30 @@ import click
 import transaction
 
 import perdure
-from perdure.cli.collections import is_collection, opened, writable
-from perdure.cli.opening import FILE, JSON, errors_reported, print_json, reading, writing
+from perdure.cli.collections import (
+    SOURCE,
+    Source,
+    chosen,
+    is_collection,
+    opened,
+    writable,
+)
+from perdure.cli.opening import FILE, JSON, MEMBER, errors_reported, print_json, reading, writing
 from perdure.cli.output import size
 from perdure.ids import oid_repr
 
 __all__ = ["export", "import_"]
 
-MEMBER = click.option("--member", help="The member of the collection. [default: the first one]")
-
 
 @click.command()
-@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=FILE)
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=SOURCE)
 @click.argument("path")
 @click.argument("target", type=FILE)
 @click.option("--follow", is_flag=True, help="Take along what other members have of it.")
 @MEMBER
 @JSON
 def export(
-    files: tuple[Path, ...],
+    files: tuple[Source, ...],
     path: str,
     target: Path,
     *,
@@ -37,7 +42,7 @@ def export(
 ) -> None:
     """Write the object at PATH (see `perdure ls`), and all it refers to, into the file TARGET.
 
-    FILE may be a collection (a perdure.toml, or NAME=FILE for each member). References to other
+    FILE may be a collection (a perdure.toml, ZConfig file or URI, or NAME=FILE for each member). References to other
     members are kept by name, or followed with --follow; only perdure reads such a file.
 
     Example: perdure export Data.fs /packages packages.zexp
@@ -45,7 +50,7 @@ def export(
     Example: perdure export --follow perdure.toml /orders orders.pexc
     """
     with _read_only(files) as databases:
-        database = _chosen(databases, member)
+        database = chosen(databases, member)
         found = perdure.Inspector(database.storage).at(path)
         oid = getattr(found, "oid", None)
         if oid is None:
@@ -61,7 +66,7 @@ def export(
 
 
 @contextmanager
-def _read_only(files: Sequence[Path]) -> Iterator[dict[str, Any]]:
+def _read_only(files: Sequence[Source]) -> Iterator[dict[str, Any]]:
     if not is_collection(files):
         with reading(files[0]) as storage:
             yield {"": perdure.DB(storage)}
@@ -70,23 +75,15 @@ def _read_only(files: Sequence[Path]) -> Iterator[dict[str, Any]]:
         yield dict(collection)
 
 
-def _chosen(databases: dict[str, Any], member: str | None) -> Any:
-    if member is None:
-        return next(iter(databases.values()))
-    if member not in databases:
-        raise click.UsageError(f"no member {member!r} among {', '.join(databases)}")
-    return databases[member]
-
-
 @click.command("import")
-@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=FILE)
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=SOURCE)
 @click.argument("source", type=FILE)
 @click.argument("name")
 @click.option("--rename", "renamed", multiple=True, metavar="OLD=NEW", help="A member's name here.")
 @MEMBER
 @JSON
 def import_(
-    files: tuple[Path, ...],
+    files: tuple[Source, ...],
     source: Path,
     name: str,
     *,
@@ -96,7 +93,7 @@ def import_(
 ) -> None:
     """Add what the export file SOURCE holds to the root of FILE, as NAME.
 
-    FILE may be a collection (a perdure.toml, or NAME=FILE for each member). What came along from
+    FILE may be a collection (a perdure.toml, ZConfig file or URI, or NAME=FILE for each member). What came along from
     other members goes to those of the same names, or to the ones that --rename says.
 
     Example: perdure import Data.fs packages.zexp packages
@@ -107,7 +104,7 @@ def import_(
         raise click.ClickException(f"{source}: no such file")
     names = _names(renamed)
     with _writable(files) as databases:
-        database = _chosen(databases, member)
+        database = chosen(databases, member)
         manager = transaction.TransactionManager()
         connection = database.open(manager)
         root = connection.root()
@@ -142,7 +139,7 @@ def _names(renamed: Sequence[str]) -> dict[str, str]:
 
 
 @contextmanager
-def _writable(files: Sequence[Path]) -> Iterator[dict[str, Any]]:
+def _writable(files: Sequence[Source]) -> Iterator[dict[str, Any]]:
     if not is_collection(files):
         with writing(files[0]) as db:
             yield {"": db}

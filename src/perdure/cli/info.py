@@ -2,19 +2,15 @@
 
 import json
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 import click
 
-import perdure
-from perdure.cli.opening import progressing
+from perdure.cli.collections import SOURCE, Source
+from perdure.cli.opening import JSON, MEMBER, progressing, reading
 from perdure.cli.output import size
-from perdure.errors import POSError
 from perdure.timestamp import TimeStamp
 
 
@@ -32,31 +28,18 @@ class Transaction:
     data_bytes: int
 
 
-@contextmanager
-def _reading(file: Path) -> Iterator[Any]:
-    """Open the data file read-only (a writer may have it open, too); report errors as a command."""
-    if not file.is_file():
-        problem = "a folder, not a data file" if file.is_dir() else "no such file"
-        raise click.ClickException(f"{file}: {problem}")
-    try:
-        storage = perdure.FileStorage(str(file), read_only=True)
-        try:
-            yield storage
-        finally:
-            storage.close()
-    except (POSError, OSError) as error:
-        raise click.ClickException(str(error)) from error
-
-
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def info(file: Path, *, as_json: bool) -> None:
-    """Tell what the data file FILE holds. It is only read.
+@click.argument("file", type=SOURCE)
+@MEMBER
+@JSON
+def info(file: Source, *, member: str | None, as_json: bool) -> None:
+    """Tell what FILE holds: a data file, a perdure.toml, a ZConfig file or a URI. It is only read.
 
     Example: perdure info Data.fs
+
+    Example: perdure info 'file:///srv/Data.fs?blob_dir=/srv/blobs'
     """
-    with _reading(file) as storage:
+    with reading(file, member) as storage:
         last = storage.lastTransaction()
         facts = {
             "file": str(file),
@@ -75,15 +58,16 @@ def info(file: Path, *, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=SOURCE)
 @click.option("-n", "--limit", type=click.IntRange(min=1), default=20, show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def log(file: Path, limit: int, *, as_json: bool) -> None:
-    """List the last transactions of the data file FILE, the newest first. It is only read.
+@MEMBER
+@JSON
+def log(file: Source, limit: int, *, member: str | None, as_json: bool) -> None:
+    """List the last transactions of FILE (see `perdure info`), the newest first. It is only read.
 
     Example: perdure log --limit 5 Data.fs
     """
-    with _reading(file) as storage, progressing("reading") as progress:
+    with reading(file, member) as storage, progressing("reading") as progress:
         tids: deque[bytes] = deque(maxlen=limit)
         for number, each in enumerate(storage.iterator(), 1):
             tids.append(each.tid)

@@ -12,27 +12,36 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.progress import Progress
+from ZConfig import ConfigurationError
 
 import perdure
+from perdure.cli.collections import Source, chosen, is_described, opened, writable
 from perdure.errors import POSError
 from perdure.timestamp import TimeStamp, tid_at_datetime
 
 __all__ = [
     "FILE",
     "JSON",
+    "MEMBER",
     "MOMENT",
     "class_of",
     "errors_reported",
     "print_json",
     "progressing",
     "reading",
+    "require_description",
+    "required_file",
     "time_of",
     "writing",
+    "writing_all",
 ]
 
 _SHOWN_AFTER_SECONDS = 1.0
 
 FILE = click.Path(path_type=Path)
+MEMBER = click.option(
+    "--member", help="Which of the databases that are described. [default: the first one]"
+)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -41,31 +50,62 @@ def errors_reported() -> Iterator[None]:
     """Report what goes wrong with a database as a command does: one line, exit code 1."""
     try:
         yield
-    except (POSError, OSError, ValueError, LookupError) as error:
+    except (POSError, OSError, ValueError, LookupError, ImportError, ConfigurationError) as error:
         message = str(error.args[0]) if type(error) is KeyError else str(error)
         raise click.ClickException(message or repr(error)) from error
 
 
 @contextmanager
-def reading(file: Path) -> Iterator[Any]:
-    """Open a data file read-only; a writer may have it open, too."""
-    _require_file(file)
+def reading(source: Source, member: str | None = None) -> Iterator[Any]:
+    """Give a storage, opened read-only; a writer may have a data file open, too.
+
+    *member* says which one where *source* describes several databases.
+    """
+    if is_described(source):
+        require_description(source)
+        with errors_reported(), opened([source]) as storages:
+            yield chosen(storages, member)
+        return
+    file = required_file(source, member)
     with errors_reported(), closing(perdure.FileStorage(str(file), read_only=True)) as storage:
         yield storage
 
 
 @contextmanager
-def writing(file: Path, **options: Any) -> Iterator[Any]:
-    """Open a database that exists for writing."""
-    _require_file(file)
-    with errors_reported(), closing(perdure.DB(str(file), **options)) as db:
+def writing(source: Source, member: str | None = None) -> Iterator[Any]:
+    """Give a database that exists, opened for writing, as `reading` does a storage."""
+    if is_described(source):
+        with writing_all(source) as collection:
+            yield chosen(collection, member)
+        return
+    file = required_file(source, member)
+    with errors_reported(), closing(perdure.DB(str(file))) as db:
         yield db
 
 
-def _require_file(file: Path) -> None:
+@contextmanager
+def writing_all(source: Source) -> Iterator[perdure.Collection]:
+    """Give the databases that *source* describes, opened for writing."""
+    require_description(source)
+    with errors_reported(), writable([source]) as collection:
+        yield collection
+
+
+def require_description(source: Source) -> None:
+    """Raise an error where the file that describes databases isn't there."""
+    if isinstance(source, Path) and not source.is_file():
+        raise click.ClickException(f"{source}: no such file")
+
+
+def required_file(source: Source, member: str | None) -> Path:
+    """Return the path of a data file that is there and has no members, or raise an error."""
+    file = Path(source)
     if not file.is_file():
         problem = "a folder, not a data file" if file.is_dir() else "no such file"
         raise click.ClickException(f"{file}: {problem}")
+    if member is not None:
+        raise click.UsageError(f"{file} is one data file: it has no members")
+    return file
 
 
 @contextmanager

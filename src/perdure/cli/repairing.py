@@ -1,26 +1,27 @@
 """`perdure repair`."""
 
-from pathlib import Path
 from typing import Any
 
 import click
 
-from perdure.cli.collections import oid_in, writable
-from perdure.cli.opening import FILE, JSON, errors_reported, print_json
+from perdure.cli.collections import SOURCE, Source, oid_in, writable
+from perdure.cli.opening import JSON, errors_reported, print_json
 from perdure.ids import Oid
 
 __all__ = ["repair"]
 
 
 @click.command()
-@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=FILE)
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=SOURCE)
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @click.option("--only", multiple=True, metavar="MEMBER:OID", help="Only this lost object.")
 @JSON
-def repair(files: tuple[Path, ...], *, dry_run: bool, only: tuple[str, ...], as_json: bool) -> None:
+def repair(
+    files: tuple[Source, ...], *, dry_run: bool, only: tuple[str, ...], as_json: bool
+) -> None:
     """Put placeholders in the places of lost objects that something refers to.
 
-    FILE is a data file; or a collection, as a perdure.toml or as NAME=FILE for each member. Make a
+    FILE is a data file; or a collection, as a perdure.toml, ZConfig file or URI, or as NAME=FILE for each member. Make a
     backup before. All is one transaction, which can be undone.
 
     Example: perdure repair --dry-run orders=orders.fs customers=customers.fs

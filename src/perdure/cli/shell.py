@@ -2,15 +2,15 @@
 
 import code
 from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import click
 import transaction
 
 import perdure
-from perdure.cli.opening import FILE, errors_reported
+from perdure.cli.collections import SOURCE, Source, chosen, is_described, opened, writable
+from perdure.cli.opening import MEMBER, errors_reported, require_description, required_file
 
 __all__ = ["shell"]
 
@@ -19,38 +19,55 @@ conn, root, db, commit(), abort()"""
 
 
 @click.command()
-@click.argument("file", type=FILE)
+@click.argument("file", type=SOURCE)
 @click.option("--write", is_flag=True, help="Open it for writing.")
 @click.option("-c", "--command", help="Run this program instead of asking for input.")
-def shell(file: Path, command: str | None, *, write: bool) -> None:
+@MEMBER
+def shell(file: Source, command: str | None, *, write: bool, member: str | None) -> None:
     """Open FILE and give a Python prompt (IPython's where it is installed) with `conn` and `root`.
+
+    FILE is a data file, a perdure.toml, a ZConfig file or a URI.
 
     Example: perdure shell --write Data.fs
     """
-    if not file.is_file():
-        raise click.ClickException(f"{file}: no such file")
-    with errors_reported():
-        db = perdure.DB(perdure.FileStorage(str(file), read_only=not write))
-    conn = db.open()
-    names: dict[str, Any] = {
-        "abort": transaction.abort,
-        "commit": transaction.commit,
-        "conn": conn,
-        "db": db,
-        "perdure": perdure,
-        "root": conn.root,
-        "transaction": transaction,
-    }
-    try:
+    with ExitStack() as stack:
+        # What the program or the prompt does wrong is its own to tell.
+        with errors_reported():
+            db = _opened(stack, file, member, write=write)
+        conn = db.open()
+        stack.callback(conn.close)
+        stack.callback(transaction.abort)
+        names: dict[str, Any] = {
+            "abort": transaction.abort,
+            "commit": transaction.commit,
+            "conn": conn,
+            "db": db,
+            "perdure": perdure,
+            "root": conn.root,
+            "transaction": transaction,
+        }
         if command is not None:
             exec(command, names)  # noqa: S102 - what the user asks for
         else:
             mode = "(writing)" if write else "(read-only)"
             _prompt(names, _BANNER.format(mode=mode, file=file))
-    finally:
-        transaction.abort()
-        conn.close()
-        db.close()
+
+
+def _opened(stack: ExitStack, file: Source, member: str | None, *, write: bool) -> perdure.DB:
+    """Return the database, which *stack* closes."""
+    if not is_described(file):
+        storage = perdure.FileStorage(str(required_file(file, member)), read_only=not write)
+        stack.callback(storage.close)
+        found = perdure.DB(storage)
+        stack.callback(found.close)
+        return found
+    require_description(file)
+    if write:
+        collection = stack.enter_context(writable([file]))
+    else:
+        collection = stack.enter_context(perdure.Collection(stack.enter_context(opened([file]))))
+    chosen_one: perdure.DB = chosen(collection, member)
+    return chosen_one
 
 
 def _prompt(names: dict[str, Any], banner: str) -> None:

@@ -1,13 +1,13 @@
 """`perdure ls` and `perdure show`: objects by their paths, without their classes."""
 
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import click
 
 import perdure
-from perdure.cli.opening import FILE, JSON, MOMENT, print_json, reading, time_of
+from perdure.cli.collections import SOURCE, Source
+from perdure.cli.opening import JSON, MEMBER, MOMENT, print_json, reading, time_of
 from perdure.cli.output import size
 from perdure.ids import Tid, oid_repr, p64, u64
 
@@ -36,19 +36,24 @@ def _resolved(inspector: Any, value: Any) -> Any:
 
 
 @click.command()
-@click.argument("file", type=FILE)
+@click.argument("file", type=SOURCE)
 @click.argument("path", default="/")
 @click.option("-n", "--limit", type=click.IntRange(min=1), default=100, show_default=True)
 @_AT
+@MEMBER
 @JSON
-def ls(file: Path, path: str, limit: int, at: bytes | None, *, as_json: bool) -> None:
+def ls(
+    file: Source, path: str, limit: int, at: bytes | None, *, member: str | None, as_json: bool
+) -> None:
     """List what is in the object at PATH: its attributes, or a collection's items.
 
     PATH has names from the root on, or begins with an oid (`#0x2a`). No class is imported.
 
     Example: perdure ls demo/packages.fs /packages
+
+    Example: perdure ls --member orders perdure.toml /open
     """
-    with reading(file) as storage:
+    with reading(file, member) as storage:
         inspector = _inspector(storage, at)
         found = inspector.at(path)
         if not hasattr(found, "oid"):
@@ -65,16 +70,17 @@ def ls(file: Path, path: str, limit: int, at: bytes | None, *, as_json: bool) ->
 
 
 @click.command()
-@click.argument("file", type=FILE)
+@click.argument("file", type=SOURCE)
 @click.argument("path", default="/")
 @_AT
+@MEMBER
 @JSON
-def show(file: Path, path: str, at: bytes | None, *, as_json: bool) -> None:
+def show(file: Source, path: str, at: bytes | None, *, member: str | None, as_json: bool) -> None:
     """Show the object at PATH: its class, its record and its state.
 
     Example: perdure show demo/packages.fs '#0x1'
     """
-    with reading(file) as storage:
+    with reading(file, member) as storage:
         found = _inspector(storage, at).at(path)
     if not hasattr(found, "oid"):
         print_json(repr(found)) if as_json else click.echo(repr(found))

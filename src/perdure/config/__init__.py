@@ -21,7 +21,13 @@ import io
 from collections.abc import Iterable, MutableMapping
 from typing import IO, TYPE_CHECKING, Any
 
-from perdure.config._members import data_files_of_toml, members_of_toml
+from perdure.config._members import (
+    data_files_of,
+    has_layers,
+    is_described,
+    members_of,
+    storages_of,
+)
 from perdure.config._schemas import getDbSchema, getStorageSchema, load_file, load_url
 from perdure.config._sections import Factory, ZODBDatabase
 from perdure.config._toml import ConfigurationError
@@ -43,7 +49,7 @@ __all__ = [
     "collectionFromString",
     "collectionFromTOML",
     "collectionFromURL",
-    "data_files_of_toml",
+    "data_files_of",
     "databaseFromConfig",
     "databaseFromFile",
     "databaseFromString",
@@ -52,13 +58,16 @@ __all__ = [
     "databaseFromURL",
     "getDbSchema",
     "getStorageSchema",
-    "members_of_toml",
+    "has_layers",
+    "is_described",
+    "members_of",
     "open_collection",
     "open_database",
     "storageFromConfig",
     "storageFromFile",
     "storageFromString",
     "storageFromURL",
+    "storages_of",
 ]
 
 
