@@ -1,6 +1,8 @@
 """Blobs: persistent objects whose data is a file."""
 
+import os
 import pickle
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -344,12 +346,57 @@ def test_files_that_a_crash_left_behind_go_with_the_next_pack(tmp_path: Path) ->
     path = Path(blob.committed())
     orphan = path.with_name("0x0300000000000000.blob")
     orphan.write_bytes(b"of a transaction that was never finished")
-    session.root.more = 1
-    session.commit()
+    newer = path.with_name("0x7f00000000000000.blob")
+    newer.write_bytes(b"of one that the last commit was before")
+    temporary = tmp_path / "blobs" / "tmp"
+    (temporary / "BUCold").write_bytes(b"never stored")
+    (temporary / "savepoints").mkdir()
+    week_ago = time.time() - 7 * 86_400 - 60
+    for entry in temporary.iterdir():
+        os.utime(entry, (week_ago, week_ago))
+    (temporary / "BUCnew").write_bytes(b"perhaps somebody's")
     db.pack()
     assert not orphan.exists()
+    assert not newer.exists()
     assert path.exists()
+    assert [entry.name for entry in temporary.iterdir()] == ["BUCnew"]
     session.connection.close()
+    db.close()
+
+
+def test_a_pack_leaves_the_files_of_a_transaction_that_is_being_committed(tmp_path: Path) -> None:
+    storage = FileStorage(str(tmp_path / "data.fs"), blob_dir=str(tmp_path / "blobs"))
+    db = DB(storage)
+    session, other = Session(db), Session(db)
+    session.blob(b"first")
+    other.manager.begin()
+    write(other.root.blob, b"second")
+    packed = []
+
+    class PacksMeanwhile:
+        """Has the last vote in a transaction."""
+
+        transaction_manager = other.manager
+
+        def sortKey(self) -> str:
+            return "~"
+
+        def tpc_vote(self, _transaction: Any) -> None:
+            storage.require_blobs().remove_dropped(storage, storage.lastTransaction(), alone=True)
+            packed.append(len(list((tmp_path / "blobs").rglob("*.blob"))))
+
+        def _nothing(self, _transaction: Any) -> None:
+            """Take part."""
+
+        abort = tpc_begin = commit = tpc_finish = tpc_abort = _nothing
+
+    other.manager.get().join(PacksMeanwhile())
+    other.commit()
+    assert packed == [2]
+    assert read(other.root.blob) == b"second"
+    for each in (session, other):
+        each.abort()
+        each.connection.close()
     db.close()
 
 

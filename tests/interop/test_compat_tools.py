@@ -89,6 +89,22 @@ def test_fsrefs_names_references_to_what_is_missing(tmp_path: Path) -> None:
     assert "\toid 0x01 " in printed
 
 
+def test_fsrefs_names_who_refers_to_an_unreadable_record(tmp_path: Path) -> None:
+    (tmp_path / "Data.fs").write_bytes((DATA / "damaged_middle.fs").read_bytes())
+    printed = checked(run("-m", "ZODB.scripts.fsrefs", "Data.fs", alias=True, directory=tmp_path))
+    assert "refers to invalid object:" in printed
+    assert "\toid 0xae failed to load" in printed
+
+
+def test_fsrecover_says_what_it_can_not_pack(tmp_path: Path) -> None:
+    (tmp_path / "Data.fs").write_bytes((DATA / "damaged_middle.fs").read_bytes())
+    command = ("-m", "ZODB.fsrecover", "-P", "0", "Data.fs", "out.fs")
+    done = run(*command, alias=True, directory=tmp_path)
+    assert done.returncode == 1
+    assert "is not packed: the record of object" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_referrers_are_found(tmp_path: Path) -> None:
     code = f"""
         import ZODB.FileStorage

@@ -10,7 +10,9 @@ import contextlib
 import os
 import shutil
 import threading
-from typing import Any, NamedTuple
+import time
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
 
 from perdure.blob._blob import BlobFile
 from perdure.blob._directory import BlobDirectory
@@ -20,6 +22,10 @@ from perdure.ids import Oid, Tid
 from perdure.utils import mktemp
 
 __all__ = ["BlobFiles"]
+
+
+_FORGOTTEN_SECONDS: Final = 7 * 86_400
+"""So old, what isn't committed belongs to nobody any more."""
 
 
 class _Staged(NamedTuple):
@@ -93,7 +99,8 @@ class BlobFiles:
         staged = self._staged.get(id(draft))
         if not staged:
             return
-        placed = self._placed.setdefault(id(draft), [])
+        with self._lock:
+            placed = self._placed.setdefault(id(draft), [])
         for oid, path in staged:
             placed.append(self.directory.getBlobFilename(oid, tid))
             self.directory.move(path, placed[-1])
@@ -114,30 +121,63 @@ class BlobFiles:
             with contextlib.suppress(FileNotFoundError):
                 remove_committed(path)
 
-    def remove_dropped(self, storage: Any, last: Tid, *, keep_old: bool | None = None) -> None:
+    def remove_dropped(
+        self, storage: Any, last: Tid, *, keep_old: bool | None = None, alone: bool = False
+    ) -> None:
         """Remove the files of revisions up to *last* that the storage doesn't have.
 
-        With *keep_old* they are in a directory with the suffix ``.old`` afterwards, as
-        the data file before the pack is, in place of those of an earlier pack, which go
-        unless it is None.
+        *alone* says that all who commit to the storage do it here: then those of later
+        revisions go too, unless they are just being committed. With *keep_old* what is
+        removed is in a directory with the suffix ``.old`` afterwards, as the data file
+        before the pack is, in place of that of an earlier pack, which goes unless it is None.
         """
         old = self.directory.base_dir.rstrip(os.path.sep) + ".old"
         if keep_old is not None:
             shutil.rmtree(old, ignore_errors=True)
         kept = BlobDirectory(old, self.directory.layout_name) if keep_old else None
         for oid, directory in self.directory.listOIDs():
-            for name in os.listdir(directory):
-                path = os.path.join(directory, name)
-                _oid, serial = self.directory.splitBlobFilename(path)
-                # What is newer may be about to be committed.
-                if serial is None or serial > last or _has(storage, oid, serial):
-                    continue
+            dropped = list(self._dropped(storage, oid, directory, None if alone else last))
+            for path, serial in dropped:
                 if kept is not None:
                     _move(path, kept, oid, serial)
                 else:
                     remove_committed(path)
-            with contextlib.suppress(OSError):
-                os.rmdir(directory)
+            if dropped:
+                with contextlib.suppress(OSError):
+                    os.rmdir(directory)
+        if alone:
+            self._remove_forgotten()
+
+    def _dropped(
+        self, storage: Any, oid: Oid, directory: str, last: Tid | None
+    ) -> Iterator[tuple[str, Tid]]:
+        """Give the files of an object's revisions (up to *last*) that the storage doesn't have."""
+        for name in os.listdir(directory):
+            path = os.path.join(directory, name)
+            _oid, serial = self.directory.splitBlobFilename(path)
+            if serial is None or (last is not None and serial > last):
+                continue
+            # In this order: one that is committed in between is in the storage.
+            if not self._is_coming(oid, serial) and not _has(storage, oid, serial):
+                yield path, serial
+
+    def _is_coming(self, oid: Oid, serial: Tid) -> bool:
+        """Tell whether a file is that of a transaction that isn't finished."""
+        path = self.directory.getBlobFilename(oid, serial)
+        with self._lock:
+            return any(path in placed for placed in self._placed.values())
+
+    def _remove_forgotten(self) -> None:
+        """Remove what processes that were killed left in the temporary directory."""
+        before = time.time() - _FORGOTTEN_SECONDS
+        for entry in os.scandir(self.directory.temp_dir):
+            with contextlib.suppress(FileNotFoundError):
+                if entry.stat(follow_symlinks=False).st_mtime > before:
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path, ignore_errors=True)
+                else:
+                    os.remove(entry.path)
 
 
 def _has(storage: Any, oid: Oid, serial: Tid) -> bool:

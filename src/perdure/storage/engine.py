@@ -512,8 +512,10 @@ class EngineStorage(KeepsBlobs, ConflictResolvingStorage):
             progress=progress,
             members=[(name, one._native) for name, one in members.items()] if members else None,
         )
-        if result is not None and self.blobs is not None:
-            self.blobs.remove_dropped(self, last, keep_old=self.pack_keep_old)
+        if self.blobs is not None:
+            # Also where there is nothing to pack: a crash may have left files behind.
+            keep_old = None if result is None else self.pack_keep_old
+            self.blobs.remove_dropped(self, last, keep_old=keep_old, alone=True)
         return None if result is None else PackResult(*result)
 
     # The rest of a storage's life.

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
-from perdure.errors import NotADatabase
+from perdure.errors import NotADatabase, PackError
 from perdure.maintenance import recover as _recover
 from perdure.serialize import referencesf
 from perdure.storage import FileStorage
@@ -65,9 +65,16 @@ def recover(
         removed = Path(inp).stat().st_size - Path(outp).stat().st_size
         print(f"\n{removed} bytes removed during recovery")
         if pack is not None:
-            storage.pack(time.time() - pack, referencesf)
+            _pack(storage, time.time() - pack)
     finally:
         storage.close()
+
+
+def _pack(storage: FileStorage, until: float) -> None:
+    try:
+        storage.pack(until, referencesf)
+    except PackError as error:
+        die(f"what was recovered is not packed: {error}")
 
 
 def main(argv: list[str] | None = None) -> None:

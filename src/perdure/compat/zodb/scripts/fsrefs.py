@@ -11,7 +11,7 @@ import sys
 import traceback
 from typing import Any
 
-from perdure.errors import POSKeyError, StorageError
+from perdure.errors import POSKeyError
 from perdure.ids import Oid, Tid
 from perdure.serialize import get_refs
 from perdure.storage import FileStorage
@@ -40,7 +40,7 @@ def _unusable(storage: FileStorage, oids: list[Oid], verbose: int) -> dict[Oid, 
             get_refs(storage.load(oid)[0])
         except POSKeyError:  # noqa: PERF203 - each object may fail in its own way
             wrong[oid] = "object creation was undone"
-        except (StorageError, ValueError, EOFError):
+        except Exception:  # noqa: BLE001 - garbage makes pickle raise anything
             if verbose:
                 traceback.print_exc()
             wrong[oid] = "failed to load"
