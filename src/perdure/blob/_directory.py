@@ -60,15 +60,17 @@ class BlobDirectory:
 
     def _make(self, path: str) -> None:
         """Make a directory and those above it, where they aren't there."""
+        if os.path.isdir(path):
+            return
+        # Before it is there, or another thread could find it and take it for safe.
+        self._unsafe.add(path)
         try:
             os.mkdir(path)
         except FileExistsError:
-            return
+            pass
         except FileNotFoundError:
             self._make(os.path.dirname(path))
             self._make(path)
-            return
-        self._unsafe.add(path)
 
     def createPathForOID(self, oid: Oid | int) -> str:
         """Return the directory of an object's blobs, made where it isn't there."""
