@@ -29,9 +29,9 @@ def main() -> None:
     peers = tuple(peer for peer in PEERS if peer in arguments.peers and is_installed(peer))
     for missing in sorted(set(arguments.peers) - set(peers)):
         print(f"left out: {missing} is no peer, or not installed", file=sys.stderr)
-    bench = Bench(
-        Plan(chosen, peers, arguments.repeat, arguments.scale, arguments.memory, arguments.disk)
-    )
+    repeats = (arguments.repeat, arguments.others)
+    places = (arguments.memory, arguments.disk)
+    bench = Bench(Plan(chosen, peers, *repeats, arguments.scale, *places))
     try:
         _run(bench, arguments)
     finally:
@@ -81,7 +81,8 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     add = parser.add_argument
     add("--scale", type=float, default=1.0, help="a factor for all sizes (default: 1)")
-    add("--repeat", type=int, default=5, help="runs of each workload and peer (default: 5)")
+    add("--repeat", type=int, default=5, help="runs of each workload (default: 5)")
+    add("--others", type=int, default=2, help="runs of those beside ZODB and perdure (default: 2)")
     add("--only", action="append", metavar="TEXT", help="workloads with TEXT in their name")
     add("--list", action="store_true", help="print the names of the workloads")
     add("--peers", type=_names, default=PEERS, help=f"whom to measure: {','.join(PEERS)}")

@@ -1,5 +1,6 @@
 """What one process measures: the job that it gets, and the sample that it hands back."""
 
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -43,7 +44,11 @@ class Job:
     @contextmanager
     def database(self, *, blobs: bool = False, **options: Any) -> Iterator[Any]:
         """Open the data file's database, with room in the cache for everything."""
-        place = {"blob_dir": f"{self.path}.blobs"} if blobs else {}
+        place = {}
+        if blobs:
+            place["blob_dir"] = f"{self.path}.blobs"
+            # A blob that is in no database yet is written there: it has to be the same disk.
+            tempfile.tempdir = str(self.path.parent)
         storage = self.storage(**place)
         opened = self.peer.database(storage, **{"cache_size": 10_000_000, **options})
         try:

@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.job import Workload, second_of
-from benchmarks.peers import OWN, STOCK
+from benchmarks.peers import FILES, OWN, STOCK
 from benchmarks.worker import Answer, Task
 
 TOP = Path(__file__).parents[1]
@@ -28,6 +28,8 @@ class Plan:
     workloads: list[Workload]
     peers: tuple[str, ...]
     repeat: int
+    others_repeat: int
+    """How often those are measured that aren't ZODB or perdure: some take long."""
     scale: float
     memory_directory: Path
     disk_directory: Path
@@ -125,6 +127,8 @@ class Bench:
         outcome = Outcome(workload, count, objects, threads)
         for turn in range(repeat or self.plan.repeat):
             for peer in _rotated(taking_part, turn):
+                if turn >= self.plan.others_repeat and peer not in FILES:
+                    continue
                 with _own_copy(files[peer], wanted=workload.writes) as path:
                     answer = _in_process("measure", workload.name, peer, path, count, threads)
                 outcome.add(peer, answer)

@@ -6,7 +6,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib import pyplot as plt
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator
 
 from benchmarks.measure import Outcome
 from benchmarks.peers import OWN, PEERS
@@ -52,7 +52,7 @@ class _Picture:
 
     def write(self, path: Path) -> None:
         """Draw it into a PNG file."""
-        columns = min(_COLUMNS, len(self._names))
+        columns = 2 if len(self._names) in {2, 4} else min(_COLUMNS, len(self._names))
         rows = -(-len(self._names) // columns)
         size = (_PANEL_INCHES[0] * columns, _PANEL_INCHES[1] * rows + 0.4)
         figure, panels = plt.subplots(rows, columns, figsize=size, squeeze=False)
@@ -78,6 +78,7 @@ class _Picture:
         panel.set_xscale("log", base=10 if self._place(mine[-1]) > 100 else 2)
         panel.set_yscale("log")
         panel.set_xticks([self._place(each) for each in mine], minor=False)
+        panel.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
         panel.minorticks_off()
         panel.xaxis.set_major_formatter(FuncFormatter(_plainly))
         panel.yaxis.set_major_formatter(FuncFormatter(_with_unit))

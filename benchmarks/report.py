@@ -81,7 +81,7 @@ def _row(outcome: Outcome) -> str:
 
 def _spread(outcome: Outcome, peer: str = STOCK) -> str:
     ratios = outcome.ratios(peer)
-    return f"{min(ratios):.2f} to {max(ratios):.2f}"
+    return f"{min(ratios):.2f} to {max(ratios):.2f}" if len(ratios) > 1 else "once"
 
 
 def _net_share(outcome: Outcome) -> str:

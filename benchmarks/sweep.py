@@ -10,11 +10,10 @@ SIZES = (10_000, 100_000, 1_000_000)
 THREADS = (1, 2, 4, 8, 16, 32)
 TENFOLD = 10
 
-_OTHERS_SIZE_MAX = 100_000
-"""Larger data files are made for perdure and ZODB alone: filling others with them takes long."""
 _ONCE_FROM = 1_000_000
 """From this size on there is one turn."""
 _REPEAT_MAX = 3
+_THREADS_REPEAT_MAX = 2
 
 
 @dataclass(frozen=True)
@@ -43,9 +42,7 @@ def sweep(bench: Bench, sizes: tuple[int, ...], threads: tuple[int, ...], tell: 
 
 def _at_size(bench: Bench, each: Workload, size: int) -> Outcome:
     repeat = 1 if size >= _ONCE_FROM else min(_REPEAT_MAX, bench.plan.repeat)
-    peers = bench.plan.peers
-    if size > _OTHERS_SIZE_MAX:
-        peers = tuple(peer for peer in peers if peer in FILES)
+    peers = _peers(bench)
     if each.objects > 1:
         # It does a number of things in a database of any size.
         return bench.measure(each, _scaled(bench, each), objects=size, repeat=repeat, peers=peers)
@@ -54,10 +51,14 @@ def _at_size(bench: Bench, each: Workload, size: int) -> Outcome:
 
 
 def _with_threads(bench: Bench, each: Workload, threads: int) -> Outcome:
-    repeat = min(_REPEAT_MAX, bench.plan.repeat)
+    repeat = min(_THREADS_REPEAT_MAX, bench.plan.repeat)
     count = max(_scaled(bench, each), threads)
-    peers = tuple(peer for peer in bench.plan.peers if peer in FILES)
-    return bench.measure(each, count, threads=threads, repeat=repeat, peers=peers)
+    return bench.measure(each, count, threads=threads, repeat=repeat, peers=_peers(bench))
+
+
+def _peers(bench: Bench) -> tuple[str, ...]:
+    """Return the two: filling others with a million objects takes long."""
+    return tuple(peer for peer in bench.plan.peers if peer in FILES)
 
 
 def _scaled(bench: Bench, each: Workload) -> int:

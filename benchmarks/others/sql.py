@@ -12,8 +12,9 @@ from typing import Any
 from benchmarks.job import Job, Sample, also, timed
 from benchmarks.model import traverse
 from benchmarks.peers import SQLALCHEMY, is_installed
+from benchmarks.threads import in_threads
 from benchmarks.workloads.blobs import content
-from benchmarks.workloads.committing import OBJECTS_MAX, in_threads
+from benchmarks.workloads.committing import OBJECTS_MAX
 
 _TREES: dict[str, Callable[[int], Any]] = {
     "int_tree": lambda number: number * 3,

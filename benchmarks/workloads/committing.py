@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Callable
-from threading import Barrier, Thread
 from typing import Any
 
 import transaction
@@ -10,6 +9,7 @@ from BTrees.IOBTree import IOBTree
 
 from benchmarks.job import SECOND, Job, Sample, timed, workload
 from benchmarks.peers import DATABASES
+from benchmarks.threads import in_threads
 
 OBJECTS_MAX = 10
 """A transaction changes from one to as many objects as this."""
@@ -31,25 +31,6 @@ def _alone(job: Job) -> Sample:
         with timed() as clock:
             _change(transaction.manager, items, job.count, 1)
     return Sample(clock.seconds, job.count)
-
-
-def in_threads(threads: int, work: Callable[[int], Callable[[], None]]) -> float:
-    """Return the seconds that *work* takes in threads, without what it prepares."""
-    ready = Barrier(threads + 1)
-
-    def run(number: int) -> None:
-        prepared = work(number)
-        ready.wait()
-        prepared()
-
-    running = [Thread(target=run, args=(number,)) for number in range(threads)]
-    for thread in running:
-        thread.start()
-    ready.wait()
-    with timed() as clock:
-        for thread in running:
-            thread.join()
-    return clock.seconds
 
 
 def _in_company(job: Job) -> Sample:

@@ -8,7 +8,7 @@ import transaction
 from benchmarks.job import Job, Sample, timed, workload
 from benchmarks.model import traverse
 from benchmarks.peers import DATABASES
-from benchmarks.workloads.committing import in_threads
+from benchmarks.threads import in_threads
 
 
 @workload(

@@ -15,7 +15,7 @@ from benchmarks.peers import DATABASES
     objects=1,
     per="object",
     writes=True,
-    size_max=1_000_000,
+    size_max=100_000,
 )
 def bulk_add(job: Job) -> Sample:
     """One transaction with new objects, the time for making them in Python included."""

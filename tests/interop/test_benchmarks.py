@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +13,29 @@ from benchmarks.job import Workload
 from benchmarks.measure import Outcome
 from benchmarks.sweep import Sweep, growths
 from benchmarks.workloads import WORKLOADS
-from tests.interop.programs import checked, run
+from tests.interop.programs import checked
 
 TOP = Path(__file__).parents[2]
+TIMEOUT_S = 900
+"""Some dozens of processes are started one after the other, on a machine that may be busy."""
+
+
+def run(*arguments: str) -> str:
+    return checked(
+        subprocess.run(
+            [sys.executable, "-m", "benchmarks", *arguments],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            cwd=TOP,
+        )
+    )
 
 
 def _benchmarks(place: Path, *arguments: str) -> str:
     places = ["--memory", str(place), "--disk", str(place), "--scale", "0.0001"]
-    return checked(run("-m", "benchmarks", *places, *arguments, directory=TOP))
+    return run(*places, *arguments)
 
 
 def test_the_comparison_runs_and_counts_the_same_for_both(tmp_path: Path) -> None:
@@ -60,7 +77,7 @@ def test_rows_of_a_relational_database_are_as_many_as_objects(tmp_path: Path) ->
 
 
 def test_the_names_of_the_workloads_can_be_listed() -> None:
-    names = checked(run("-m", "benchmarks", "--list", directory=TOP)).splitlines()
+    names = run("--list").splitlines()
     assert {"cold load", "bulk add, commit alone", "small commits", "pack"} <= set(names)
 
 

@@ -1,6 +1,5 @@
 """The blob files of a backup."""
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
@@ -11,6 +10,7 @@ from perdure.maintenance._backupfiles import (
     Chunk,
     copy_file,
     digest_of,
+    new_digest,
     sync_folder,
     write_durably,
 )
@@ -69,7 +69,7 @@ def write_list(path: Path, added: Mapping[str, str]) -> str:
     """Write down which blobs were copied; return the list's SHA-256."""
     content = "".join(f"{sha256}  {name}\n" for name, sha256 in added.items()).encode()
     write_durably(path, content)
-    return hashlib.sha256(content).hexdigest()
+    return new_digest(content).hexdigest()
 
 
 def listed_blobs(folder: Path, chunks: list[Chunk], problems: list[str]) -> dict[str, str]:

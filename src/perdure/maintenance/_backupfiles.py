@@ -6,7 +6,6 @@ by rename, after all that it names is on disk: a backup that dies leaves the for
 """
 
 import fcntl
-import hashlib
 import json
 import os
 import tempfile
@@ -14,10 +13,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 from perdure.errors import StorageError
 from perdure.maintenance._following import Follower
+
+if TYPE_CHECKING:
+    import hashlib
 
 __all__ = [
     "MANIFEST",
@@ -27,6 +29,7 @@ __all__ = [
     "copy_file",
     "digest_of",
     "locked",
+    "new_digest",
     "read_generations",
     "read_json",
     "sync_folder",
@@ -147,9 +150,17 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def new_digest(data: bytes = b"") -> "hashlib._Hash":
+    """Return the SHA-256 of *data*, which can be gone on with."""
+    # Late: it brings OpenSSL, some megabytes, which only backups and encryption need.
+    from hashlib import sha256
+
+    return sha256(data)
+
+
 def copied(source: Follower, target: Path, start: int, end: int, progress: Progress | None) -> str:
     """Copy a part of a data file into a file of its own, durably; return its SHA-256."""
-    digest, done = hashlib.sha256(), 0
+    digest, done = new_digest(), 0
     with written_privately(target) as writing:
         while done < end - start:
             block = source.read(start + done, min(_BLOCK_BYTES, end - start - done))
@@ -168,12 +179,12 @@ def copied(source: Follower, target: Path, start: int, end: int, progress: Progr
 def tail_digest(source: Follower, end: int) -> str:
     """Return the SHA-256 of the last bytes before *end*."""
     start = max(0, end - _TAIL_BYTES)
-    return hashlib.sha256(source.read(start, end - start)).hexdigest()
+    return new_digest(source.read(start, end - start)).hexdigest()
 
 
 def digest_of(path: Path, into: IO[bytes] | None = None) -> str:
     """Return a file's SHA-256; copy it *into* another if that is given."""
-    digest = hashlib.sha256()
+    digest = new_digest()
     with path.open("rb") as file:
         while block := file.read(_BLOCK_BYTES):
             digest.update(block)

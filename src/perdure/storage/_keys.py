@@ -1,6 +1,5 @@
 """The keys of an encrypted database."""
 
-import hashlib
 import logging
 import os
 import stat
@@ -39,6 +38,9 @@ def library() -> Any:
 
 def key_id_of(key: bytes) -> str:
     """Return the id of a key, 16 hexadecimal digits, by which records name it."""
+    # Late: it brings OpenSSL, some megabytes, which only encryption and backups need.
+    import hashlib
+
     return hashlib.sha256(b"perdure key id\0" + key).digest()[:KEY_ID_BYTES].hex()
 
 
