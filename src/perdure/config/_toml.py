@@ -40,9 +40,14 @@ def read(path: Path) -> dict[str, Any]:
 
     Raises ConfigurationError, with the first that is wrong, and OSError.
     """
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"this is no text in UTF-8: {error}", str(path)) from error
     try:
         content: dict[str, Any] = tomllib.loads(text)
+    except RecursionError as error:
+        raise ConfigurationError("values are nested too deeply", str(path)) from error
     except tomllib.TOMLDecodeError as error:
         line = re.search(r"line (\d+)", str(error))
         number = int(line[1]) if line else len(text.splitlines())
