@@ -155,7 +155,7 @@ base = {{ type = "memory" }}
 
 
 LAYERS = {
-    "zlib": 'type = "zlib"',
+    "zlib": 'type = "zlib"\nrecord_bytes_max = 1_000_000',
     "zstd": 'type = "zstd"\nlevel = 5\nrecord_bytes_max = 1_000_000',
     "encrypting": 'type = "encrypting"\nkey_file = "a.key"',
     "demo": 'type = "demo"\nname = "trial"\nchanges = { type = "memory" }',

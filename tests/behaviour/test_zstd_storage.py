@@ -102,6 +102,9 @@ def test_a_damaged_record_is_an_error_that_names_it(layer: Any, damage: Any) -> 
     commit(base, {1: damage(base.load(oid(1))[0])})
     with pytest.raises(UnreadableRecord, match="0x01"):
         ZstdStorage(base).load(oid(1))
+    if layer is ZlibStorage:
+        with pytest.raises(UnreadableRecord, match="0x01"):
+            ZlibStorage(base).load(oid(1))
 
 
 @pytest.mark.parametrize("layer", [ZstdStorage, ZlibStorage])
@@ -109,8 +112,11 @@ def test_a_record_does_not_grow_beyond_the_bound(layer: Any) -> None:
     base = MappingStorage()
     commit(layer(base), {1: bytes(100_000)})
     assert ZstdStorage(base, record_bytes_max=100_000).load(oid(1))[0] == bytes(100_000)
-    with pytest.raises(UnreadableRecord, match="larger than 99999 bytes"):
-        ZstdStorage(base, record_bytes_max=99_999).load(oid(1))
+    readers = [ZstdStorage] if layer is ZstdStorage else [ZstdStorage, ZlibStorage]
+    for reader in readers:
+        with pytest.raises(UnreadableRecord, match="larger than 99999 bytes"):
+            reader(base, record_bytes_max=99_999).load(oid(1))
+        assert reader(base, record_bytes_max=100_000).load(oid(1))[0] == bytes(100_000)
 
 
 def test_packing_follows_references_in_compressed_records(path: str) -> None:

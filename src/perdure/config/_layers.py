@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from perdure.config._sections import Factory
+from perdure.config._toml import ConfigurationError
 
 _STARTUP = dt.datetime.now(dt.timezone.utc)
 
@@ -44,7 +45,7 @@ class Before(Factory):
         text: str | None = self.config.before
         path: str | None = self.config.before_from_file
         if text and path:
-            raise ValueError("a before section has before or before-from-file, not both")
+            raise ConfigurationError("a before section has before or before-from-file, not both")
         if path:
             return _kept_moment(Path(path))
         if text is None or text.lower() == "now":
@@ -66,8 +67,8 @@ class ZlibStorage(Factory):
         """Return the compressing layer."""
         from perdure.storage.zlib import ZlibStorage as Storage
 
-        compress = self.config.compress
-        return _opened_over(self.config.base, lambda base: Storage(base, compress))
+        compress, options = self.config.compress, _bound(self.config)
+        return _opened_over(self.config.base, lambda base: Storage(base, compress, **options))
 
 
 class ServerZlibStorage(Factory):
@@ -77,7 +78,14 @@ class ServerZlibStorage(Factory):
         """Return the layer for a server whose clients compress."""
         from perdure.storage.zlib import ServerZlibStorage as Storage
 
-        return _opened_over(self.config.base, Storage)
+        options = _bound(self.config)
+        return _opened_over(self.config.base, lambda base: Storage(base, **options))
+
+
+def _bound(section: Any) -> dict[str, Any]:
+    """Return the greatest size of a record, if the section has one."""
+    greatest = section.record_bytes_max
+    return {} if greatest is None else {"record_bytes_max": greatest}
 
 
 def _opened_over(section: Factory, layer: Callable[[Any], Any]) -> Any:

@@ -17,7 +17,6 @@ import random
 import struct
 import tempfile
 import threading
-import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 from perdure.errors import DictionaryMissing, UnreadableRecord
 from perdure.ids import Oid, Tid
 from perdure.interfaces import IStorageCurrentRecordIteration
+from perdure.storage._inflating import RECORD_BYTES_MAX, inflated, require_bounded
 from perdure.storage._transforming import RecordTransform, TransformingStorage
 
 if TYPE_CHECKING:
@@ -39,8 +39,6 @@ _ZLIB_MARK: Final = b".z"
 _SUFFIX: Final = ".zdict"
 _SMALLEST_BYTES: Final = 20
 _SAMPLE_BYTES_MAX: Final = 128 << 10
-RECORD_BYTES_MAX: Final = 1 << 30
-"""How large a record may become when it is decompressed, unless the caller says otherwise."""
 
 
 class ZstdStorage(TransformingStorage):
@@ -165,7 +163,7 @@ class _Zstd(RecordTransform):
         if data.startswith(MARK):
             return self._decompressed(data[len(MARK) :])
         if data.startswith(_ZLIB_MARK):
-            return self._inflated(data[len(_ZLIB_MARK) :])
+            return inflated(data[len(_ZLIB_MARK) :], self._bytes_max)
         return data
 
     def decode_for(self, data: bytes, oid: Oid, serial: Tid) -> bytes:
@@ -179,29 +177,11 @@ class _Zstd(RecordTransform):
     def _decompressed(self, frame: bytes) -> bytes:
         try:
             about = self._library.get_frame_parameters(frame)
-            self._require_bounded(about.content_size)
+            require_bounded(about.content_size, self._bytes_max)
             data: bytes = self._decompressor(about.dict_id).decompress(frame)
         except self._library.ZstdError as error:
             raise UnreadableRecord(f"a compressed record is damaged: {error}") from error
         return data
-
-    def _inflated(self, data: bytes) -> bytes:
-        stream = zlib.decompressobj()
-        try:
-            found = stream.decompress(data, self._bytes_max)
-        except zlib.error as error:
-            raise UnreadableRecord(f"a compressed record is damaged: {error}") from error
-        if not stream.eof:
-            self._require_bounded(len(found) + bool(stream.unconsumed_tail))
-            raise UnreadableRecord("a compressed record is damaged: its end is missing")
-        return found
-
-    def _require_bounded(self, length: int) -> None:
-        if not 0 <= length <= self._bytes_max:
-            raise UnreadableRecord(
-                f"a record isn't decompressed: it would be larger than {self._bytes_max} bytes "
-                "(record_bytes_max)"
-            )
 
     def _compressor(self) -> "zstandard.ZstdCompressor":
         compressor = getattr(self._contexts, "compressor", None)
