@@ -60,8 +60,9 @@ test-python: setup-test
 crash: $(STAMPS)/venv
 	PERDURE_CAMPAIGN=$(CAMPAIGN) cargo test --release -p perdure-engine --test engine -- faults:: joint:: model::
 
-races: $(STAMPS)/venv
+races: setup-test
 	PERDURE_RACES=all cargo test --release --package perdure-engine --features races --test races -- --nocapture
+	PERDURE_RACES=all $(BIN)/python -m pytest tests/property/test_orders.py $(PYTEST_ARGS)
 
 kill: setup-test
 	@command -v strace >/dev/null || { echo "make kill needs strace: apt-get install strace" >&2; exit 1; }
@@ -74,6 +75,7 @@ soak: setup-test
 	PERDURE_CAMPAIGN=$(CAMPAIGN) $(BIN)/python -m pytest tests/property/test_isolation.py tests/property/test_memory.py $(PYTEST_ARGS)
 
 flip: setup-test
+	PERDURE_FLIP=$${PERDURE_FLIP:-all} cargo test --release --package perdure-engine --test engine -- --nocapture flips::
 	PERDURE_FLIP=$${PERDURE_FLIP:-all} $(BIN)/python -m pytest tests/fault/test_flip.py $(PYTEST_ARGS)
 
 mutate: setup-test

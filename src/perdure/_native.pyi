@@ -75,6 +75,8 @@ class Storage:
         read_only: bool = False,
         stop: bytes | None = None,
         quota_bytes: int | None = None,
+        verify_reads: bool = False,
+        record_bytes_max: int | None = None,
     ) -> Storage: ...
     @staticmethod
     def in_memory(name: str) -> Storage: ...

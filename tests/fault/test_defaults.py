@@ -2,13 +2,14 @@
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import perdure
-from perdure.errors import StorageError
+from perdure.errors import FileStorageFormatError, StorageError
 
 
 @pytest.fixture
@@ -67,3 +68,50 @@ def test_a_manifest_that_leads_out_of_its_backup_is_refused(
         with pytest.raises(StorageError, match=r"manifest\.json names"):
             use()
     assert not (tmp_path / "restored.fs").exists()
+
+
+def _crc32c(data: bytes) -> int:
+    value = 0xFFFFFFFF
+    for byte in data:
+        value ^= byte
+        for _ in range(8):
+            value = (value >> 1) ^ (0x82F63B78 if value & 1 else 0)
+    return value ^ 0xFFFFFFFF
+
+
+def test_a_newer_perdure_s_checksums_are_left_alone_and_named(tmp_path: Path) -> None:
+    path = _make(tmp_path)
+    sums = Path(f"{path}.psums")
+    content = bytearray(sums.read_bytes())
+    length = 48 + 8 * 24
+    for at in (0, 512):
+        content[at : at + 8] = b"PDSUMS02"
+        content[at + length : at + length + 4] = _crc32c(bytes(content[at : at + length])).to_bytes(
+            4, "big"
+        )
+    sums.write_bytes(content)
+    for read_only in (False, True):
+        with pytest.raises(FileStorageFormatError, match=r"newer perdure \(PDSUMS02\); update"):
+            perdure.FileStorage(str(path), read_only=read_only)
+    assert sums.read_bytes() == content
+
+
+@pytest.mark.parametrize(("ahead_s", "level"), [(3_600, "CRITICAL"), (120, "WARNING"), (0, None)])
+def test_a_clock_that_was_ahead_is_a_warning_at_open_and_tids_go_on(
+    ahead_s: int,
+    level: str | None,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = _make(tmp_path)
+    with perdure.DB(str(path)) as database:
+        last = database.lastTransaction()
+    behind = perdure.TimeStamp(last).timeTime() - ahead_s
+    monkeypatch.setattr(time, "time", lambda: behind)
+    with perdure.DB(str(path)) as database:
+        with database.transaction() as connection:
+            connection.root.late = 1
+        assert database.lastTransaction() > last
+    levels = [record.levelname for record in caplog.records if "in the future" in record.message]
+    assert levels == ([level] if level else [])

@@ -23,8 +23,9 @@ use crate::saved_index::with_suffix;
 use crate::sync::{Mutex, MutexGuard};
 
 pub use check::{ChecksumReport, Damage};
-pub(crate) use judge::{Judgement, judge, rewrite, without};
+pub(crate) use judge::{Judgement, judge, next_entry, problem_of, rewrite, without};
 pub(crate) use packed::{KnownSums, PackedSums, SumsReader};
+pub(crate) use seals::{Verdict, by_seal};
 
 /// How many bytes of entries may be missing after a power loss, to be made again from the data.
 const UNSYNCED_ENTRIES_MAX: u64 = 1 << 16;

@@ -128,6 +128,9 @@ impl Locked {
         for (number, record) in self.draft.records.iter().enumerate() {
             let previous = generation.position(record.oid)?;
             self.previous.push(previous.unwrap_or(0));
+            if let Content::Data(len) = record.content {
+                generation.check_len(record.oid, len as u64)?;
+            }
             let Basis::Revision(seen) = record.basis else {
                 continue;
             };

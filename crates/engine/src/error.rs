@@ -34,6 +34,33 @@ pub enum Error {
         /// The bytes that it begins with.
         found: Vec<u8>,
     },
+    /// The file was written by a newer perdure, in a form that this one cannot read.
+    #[error(
+        "{} was written by a newer perdure ({found}); update perdure here: it was left as it is",
+        path.display()
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// What is newer.
+        found: String,
+    },
+    /// A record is larger than was said that records may be.
+    #[error(
+        "the record of {oid} has {len} bytes in {}: record_bytes_max, which is {max}, allows no \
+         more; open the file with a greater one if that is right",
+        path.display()
+    )]
+    RecordTooLarge {
+        /// The data file.
+        path: PathBuf,
+        /// The object.
+        oid: Oid,
+        /// The length of its data.
+        len: u64,
+        /// The greatest length.
+        max: u64,
+    },
     /// The file is damaged before its end.
     #[error(
         "{} is damaged at position {position}: {problem}; recover what is whole into a new file, \

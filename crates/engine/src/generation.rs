@@ -8,9 +8,11 @@ use perdure_format::file::{RECORD_HEADER_LEN, RecordHeader, TransactionHeader};
 use perdure_format::index::Entry;
 use perdure_format::{Oid, Tid};
 
-use crate::disk::File;
+use crate::disk::{Disk, File};
 use crate::error::{Error, Result};
 use crate::index::{Damaged, Index};
+use crate::open::Options;
+use crate::verify::Verifier;
 use crate::{rebuild, scan};
 
 /// Most records are shorter, so that one read fetches header and data.
@@ -33,6 +35,10 @@ pub(crate) struct Generation {
     pub(crate) index: Index,
     /// Guards rebuilding a damaged index: one thread does it. A leaf.
     rebuilding: Mutex<()>,
+    /// Compares what is read with its checksums, where that was asked for.
+    pub(crate) verifier: Option<Verifier>,
+    /// The greatest length of a record's data.
+    pub(crate) record_bytes_max: u64,
 }
 
 /// What a read found.
@@ -89,6 +95,8 @@ impl Generation {
             path: path.to_owned(),
             index,
             rebuilding: Mutex::new(()),
+            verifier: None,
+            record_bytes_max: u64::MAX,
         }
     }
 
@@ -98,6 +106,28 @@ impl Generation {
             position,
             problem: problem.into(),
         }
+    }
+
+    /// Refuse a record that is larger than was said that records may be.
+    pub(crate) fn check_len(&self, oid: Oid, len: u64) -> Result<()> {
+        if len <= self.record_bytes_max {
+            return Ok(());
+        }
+        Err(Error::RecordTooLarge {
+            path: self.path.clone(),
+            oid,
+            len,
+            max: self.record_bytes_max,
+        })
+    }
+
+    /// Read from it as a store with these options does.
+    pub(crate) fn reading_as(mut self, options: &Options, disk: &Arc<dyn Disk>) -> Self {
+        self.record_bytes_max = options.record_bytes_max.unwrap_or(u64::MAX);
+        if options.verify_reads {
+            self.verifier = Some(Verifier::new(disk, &self.path));
+        }
+        self
     }
 
     /// The position of an object's newest record, visible or not.
@@ -181,6 +211,16 @@ impl Generation {
         let bytes = buffer.get(..filled).unwrap_or_default();
         let header = RecordHeader::parse(bytes)
             .map_err(|error| self.corrupted(position, format!("expected a record: {error}")))?;
+        if let Some(verifier) = &self.verifier
+            && !verifier.knows(&header, position)
+        {
+            if patience == Patience::Once {
+                return Ok(None);
+            }
+            if let Some(problem) = verifier.problem_of(&self.file, &header, position)? {
+                return Err(self.corrupted(position, problem));
+            }
+        }
         Ok(Some((header, filled)))
     }
 
@@ -301,6 +341,7 @@ impl Generation {
                 return Err(self.corrupted(position, problem));
             }
         }
+        self.check_len(header.oid, header.data_len)?;
         match self.complete(&header, position, filled, buffer, patience)? {
             Some(end) => Ok(located(RECORD_HEADER_LEN, end)),
             None => Ok(Found::WouldWait),

@@ -46,6 +46,12 @@ pub(crate) fn mark_at(file: &dyn File, path: &Path, position: u64) -> Result<Opt
     let mut bytes = vec![0; len];
     let read = file.read_at(&mut bytes, position).map_err(error)?;
     bytes.truncate(read);
+    if let Some(found) = JointMark::newer(&bytes) {
+        return Err(Error::Newer {
+            path: path.to_owned(),
+            found,
+        });
+    }
     Ok(JointMark::parse(&bytes)
         .filter(|(_, len)| *len == read)
         .map(|(mark, _)| mark))

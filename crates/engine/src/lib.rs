@@ -30,6 +30,7 @@ mod sync;
 mod targets;
 mod torn;
 mod undo;
+mod verify;
 
 pub use check::{
     CheckSource, Checked, Finding, FindingKind, Gap, ReferencePairs, check_file, check_members,

@@ -30,6 +30,10 @@ pub struct Options {
     pub stop: Option<Tid>,
     /// The greatest length, in bytes, that the data file may grow to.
     pub quota_bytes: Option<u64>,
+    /// Compare each transaction with its checksums before anything is read from it.
+    pub verify_reads: bool,
+    /// The greatest length, in bytes, of a record's data: no larger one is read or written.
+    pub record_bytes_max: Option<u64>,
 }
 
 /// What was cut off the end of a file at open.

@@ -81,7 +81,7 @@ impl Store {
     pub fn open_on(disk: Arc<dyn Disk>, path: &Path, options: Options) -> Result<Self> {
         let opened = open::open(disk.as_ref(), path, &options)?;
         let (mut end, mut last_tid) = (opened.end, opened.last_tid);
-        let generation = Arc::new(opened.generation);
+        let generation = Arc::new(opened.generation.reading_as(&options, &disk));
         let checksums = Checksums::new(
             Arc::clone(&disk),
             path,
@@ -162,6 +162,7 @@ impl Store {
 
     /// Read from another file from now on. Under the commit lock, with nothing on its way.
     pub(crate) fn replace_generation(&self, generation: Generation, end: u64) {
+        let generation = generation.reading_as(&self.options, &self.disk);
         self.packs.fetch_add(1, Ordering::AcqRel);
         self.generation.store(Arc::new(generation));
         self.end.store(end, Ordering::Release);

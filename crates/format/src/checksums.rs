@@ -113,6 +113,18 @@ impl Mark {
         })
     }
 
+    /// The name and version of a whole mark that is newer than this code; none for anything else.
+    ///
+    /// Whatever a newer version adds, its checksum stands where this one's does.
+    #[must_use]
+    pub fn newer(bytes: &[u8]) -> Option<String> {
+        let name = array::<8>(bytes, 0)?;
+        let sum = u32_at(bytes, MARK_LEN - SUM_LEN)?;
+        let is_whole = crc32c::crc32c(bytes.get(..MARK_LEN - SUM_LEN)?) == sum;
+        let is_newer = name.starts_with(&MAGIC[..6]) && name > MAGIC;
+        (is_whole && is_newer).then(|| String::from_utf8_lossy(&name).into_owned())
+    }
+
     /// The newer one of the two marks at the beginning of a checksum file.
     #[must_use]
     pub fn newest(bytes: &[u8]) -> Option<Self> {

@@ -80,6 +80,19 @@ impl JointMark {
         ))
     }
 
+    /// The name and version of a whole mark that is newer than this code; none for anything else.
+    ///
+    /// Whatever a newer version adds, its length and checksum stand where this one's do.
+    #[must_use]
+    pub fn newer(bytes: &[u8]) -> Option<String> {
+        let name = array::<8>(bytes, 8)?;
+        let len = usize::try_from(u32_at(bytes, LEN_OFFSET)?).ok()?;
+        let covered = bytes.get(..len.checked_sub(4)?)?;
+        let is_whole = u32_at(bytes, covered.len())? == crc32c::crc32c(covered);
+        let is_newer = name.starts_with(&MAGIC[..7]) && name > MAGIC;
+        (is_whole && is_newer).then(|| String::from_utf8_lossy(&name).into_owned())
+    }
+
     /// The path of the member that decides.
     #[must_use]
     pub fn decider(&self) -> &str {
@@ -117,6 +130,19 @@ mod tests {
             assert_eq!(JointMark::parse(&bad), None, "byte {at}");
             assert_eq!(JointMark::parse(&bytes[..at]), None, "cut at {at}");
         }
+    }
+
+    #[test]
+    fn a_newer_mark_is_told_from_a_damaged_one() {
+        let mut bytes = mark().to_bytes();
+        assert_eq!(JointMark::newer(&bytes), None);
+        bytes[15] = b'2';
+        assert_eq!(JointMark::newer(&bytes), None, "damaged");
+        let end = bytes.len() - 4;
+        let sum = crc32c::crc32c(&bytes[..end]).to_be_bytes();
+        bytes[end..].copy_from_slice(&sum);
+        assert_eq!(JointMark::newer(&bytes).as_deref(), Some("PDJOINT2"));
+        assert_eq!(JointMark::parse(&bytes), None);
     }
 
     #[test]

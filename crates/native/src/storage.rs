@@ -157,7 +157,8 @@ fn slice<'py>(
 impl PyStorage {
     /// Open or create a storage in the file `path`.
     #[staticmethod]
-    #[pyo3(signature = (path, *, create=false, read_only=false, stop=None, quota_bytes=None))]
+    #[pyo3(signature = (path, *, create=false, read_only=false, stop=None, quota_bytes=None, verify_reads=false, record_bytes_max=None))]
+    #[expect(clippy::too_many_arguments, reason = "keywords in Python")]
     fn open(
         py: Python<'_>,
         path: PathBuf,
@@ -165,6 +166,8 @@ impl PyStorage {
         read_only: bool,
         stop: Option<PyTid>,
         quota_bytes: Option<u64>,
+        verify_reads: bool,
+        record_bytes_max: Option<u64>,
     ) -> PyResult<Self> {
         let stop = stop.map(|tid| tid.0);
         let options = Options {
@@ -172,6 +175,8 @@ impl PyStorage {
             read_only,
             stop,
             quota_bytes,
+            verify_reads,
+            record_bytes_max,
         };
         let store = py.detach(|| Store::open(&path, options)).into_python(py)?;
         Ok(Self {

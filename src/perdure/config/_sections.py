@@ -9,10 +9,21 @@ import importlib
 from collections.abc import Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
+from perdure.config._toml import ConfigurationError
+
 if TYPE_CHECKING:
     from perdure.db import DB
 
-_FILE_OPTIONS = ("blob_dir", "create", "read_only", "quota", "pack_gc", "pack_keep_old")
+_FILE_OPTIONS = (
+    "blob_dir",
+    "create",
+    "read_only",
+    "quota",
+    "pack_gc",
+    "pack_keep_old",
+    "verify_reads",
+    "record_bytes_max",
+)
 
 _ZEO_OPTIONS = (
     "blob_dir",
@@ -214,7 +225,9 @@ def open_layers(factories: list[Any]) -> tuple[Any, Any]:
         for factory in factories:
             kind = "changes" if factory.name == "changes" else "base"
             if kind in layers:
-                raise ValueError(f"more than one storage section is the {kind} of an overlay")
+                raise ConfigurationError(
+                    f"more than one storage section is the {kind} of an overlay"
+                )
             layers[kind] = factory.open()
             on_failure.callback(layers[kind].close)
         on_failure.pop_all()

@@ -36,7 +36,16 @@ _OLD_NAMES: Final = {
     "blobstorage_dir": "blob_dir",
 }
 _DEMO: Final = re.compile(r"demo:\((?P<base>.*)\)/\((?P<changes>.*)\)(?:[#?](?P<options>.*))?$")
-_OF_FILES: Final = {"blob_dir", "create", "read_only", "quota", "pack_gc", "pack_keep_old"}
+_OF_FILES: Final = {
+    "blob_dir",
+    "create",
+    "read_only",
+    "quota",
+    "pack_gc",
+    "pack_keep_old",
+    "verify_reads",
+    "record_bytes_max",
+}
 _TRUE: Final = {"1", "true", "yes", "on", "t", "y", ""}
 _FALSE: Final = {"0", "false", "no", "off", "f", "n"}
 

@@ -62,6 +62,10 @@ class FileStorage(EngineStorage):
         pack_keep_old: keep the file as it was before a pack as `.old`.
         packer: packs instead of the built-in packer.
         blob_dir: a directory for blobs.
+        verify_reads: compare each transaction with its checksums when something is first
+            read from it, so that a byte that changed on the disk is a CorruptedError.
+        record_bytes_max: the greatest size in bytes of a record's data; a larger one is
+            neither read nor written: UnreadableRecord.
 
     Raises:
         StorageLocked: another process, or storage, has the file open for writing.
@@ -81,6 +85,9 @@ class FileStorage(EngineStorage):
         pack_keep_old: bool = True,
         packer: Callable[..., Any] | None = None,
         blob_dir: str | None = None,
+        *,
+        verify_reads: bool = False,
+        record_bytes_max: int | None = None,
     ) -> None:
         if read_only and create:
             raise ValueError("can't create a read-only file")
@@ -95,6 +102,8 @@ class FileStorage(EngineStorage):
             read_only=bool(read_only),
             stop=stop,
             quota_bytes=quota,
+            verify_reads=bool(verify_reads),
+            record_bytes_max=record_bytes_max,
         )
         super().__init__(native, name)
         self._pack_gc = pack_gc

@@ -137,7 +137,12 @@ pub(crate) fn judge(
     };
     let mut first = vec![0; usize::try_from(FIRST_ENTRY).unwrap_or(0)];
     let read = sums.read_at(&mut first, 0).unwrap_or(0);
-    let Some(mark) = Mark::newest(first.get(..read).unwrap_or_default()) else {
+    first.truncate(read);
+    let Some(mark) = Mark::newest(&first) else {
+        if let Some(found) = Mark::newer(&first) {
+            let path = path_of(path);
+            return Err(Error::Newer { path, found });
+        }
         return Ok(Judgement::unknown());
     };
     let mut entries = Entries::read(sums.as_ref(), &mark);
@@ -224,7 +229,7 @@ pub(crate) fn rewrite(file: &dyn File, start: u64, end: u64) -> io::Result<()> {
 /// The next whole entry at or after a place and before `end`, and the place behind it.
 ///
 /// A damaged entry is passed over: nothing is known of its transaction.
-pub(super) fn next_entry(
+pub(crate) fn next_entry(
     sums: &dyn File,
     place: u64,
     end: u64,
@@ -510,7 +515,7 @@ fn is_of(entry: &Entry, header: &TransactionHeader) -> bool {
 }
 
 /// How a transaction differs from what was written; none where it does not.
-pub(super) fn problem_of(
+pub(crate) fn problem_of(
     window: &mut Window<'_>,
     position: u64,
     header: &TransactionHeader,

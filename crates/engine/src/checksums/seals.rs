@@ -54,6 +54,40 @@ pub(super) fn is_whole(
     Ok(summer.sum() == seal.sum)
 }
 
+/// What checksums say of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Nothing: it has none.
+    Unknown,
+    /// It is what was written.
+    Whole,
+    /// What is wrong with it.
+    Damaged(String),
+}
+
+/// What a transaction's own seal says of it, whoever wrote it.
+pub(crate) fn by_seal(
+    window: &mut Window<'_>,
+    position: u64,
+    header: &TransactionHeader,
+) -> Result<Verdict> {
+    if header.status == Status::Packed {
+        return Ok(Verdict::Unknown);
+    }
+    let len = usize::try_from(header.len()).unwrap_or(usize::MAX);
+    let seal = Seal::of(window.at(position, len)?).filter(|seal| seal.position == position);
+    let Some(seal) = seal else {
+        return Ok(Verdict::Unknown);
+    };
+    Ok(if is_whole(window, position, header, &seal)? {
+        Verdict::Whole
+    } else {
+        Verdict::Damaged(format!(
+            "its transaction at {position} has another checksum than was written"
+        ))
+    })
+}
+
 /// The sums of a whole transaction, as its entry has them; none where its records do not add up.
 pub(super) fn sums_at(
     window: &mut Window<'_>,

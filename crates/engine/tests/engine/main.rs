@@ -12,6 +12,7 @@ mod checksums;
 mod concurrency;
 mod facts;
 mod faults;
+mod flips;
 mod garbage;
 mod hostile;
 mod joint;

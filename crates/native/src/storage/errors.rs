@@ -46,16 +46,22 @@ fn path_object<'py>(py: Python<'py>, path: &Path) -> PyResult<Bound<'py, PyAny>>
     Ok(path.as_os_str().into_pyobject(py)?.into_any())
 }
 
+fn of_path(py: Python<'_>, class: &str, message: &str, path: &Path) -> PyResult<PyErr> {
+    let path = path_object(py, path)?;
+    raised(py, class, vec![text(py, message)], &[("path", path)])
+}
+
 fn build(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
     let message = error.to_string();
     match error {
         Error::Io { path, source, .. } => io_error(py, message, path, source),
-        Error::NotADatabase { path, .. } => raised(
-            py,
-            "NotADatabase",
-            vec![text(py, &message)],
-            &[("path", path_object(py, path)?)],
-        ),
+        Error::NotADatabase { path, .. } => of_path(py, "NotADatabase", &message, path),
+        Error::RecordTooLarge { oid, .. } => {
+            let oid = oid_bytes(py, *oid).into_any();
+            let message = vec![text(py, &message)];
+            raised(py, "UnreadableRecord", message, &[("oid", oid)])
+        }
+        Error::Newer { path, .. } => of_path(py, "FileStorageFormatError", &message, path),
         Error::Corrupted { path, position, .. } => {
             let position = position.into_pyobject(py)?.into_any();
             let path = path_object(py, path)?;

@@ -1,0 +1,126 @@
+//! Comparing transactions with their checksums before anything is read from them.
+//!
+//! A transaction is compared as a whole, when the first of its records is read; then it is known.
+//! What has no checksums is read as it is.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use perdure_format::checksums::{Entry, FIRST_ENTRY};
+use perdure_format::file::{RecordHeader, TRAILER_LEN, TRANSACTION_HEADER_LEN, TransactionHeader};
+
+use crate::checksums::{self, Verdict};
+use crate::disk::{Access, Disk, File};
+use crate::error::{Error, Result};
+use crate::scan::Window;
+
+/// Which transactions of a file were looked at.
+#[derive(Debug)]
+pub(crate) struct Verifier {
+    disk: Arc<dyn Disk>,
+    /// The data file, whose checksums are beside it.
+    data: PathBuf,
+    /// Where the transactions begin and end that are known. A leaf, as `entries`.
+    known: RwLock<HashMap<u64, u64>>,
+    /// The checksum file's entries, by their transactions' positions; none before they are needed.
+    entries: RwLock<Option<Arc<BTreeMap<u64, Entry>>>>,
+}
+
+impl Verifier {
+    pub(crate) fn new(disk: &Arc<dyn Disk>, data: &Path) -> Self {
+        Self {
+            disk: Arc::clone(disk),
+            data: data.to_owned(),
+            known: RwLock::default(),
+            entries: RwLock::default(),
+        }
+    }
+
+    /// Was the transaction of the record at a position looked at already?
+    pub(crate) fn knows(&self, record: &RecordHeader, position: u64) -> bool {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let start = record.transaction;
+        known
+            .get(&start)
+            .is_some_and(|end| (start..*end).contains(&position))
+    }
+
+    /// Compare the transaction of the record at a position; what is wrong, if anything is.
+    ///
+    /// # Errors
+    /// Where a file cannot be read.
+    pub(crate) fn problem_of(
+        &self,
+        file: &Arc<dyn File>,
+        record: &RecordHeader,
+        position: u64,
+    ) -> Result<Option<String>> {
+        let start = record.transaction;
+        let mut window = Window::new(file, &self.data);
+        let len = file
+            .len()
+            .map_err(|source| Error::io("reading", &self.data, source))?;
+        let Ok(header) = TransactionHeader::parse(window.at(start, TRANSACTION_HEADER_LEN)?) else {
+            return Ok(Some(format!("no transaction begins at {start}")));
+        };
+        let end = start.saturating_add(header.length);
+        if !(start..end).contains(&position) || end.saturating_add(TRAILER_LEN) > len {
+            return Ok(Some(format!("it is not in its transaction at {start}")));
+        }
+        let verdict = match checksums::by_seal(&mut window, start, &header)? {
+            Verdict::Unknown => self.by_entry(&mut window, start, &header)?,
+            verdict => verdict,
+        };
+        if let Verdict::Damaged(problem) = verdict {
+            return Ok(Some(problem));
+        }
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        known.insert(start, end);
+        Ok(None)
+    }
+
+    /// What the checksum file says.
+    fn by_entry(
+        &self,
+        window: &mut Window<'_>,
+        start: u64,
+        header: &TransactionHeader,
+    ) -> Result<Verdict> {
+        let entries = self.entries()?;
+        let Some(entry) = entries.get(&start) else {
+            return Ok(Verdict::Unknown);
+        };
+        let problem = checksums::problem_of(window, start, header, entry)?;
+        Ok(problem.map_or(Verdict::Whole, |problem| {
+            Verdict::Damaged(format!("its transaction at {start} {problem}"))
+        }))
+    }
+
+    fn entries(&self) -> Result<Arc<BTreeMap<u64, Entry>>> {
+        let read = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entries) = read.as_ref() {
+            return Ok(Arc::clone(entries));
+        }
+        drop(read);
+        let path = checksums::path_of(&self.data);
+        let error = |source| Error::io("reading", &path, source);
+        let mut entries = BTreeMap::new();
+        if let Ok(sums) = self.disk.open(&path, Access::Read) {
+            let mut place = FIRST_ENTRY;
+            while let Some((entry, after)) =
+                checksums::next_entry(sums.as_ref(), place, u64::MAX).map_err(error)?
+            {
+                entries.insert(entry.position, entry);
+                place = after;
+            }
+        }
+        let entries = Arc::new(entries);
+        // A pack puts its checksums in place after the file: not there means not there yet.
+        if !entries.is_empty() {
+            let mut slot = self.entries.write().unwrap_or_else(PoisonError::into_inner);
+            *slot = Some(Arc::clone(&entries));
+        }
+        Ok(entries)
+    }
+}
