@@ -15,6 +15,7 @@ mod persistence;
 mod pickler;
 mod reducing;
 mod source;
+mod tenure;
 mod unpickler;
 mod values;
 mod writer;
