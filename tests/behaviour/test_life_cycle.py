@@ -432,6 +432,9 @@ def test_prefetching_harms_nobody(conn: perdure.Connection) -> None:
     conn.cacheMinimize()
     conn.prefetch(node._p_oid, node, [node, node._p_oid])
     assert conn.root.node is node
+    for nonsense in (1, "text", [node, None]):
+        with pytest.raises(TypeError, match="can't prefetch"):
+            conn.prefetch(nonsense)
 
 
 def test_a_storage_that_can_prefetch_is_told_what_will_be_needed(
@@ -441,9 +444,14 @@ def test_a_storage_that_can_prefetch_is_told_what_will_be_needed(
         pytest.skip("for storages whose connections have instances of their own")
     node = conn.root.node = Node()
     commit(conn)
+    root = conn.root()
+    conn.cacheMinimize()
     told: list[bytes] = []
     conn._storage._prefetch = told.extend
-    conn.prefetch(node, [conn.root()])
+    conn.prefetch(node, [root, (other for other in [node, Node()])], node._p_oid)
+    assert told == [node._p_oid, z64]
+    node._p_activate()
+    conn.prefetch([[node]])
     assert told == [node._p_oid, z64]
 
 

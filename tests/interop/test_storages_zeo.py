@@ -126,3 +126,32 @@ def test_a_missing_object_is_stocks_error_at_the_client(
     with pytest.raises(ZODB.POSException.POSKeyError):
         storage.loadBefore(oid(99), b"\x7f" + b"\xff" * 7)
     storage.close()
+
+
+def test_a_loop_over_siblings_has_the_next_ones_fetched_from_the_server(
+    address: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = 200
+    database = perdure.DB(client(address))
+    with database.transaction() as connection:
+        connection.root()["all"] = [PersistentMapping(n=number) for number in range(count)]
+    database.close()
+    storage = ZEO.client(address, server_sync=True)
+    fetched: list[bytes] = []
+    fetch = storage.prefetch
+
+    def noted(oids: Any, tid: bytes) -> None:
+        fetched.extend(oids)
+        fetch(oids, tid)
+
+    monkeypatch.setattr(storage, "prefetch", noted)
+    database = perdure.DB(storage)
+    connection = database.open()
+    everything = connection.root()["all"]
+    assert [each["n"] for each in everything] == list(range(count))
+    assert fetched == [each._p_oid for each in everything[3:]]
+    connection.cacheMinimize()
+    connection.prefetch(everything)
+    assert fetched[count - 3 :] == [each._p_oid for each in everything]
+    assert sum(each["n"] for each in everything) == sum(range(count))
+    database.close()

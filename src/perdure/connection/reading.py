@@ -70,10 +70,31 @@ class Reading(ConnectionState):
     def prefetch(self, *args: Any) -> None:
         """Have the storage begin to fetch objects that will be needed.
 
-        Each argument is an oid, an object or an iterable of these.
+        Each argument is an oid, an object of this connection or an iterable of these, to any
+        depth. Objects whose state is loaded, new ones and those of others are passed over. Where each load is
+        a journey (ZEO, RelStorage) this saves most of them; a file of perdure's own is read as
+        fast without. Raises TypeError for anything else, ConnectionStateError if the connection
+        is closed.
         """
-        if IMVCCPrefetchStorage.providedBy(self._normal_storage):
-            self._normal_storage.prefetch(_oids(args))
+        self._require_open()
+        oids = list(dict.fromkeys(self._missing_oids(args)))
+        if oids and IMVCCPrefetchStorage.providedBy(self._normal_storage):
+            self._normal_storage.prefetch(oids)
+
+    def _missing_oids(self, items: Iterable[Any]) -> Iterator[Oid]:
+        """The oids of what isn't loaded yet, of *items* and what is in them."""
+        for item in items:
+            if isinstance(item, bytes):
+                yield Oid(item)
+            elif hasattr(item, "_p_oid"):
+                if item._p_jar is self and item._p_changed is None:
+                    yield item._p_oid
+            elif isinstance(item, Iterable) and not isinstance(item, str):
+                yield from self._missing_oids(item)
+            else:
+                raise TypeError(
+                    f"can't prefetch {item!r}: give oids (8 bytes), objects or iterables of these"
+                )
 
     def getTransferCounts(self, clear: bool = False) -> tuple[int, int]:
         """Return how many objects were loaded and stored; *clear* begins anew."""
@@ -82,13 +103,3 @@ class Reading(ConnectionState):
             self._load_count = 0
             self._store_count = 0
         return counts
-
-
-def _oids(items: Iterable[Any]) -> Iterator[Oid]:
-    for item in items:
-        if isinstance(item, bytes):
-            yield Oid(item)
-        elif hasattr(item, "_p_oid"):
-            yield item._p_oid
-        else:
-            yield from _oids(item)

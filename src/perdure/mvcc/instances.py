@@ -16,6 +16,7 @@ from perdure.interfaces import (
 )
 from perdure.mvcc.face import StorageFace, nothing
 from perdure.mvcc.historical import HistoricalView
+from perdure.mvcc.readahead import ReadAhead
 
 __all__ = ["InstanceAdapter", "InstanceView"]
 
@@ -78,6 +79,7 @@ class InstanceView(StorageFace):
         super().__init__(storage)
         # RelStorage has it without saying so.
         self._prefetch: Callable[..., object] = getattr(storage, "prefetch", nothing)
+        self._ahead = None if self._prefetch is nothing else ReadAhead(self._prefetch)
         if IMVCCAfterCompletionStorage.providedBy(storage):
             self.afterCompletion = storage.afterCompletion  # type: ignore[method-assign]
 
@@ -104,6 +106,8 @@ class InstanceView(StorageFace):
     def poll_invalidations(self) -> list[Oid] | None:
         """Move the snapshot to the newest state; return what others changed since."""
         changed = self._storage.poll_invalidations()
+        if self._ahead is not None and (changed is None or changed):
+            self._ahead.forget()
         return None if changed is None else list(changed)
 
     def load(self, oid: Oid) -> tuple[bytes, Tid]:
@@ -113,6 +117,8 @@ class InstanceView(StorageFace):
         except stock_errors() as error:
             adopt(error)
             raise
+        if self._ahead is not None:
+            self._ahead.loaded(oid, found[0])
         return found[0], found[1]
 
     def prefetch(self, oids: Iterable[Oid]) -> None:

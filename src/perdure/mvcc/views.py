@@ -12,6 +12,7 @@ from perdure.interfaces import IMVCCPrefetchStorage, IMVCCStorage
 from perdure.invalidations import InvalidationLog
 from perdure.mvcc.face import StorageFace, nothing
 from perdure.mvcc.historical import HistoricalView
+from perdure.mvcc.readahead import ReadAhead
 from perdure.serialize import referencesf
 from perdure.utils import at2before
 
@@ -27,6 +28,7 @@ class MVCCAdapter(StorageFace):
         # Storages may lack what stock's own adapter doesn't insist on, either.
         self.sync_storage: Callable[[], object] = getattr(storage, "sync", nothing)
         self.prefetch_storage: Callable[..., object] = getattr(storage, "prefetch", nothing)
+        self.fetches_ahead = self.prefetch_storage is not nothing
         getattr(storage, "registerDB", nothing)(self)
 
     def new_instance(self) -> "MVCCView":
@@ -85,6 +87,7 @@ class MVCCView(StorageFace):
         self._start: Tid | None = None
         self._modified: set[Oid] = set()
         self._resolved: set[Oid] = set()
+        self._ahead = ReadAhead(self.prefetch) if adapter.fetches_ahead else None
 
     def new_instance(self) -> "MVCCView":
         """Return another view."""
@@ -110,6 +113,8 @@ class MVCCView(StorageFace):
         if newest != self._at:
             self._at = newest
             self._start = at2before(newest)
+            if self._ahead is not None:
+                self._ahead.forget()
         return changed
 
     def load(self, oid: Oid) -> tuple[bytes, Tid]:
@@ -137,6 +142,8 @@ class MVCCView(StorageFace):
                 oid=oid,
             )
         data, serial, _ = found
+        if self._ahead is not None:
+            self._ahead.loaded(oid, data)
         return data, serial
 
     def prefetch(self, oids: Iterable[Oid]) -> None:
