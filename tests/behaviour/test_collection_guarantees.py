@@ -7,6 +7,7 @@ import pytest
 
 import perdure
 from perdure.errors import ConnectionStateError
+from perdure.storage.demo import DemoStorage
 from perdure.storage.zlib import ZlibStorage
 
 
@@ -37,14 +38,24 @@ def test_memory_is_in_step_with_memory_and_not_with_a_file(tmp_path: Path) -> No
         assert guarantees.one_snapshot
 
 
-def test_a_layer_takes_a_file_out_of_joint_commits_but_not_out_of_backups(tmp_path: Path) -> None:
+def test_a_layer_takes_part_in_joint_commits_and_in_backups(tmp_path: Path) -> None:
     layered = ZlibStorage(perdure.FileStorage(str(tmp_path / "two")))
     with perdure.Collection({"one": tmp_path / "one", "two": layered}) as collection:
         guarantees = collection.guarantees()
-        assert guarantees.missing()["one_tid"] == ["two"]
+        assert guarantees.missing() == {"gc": ["two"], "repair": ["two"]}
+        assert guarantees.atomic_over_crashes
         assert guarantees.members["two"].durable
-        assert guarantees.backup
         collection.backup(tmp_path / "backup")
+
+
+def test_an_overlay_takes_part_by_plain_two_phase_commit(tmp_path: Path) -> None:
+    overlay = DemoStorage(base=perdure.FileStorage(str(tmp_path / "two")))
+    with perdure.Collection({"one": tmp_path / "one", "two": ZlibStorage(overlay)}) as collection:
+        guarantees = collection.guarantees()
+        assert not guarantees.members["two"].joint
+        for name in ("atomic_over_crashes", "one_tid", "one_snapshot"):
+            assert guarantees.missing()[name] == ["two"]
+        assert "two: perdure.storage.zlib.ZlibStorage, two-phase commit only" in str(guarantees)
 
 
 def test_one_database_needs_nobody_to_agree_with(tmp_path: Path) -> None:

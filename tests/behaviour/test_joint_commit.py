@@ -1,10 +1,11 @@
 """One transaction over several databases: one tid, all or nothing, one snapshot."""
 
+import contextlib
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -13,27 +14,44 @@ import transaction
 from BTrees.Length import Length
 from click.testing import CliRunner
 from persistent.mapping import PersistentMapping
+from tests.layers import encrypting
 
 import perdure
 from perdure import indoubt
+from perdure.blob import BlobStorage
 from perdure.cli.main import main
-from perdure.errors import ConflictError, InDoubtError
+from perdure.errors import ConflictError, InDoubtError, Unsupported
 from perdure.storage import FileStorage, MappingStorage
+from perdure.storage._sealing import EXACTLY, header_of
+from perdure.storage.zlib import ZlibStorage
 
 
-@pytest.fixture(params=["file", "memory"])
+def made(kind: str, path: Path) -> Any:
+    if kind == "memory":
+        return MappingStorage(path.stem)
+    storage = FileStorage(path)
+    return LAYERS[path.stem](storage) if kind == "layers" else storage
+
+
+LAYERS: dict[str, Callable[[Any], Any]] = {
+    "a": ZlibStorage,
+    "b": encrypting,
+    "c": lambda base: ZlibStorage(encrypting(BlobStorage(f"{base.getName()}.blobs", base))),
+}
+
+
+@pytest.fixture(params=["file", "memory", "layers"])
 def members(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, perdure.DB]]:
     databases: dict[str, perdure.DB] = {}
     for name in ("a", "b", "c"):
-        path = tmp_path / f"{name}.fs"
-        storage = FileStorage(path) if request.param == "file" else MappingStorage(name)
+        storage = made(request.param, tmp_path / f"{name}.fs")
         perdure.DB(storage, database_name=name, databases=databases)
     yield databases
     for database in list(databases.values()):
         database.close()
 
 
-def open_in(members: dict[str, perdure.DB], name: str = "a") -> Any:
+def open_in(members: Any, name: str = "a") -> Any:
     return members[name].open(transaction.TransactionManager())
 
 
@@ -195,6 +213,64 @@ def test_the_past_has_a_joint_transaction_in_all_members_or_in_none(
         past.close()
 
 
+class Waits:
+    """A resource that votes last, and waits there."""
+
+    def __init__(self) -> None:
+        self.reached, self.proceed = threading.Event(), threading.Event()
+
+    def sortKey(self) -> str:
+        return "~~~"
+
+    def abort(self, transaction: Any) -> None: ...
+    def tpc_begin(self, transaction: Any) -> None: ...
+    def commit(self, transaction: Any) -> None: ...
+    def tpc_vote(self, transaction: Any) -> None:
+        self.reached.set()
+        self.proceed.wait()
+
+    def tpc_finish(self, transaction: Any) -> None: ...
+    def tpc_abort(self, transaction: Any) -> None: ...
+
+
+@pytest.mark.parametrize("slow", ["a", "b"])
+def test_the_past_has_what_a_member_was_still_finishing(
+    members: dict[str, perdure.DB], slow: str
+) -> None:
+    waiting = Waits()
+    for name in ("a", "b"):
+        with members[name].transaction() as conn:
+            conn.root()["x"] = "old"
+
+    def write_slowly() -> None:
+        connection = open_in(members, slow)
+        connection.root()["x"] = "new"
+        connection.transaction_manager.get().join(waiting)
+        connection.transaction_manager.commit()
+
+    def look(moment: Any) -> str:
+        past = members["c"].open(transaction.TransactionManager(), at=moment)
+        try:
+            return str(root_of(past, slow)["x"])
+        finally:
+            past.close()
+
+    with ThreadPoolExecutor(2) as pool:
+        writer = pool.submit(write_slowly)
+        waiting.reached.wait()
+        quick = "b" if slow == "a" else "a"
+        with members[quick].transaction() as conn:
+            conn.root()["x"] = "quick"
+        moment = members[quick].lastTransaction()
+        first = pool.submit(look, moment)
+        # Where nobody waits, it has looked by now; where it does, it can't have.
+        wait([first], timeout=0.2)
+        waiting.proceed.set()
+        writer.result()
+        assert members[slow].lastTransaction() < moment
+        assert [first.result(), look(moment)] == ["new", "new"]
+
+
 def test_no_reader_sees_half_a_transaction(members: dict[str, perdure.DB]) -> None:
     rounds, done = 80, threading.Event()
     setting_up = open_in(members)
@@ -242,6 +318,63 @@ def test_undo_over_members_is_part_of_one_transaction(members: dict[str, perdure
     manager.commit()
     assert [root_of(connection, name)["x"] for name in ("a", "b")] == [1, 1]
     assert members["a"].lastTransaction() == members["b"].lastTransaction()
+
+
+def test_encrypted_records_are_tied_to_the_tid_that_all_members_get(tmp_path: Path) -> None:
+    members = {name: made("layers", tmp_path / f"{name}.fs") for name in "ab"}
+    with perdure.Collection(members) as collection:
+        first, second = collection.open(transaction.TransactionManager()), open_in(collection)
+        for name in "ab":
+            root_of(first, name)["count"] = Length(0)
+        first.transaction_manager.commit()
+        second.transaction_manager.begin()
+        for connection in (first, second):
+            for name in "ab":
+                root_of(connection, name)["count"].change(5)
+            connection.transaction_manager.commit()  # the second merges
+        tid = collection["a"].lastTransaction()
+        assert root_of(second, "b")["count"]() == 10
+    with contextlib.closing(FileStorage(tmp_path / "b.fs", read_only=True)) as below:
+        kept = [record for written in below.iterator() for record in written]
+    headers = [header_of(record.data or b"") for record in kept]
+    assert kept[-1].tid == tid
+    assert [(each.kind, each.revision) for each in headers if each is not None] == [
+        (EXACTLY, record.tid) for record in kept
+    ]
+
+
+def test_a_blob_under_a_layer_is_committed_with_the_other_members(
+    tmp_path: Path,
+) -> None:
+    members = {name: made("layers", tmp_path / f"{name}.fs") for name in "ac"}
+    with perdure.Collection(members) as collection:
+        conn = collection.open(transaction.TransactionManager())
+        root_of(conn, "a")["picture"] = perdure.Blob(b"of a")
+        with pytest.raises(Unsupported):
+            conn.transaction_manager.commit()
+        conn.transaction_manager.abort()
+        root_of(conn, "a")["x"] = 1
+        root_of(conn, "c")["picture"] = perdure.Blob(b"of c")
+        conn.transaction_manager.commit()
+        conn.cacheMinimize()
+        with root_of(conn, "c")["picture"].open() as file:
+            assert file.read() == b"of c"
+        assert collection["a"].lastTransaction() == collection["c"].lastTransaction()
+
+
+def test_one_transaction_is_undone_in_all_members_under_layers(
+    members: dict[str, perdure.DB],
+) -> None:
+    connection = open_in(members)
+    for number in (1, 2):
+        for name in members:
+            root_of(connection, name)["x"] = number
+        connection.transaction_manager.commit()
+    collection = perdure.Collection(members)
+    collection.undo(collection.undoLog(0, 1)[0]["id"], connection.transaction_manager.get())
+    connection.transaction_manager.commit()
+    assert [root_of(connection, name)["x"] for name in members] == [1, 1, 1]
+    assert len({database.lastTransaction() for database in members.values()}) == 1
 
 
 PROGRAM = """

@@ -1,34 +1,50 @@
 """A database whose every transaction changes all of it, so that a half one can't be overlooked."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import transaction
 
 import perdure
+from perdure.storage.encrypting import EncryptingStorage
+from perdure.storage.zlib import ZlibStorage
 
 __all__ = ["CELLS", "check_whole", "create", "opened", "read", "write"]
 
 CELLS = 5
+LAYERS: dict[str, Callable[[Any], Any]] = {
+    "sealed": lambda base: EncryptingStorage(base, bytes(32)),
+    "zipped": ZlibStorage,
+}
+"""Names of databases that have a layer over their file."""
 
 
 def opened(
-    directory: Path, names: tuple[str, ...], *, blobs: bool = False
+    directory: Path,
+    names: tuple[str, ...],
+    *,
+    blobs: bool = False,
+    routes: Mapping[Any, str] | None = None,
 ) -> "contextlib.AbstractContextManager[Any]":
     """Give a `with` block a connection to the first of the databases, which are tied together."""
-    return _opened(directory, names, blobs)
+    return _opened(directory, names, blobs, routes)
 
 
 @contextlib.contextmanager
-def _opened(directory: Path, names: tuple[str, ...], blobs: bool) -> Iterator[Any]:
+def _opened(
+    directory: Path, names: tuple[str, ...], blobs: bool, routes: Mapping[Any, str] | None
+) -> Iterator[Any]:
     databases: dict[str, Any] = {}
     try:
         for name in names:
             blob_dir = str(directory / f"{name}.blobs") if blobs else None
             storage = perdure.FileStorage(str(directory / f"{name}.fs"), blob_dir=blob_dir)
-            perdure.DB(storage, database_name=name, databases=databases)
+            layer = LAYERS.get(name, lambda base: base)
+            perdure.DB(layer(storage), database_name=name, databases=databases)
+        if routes is not None:
+            perdure.Collection(databases, routes=routes)
         connection = databases[names[0]].open()
         try:
             yield connection
@@ -84,7 +100,10 @@ def read(connection: Any, names: tuple[str, ...], *, blobs: bool = False) -> int
 
 
 def check_whole(connection: Any, names: tuple[str, ...]) -> None:
-    """Check the files of all databases, with their checksums."""
+    """Check the files of all databases with their checksums, and what leads from one to another."""
+    if len(names) > 1:
+        for found in perdure.Collection(connection.db().databases).check().values():
+            assert found.ok, str(found)
     for name in names:
         report = perdure.check(connection.get_connection(name).db())
         assert report.ok, str(report)

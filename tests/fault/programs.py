@@ -19,6 +19,7 @@ from perdure.errors import CommitOutcomeUnknown, POSError
 
 ONE = ("a",)
 TWO = ("a", "b")
+LAYERED = ("sealed", "zipped")
 STEPS = range(1, 4)
 AGAIN = 100
 """What the second attempt of a commit adds to the value."""
@@ -97,6 +98,32 @@ def _gc(directory: Path, journal: Journal) -> None:
             perdure.Collection(connection.db().databases).gc()
 
 
+def _routed(directory: Path, journal: Journal) -> None:
+    routes = {perdure.PersistentList: "b"}
+    with ledger.opened(directory, TWO, routes=routes) as connection:
+        for value in STEPS:
+            with journal.step(value):
+                ledger.write(connection, TWO, value)
+                transaction.commit()
+        moved = connection.root()[0]["more"]
+        journal.tell("in", moved._p_jar.db().database_name)
+
+
+def _move(directory: Path, journal: Journal) -> None:
+    """Move objects to the other member, and some back again; the value stays."""
+    with ledger.opened(directory, TWO) as connection:
+        collection = perdure.Collection(connection.db().databases)
+        for value in STEPS:
+            with journal.step(value):
+                ledger.write(connection, TWO, value)
+                transaction.commit()
+            for target in TWO[::-1][: 1 + value % 2]:
+                journal.tell("move", target)
+                collection.move(connection.root()[value]["more"], target)
+                transaction.begin()
+                journal.tell("moved", target)
+
+
 def _undo(directory: Path, journal: Journal) -> None:
     with ledger.opened(directory, ONE) as connection:
         for value in STEPS:
@@ -143,6 +170,9 @@ PROGRAMS: dict[str, tuple[tuple[str, ...], Program]] = {
     "joint-blobs": (TWO, _commits(TWO, blobs=True)),
     "pack": (ONE, _pack(ONE)),
     "pack-two": (TWO, _pack(TWO)),
+    "joint-layers": (LAYERED, _commits(LAYERED)),
+    "routed": (TWO, _routed),
+    "move": (TWO, _move),
     "gc": (TWO, _gc),
     "undo": (ONE, _undo),
     "index": (ONE, _index),

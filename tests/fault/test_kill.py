@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(injector.MISSING is not None, reason=str(injecto
 
 ALL = os.environ.get("PERDURE_KILL") == "all"
 FEW = 2
-COMMITTING = ("create", "commit", "joint", "blobs", "joint-blobs")
+COMMITTING = ("create", "commit", "joint", "joint-layers", "blobs", "joint-blobs")
 FAULTS = ("signal=KILL", "error=EIO", "error=ENOSPC")
 
 

@@ -24,6 +24,7 @@ import perdure
 
 ROUNDS = 3 * CAMPAIGN
 SECONDS = 2.0
+_UNTIL_KILLED_S = 600.0
 _ROOT = Path(__file__).parents[2]
 
 
@@ -56,8 +57,10 @@ def _round(directory: Path, seed: int, killed_after_s: float | None) -> list[dic
     history = directory / "history"
     with history.open("w") as output:
         command = [sys.executable, "-m", "tests.property.bank", str(directory), str(seed)]
+        # Who is to be killed doesn't end before, however slow this process is.
+        seconds = SECONDS if killed_after_s is None else _UNTIL_KILLED_S
         process = subprocess.Popen(
-            [*command, str(SECONDS)], stdout=output, stderr=subprocess.PIPE, cwd=_ROOT
+            [*command, str(seconds)], stdout=output, stderr=subprocess.PIPE, cwd=_ROOT
         )
         begun: float | None = None
         while not _ended(process):

@@ -211,6 +211,9 @@ impl Draft {
         record.content = Content::Data(data.len());
         self.body
             .splice(first..start + old_len, data.iter().copied());
+        if old_len == RECORD_HEADER_LEN + data.len() {
+            return;
+        }
         for later in self.records.iter_mut().skip(number + 1) {
             later.start = later.start - old_len + RECORD_HEADER_LEN + data.len();
         }

@@ -21,6 +21,7 @@ mod joint;
 mod marking;
 mod open;
 mod pack;
+mod past;
 mod publication;
 mod rebuild;
 mod saved_index;

@@ -40,6 +40,9 @@ pub struct Store {
     last_tid: AtomicU64,
     /// The greatest id that a transaction was written with, finished or not: none is used twice.
     used_tid: AtomicU64,
+    /// Up to where somebody looks at the past: later transactions get later ids. Changed only
+    /// under the commit lock.
+    reserved_tid: AtomicU64,
     /// Does the mark of a joint transaction stand behind the last transaction, whose status may not
     /// be on the device? Changed only under the commit lock.
     pub(crate) joint_end: AtomicBool,
@@ -106,6 +109,7 @@ impl Store {
             end: AtomicU64::new(end),
             last_tid: AtomicU64::new(last_tid.0),
             used_tid: AtomicU64::new(last_tid.0),
+            reserved_tid: AtomicU64::new(0),
             joint_end: AtomicBool::new(false),
             removals: Removals::default(),
             max_oid: AtomicU64::new(opened.max_oid.0),
@@ -495,7 +499,23 @@ impl Store {
 
     /// The greatest id that no later transaction may have.
     pub(crate) fn used_tid(&self) -> Tid {
-        Tid(self.used_tid.load(Ordering::Acquire)).max(self.last_voted_tid())
+        Tid(self.used_tid.load(Ordering::Acquire))
+            .max(Tid(self.reserved_tid.load(Ordering::Acquire)))
+            .max(self.last_voted_tid())
+    }
+
+    /// Does every transaction that isn't finished have a later id than this, or get one?
+    ///
+    /// It is so once one was written with a later id, or this one was reserved: both happen under
+    /// the commit lock.
+    pub(crate) fn is_passed(&self, tid: Tid) -> bool {
+        self.used_tid.load(Ordering::Acquire) > tid.0
+            || self.reserved_tid.load(Ordering::Acquire) >= tid.0
+    }
+
+    /// Have all later transactions get later ids than this.
+    pub(crate) fn reserve_past(&self, tid: Tid) {
+        self.reserved_tid.fetch_max(tid.0, Ordering::AcqRel);
     }
 
     /// Note that a transaction is written with this id.

@@ -393,6 +393,17 @@ impl PyStorage {
         py.detach(|| self.store.catch_up());
     }
 
+    /// Have no transaction up to `tid` become visible after this.
+    ///
+    /// Waits, without the GIL, for what is on its way with such an id; can be interrupted.
+    fn settle_past(&self, py: Python<'_>, tid: PyTid) -> PyResult<()> {
+        let store = &self.store;
+        while !py.detach(|| store.settle_past(tid.0, draft::LOCK_PATIENCE)) {
+            py.check_signals()?;
+        }
+        Ok(())
+    }
+
     /// The last visible transaction; zeros where there is none.
     fn last_transaction<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         tid_bytes(py, self.store.last_transaction())

@@ -32,7 +32,7 @@ class ForeignTargets:
     """Objects of another member that a transaction has come to refer to."""
 
     def __init__(self, connection: Any) -> None:
-        self._storage = connection._normal_storage._storage
+        self._storage = connection._normal_storage.engine
         self._removals = self._storage._native.removals()
         self.oids: set[Oid] = set()
 
@@ -81,7 +81,7 @@ def _is_missing(connection: Any, oid: Oid, obj: Any) -> bool:
     try:
         if isinstance(view, EngineView):
             # The newest state, not the snapshot: it may have been deleted since.
-            view._storage.getTid(oid)
+            view.engine.getTid(oid)
         elif obj._p_changed is None:
             view.load(oid)
     except KeyError:
@@ -122,16 +122,14 @@ def _judge(connection: ConnectionState, draft: Any) -> None:
     for other, targets in connection._foreign_targets.items():
         gone.update((other._db.database_name, oid) for oid in targets.gone())
     if gone:
-        _refuse_gone(connection, draft, gone)
+        _refuse_gone(connection, gone)
 
 
-def _refuse_gone(
-    connection: ConnectionState, draft: Any, gone: set[tuple[str | None, Oid]]
-) -> None:
+def _refuse_gone(connection: ConnectionState, gone: set[tuple[str | None, Oid]]) -> None:
     running = connection._commit_running
     assert running is not None
     for number, oid in enumerate(running.stored):
-        found = _references(draft.data(number) or b"") & gone
+        found = _references(connection._normal_storage.new_data(number) or b"") & gone
         obj = connection._cache.get(oid) if found else None
         if obj is None:
             continue

@@ -207,7 +207,8 @@ class DB(CacheStatistics, History, Settings):
 
         It belongs to *transaction_manager* (default: the thread's).  *at* (a tid,
         or a datetime, taken as UTC if it has no time zone) makes it a read-only
-        view of the state at that time, *before* one of the state before it.
+        view of the state at that time, *before* one of the state before it: in a
+        collection, what other members are still finishing before then is waited for.
 
         Raises ValueError for both at once and for times to come,
         ConnectionStateError if the database is closed.
@@ -217,6 +218,8 @@ class DB(CacheStatistics, History, Settings):
         if at is not None or before is not None:
             moment = tid_before(at, before)
             self._require_past(moment)
+            if moment is not None:
+                self._shared.settle_past(moment)
         found = self._shared.lend(self, moment) or self._new_connection(moment)
         self._shared.release_superfluous(self.pool, self.historical_pool)
         found.open(transaction_manager)

@@ -4,11 +4,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from perdure.blob import BlobStorage
 from perdure.interfaces import IBlobStorage, IStorageIteration
 from perdure.storage._transforming import TransformingStorage
 from perdure.storage.file import FileStorage
 from perdure.storage.mapping import MappingStorage
-from perdure.storage.view import EngineAdapter
+from perdure.storage.view import EngineAdapter, EngineFace
 
 __all__ = ["Guarantees", "MemberGuarantees", "guarantees_of"]
 
@@ -20,7 +21,7 @@ class MemberGuarantees:
     storage: str
     """The class of its storage."""
     joint: bool
-    """Whether it takes part in joint commits: its storage is perdure's own, without a layer."""
+    """Whether it takes part in joint commits: its storage is perdure's own, or a layer over it."""
     durable: bool | None
     """Whether it outlives the process; None: its storage doesn't tell."""
     atomic_over_crashes: bool
@@ -122,7 +123,8 @@ def _of_one(found: dict[str, MemberGuarantees]) -> Guarantees:
 
 def _member(database: Any) -> MemberGuarantees:
     storage = database.storage
-    joint = isinstance(database._mvcc_storage, EngineAdapter)
+    joint = isinstance(database._mvcc_storage, EngineFace)
+    is_bare = isinstance(database._mvcc_storage, EngineAdapter)
     durable = _durable(storage)
     writable = not storage.isReadOnly()
     bottom = _bottom(storage)
@@ -135,9 +137,9 @@ def _member(database: Any) -> MemberGuarantees:
         one_snapshot=joint,
         writable=writable,
         undo=joint and writable and bool(database.supportsUndo()),
-        gc=joint and writable,
+        gc=is_bare and writable,
         references=bool(IStorageIteration.providedBy(storage)),
-        repair=joint and writable,
+        repair=is_bare and writable,
         backup=isinstance(bottom, FileStorage),
         blobs=bool(IBlobStorage.providedBy(storage)),
         references_checked=bool(database.check_references),
@@ -145,7 +147,7 @@ def _member(database: Any) -> MemberGuarantees:
 
 
 def _bottom(storage: Any) -> Any:
-    while isinstance(storage, TransformingStorage):
+    while isinstance(storage, TransformingStorage | BlobStorage):
         storage = storage.base
     return storage
 

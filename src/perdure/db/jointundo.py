@@ -10,7 +10,7 @@ import transaction
 from perdure.errors import UndoError, Unsupported
 from perdure.ids import Tid, p64, tid_repr, u64
 from perdure.storage.undo import UndoStep
-from perdure.storage.view import EngineAdapter
+from perdure.storage.view import EngineFace
 
 __all__ = ["joint_undo", "joint_undo_log"]
 
@@ -54,7 +54,7 @@ def joint_undo(
 def _changed_by(members: Mapping[str, Any], transaction_id: bytes) -> list[tuple[str, Any]]:
     for name, database in members.items():
         database._require_open()
-        if not isinstance(database._mvcc_storage, EngineAdapter):
+        if not isinstance(database._mvcc_storage, EngineFace):
             raise Unsupported(
                 f"whether {name!r} has a part in a transaction can't be told: its storage is not "
                 "one of perdure's own; undo in each member by itself"

@@ -8,7 +8,8 @@ from perdure import _native
 from perdure.db.routes import Choose, Routes, chooser
 from perdure.ids import Tid
 from perdure.storage.joint import JointCommit
-from perdure.storage.view import EngineAdapter
+from perdure.storage.view import EngineFace
+from perdure.utils import before2at
 
 if TYPE_CHECKING:
     from perdure.connection.connection import Connection
@@ -53,14 +54,27 @@ class Shared:
         """
         if len(self.databases) < 2:
             return {}
+        own = self._own_members()
+        tids = self._gate.snapshots([adapter.engine._native for adapter in own.values()])
+        return dict(zip(own, tids, strict=True))
+
+    def settle_past(self, before: Tid) -> None:
+        """Have no transaction before a tid become visible in any member after this.
+
+        Waits for those that are on their way with such a tid. One database alone shows its
+        transactions in the order of their tids.
+        """
+        if len(self.databases) > 1:
+            for adapter in self._own_members().values():
+                adapter.engine._native.settle_past(before2at(before))
+
+    def _own_members(self) -> dict[str, EngineFace]:
         # One that is just being opened has no adapter yet.
         adapters = {
             name: None if db.closed else getattr(db, "_mvcc_storage", None)
             for name, db in list(self.databases.items())
         }
-        own = {name: a for name, a in adapters.items() if isinstance(a, EngineAdapter)}
-        tids = self._gate.snapshots([adapter._storage._native for adapter in own.values()])
-        return dict(zip(own, tids, strict=True))
+        return {name: found for name, found in adapters.items() if isinstance(found, EngineFace)}
 
     def add(self, name: str, database: "DB") -> None:
         """Add a member; ValueError if the name is taken."""

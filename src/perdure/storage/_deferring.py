@@ -1,9 +1,9 @@
 """The base of layers that have to know a transaction's tid before they encode its records.
 
-What is stored waits here until the vote. Then the layer chooses the tid and has the
-storage below begin with it, so that all of it reaches that storage encoded for the tid.
-A storage lets its tids be chosen where no one else commits to it (`ITakesTids`); below
-another one, the records are encoded without it.
+What is stored waits here until the vote. Over perdure's own storages, it is given to them
+encoded without the tid then, and encoded anew when they have the commit lock and the tid is
+known. Over others to which no one else commits (`ITakesTids`), the layer chooses the tid and
+has the storage below begin with it; over all others, the records are encoded without it.
 """
 
 import threading
@@ -12,13 +12,15 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from perdure.blob import BlobStorage
 from perdure.errors import ReadOnlyError, StorageTransactionError
 from perdure.ids import Oid, Tid
+from perdure.storage._layers import engine_below, transforming_layers
 from perdure.storage._tids import ITakesTids
 from perdure.storage._transforming import RecordTransform, TransformingStorage
 from perdure.timestamp import tid_after
 
-__all__ = ["DeferringStorage", "Pending"]
+__all__ = ["DeferringStorage", "Pending", "hand_down"]
 
 Call = Callable[[Tid | None], object]
 
@@ -50,7 +52,9 @@ class DeferringStorage(TransformingStorage):
 
     def __init__(self, base: Any, transform: RecordTransform) -> None:
         super().__init__(base, transform)
-        # Held while a tid is chosen and until the vote below is through: votes happen in
+        self._ties = True
+        self._engine = engine_below(base)
+        # For storages that are not perdure's own. Held while a tid is chosen and until the vote below is through: votes happen in
         # the order of their tids. Taken before the locks of the storage below.
         self._choosing = threading.Lock()
         self._last_tid: Tid | None = None
@@ -77,11 +81,15 @@ class DeferringStorage(TransformingStorage):
             raise StorageTransactionError("Duplicate tpc_begin calls for same transaction")
         self._pending[id(transaction)] = Pending(transaction, tid, status)
 
-    def _running(self, transaction: Any) -> Pending:
-        """Return what a transaction that hasn't voted has asked for."""
+    def _known(self, transaction: Any) -> Pending:
         pending = self._pending.get(id(transaction))
         if pending is None:
             raise StorageTransactionError(self, transaction)
+        return pending
+
+    def _running(self, transaction: Any) -> Pending:
+        """Return what a transaction that hasn't voted has asked for."""
+        pending = self._known(transaction)
         if pending.begun:
             raise StorageTransactionError("the transaction has voted already", transaction)
         return pending
@@ -104,24 +112,44 @@ class DeferringStorage(TransformingStorage):
 
     def tpc_vote(self, transaction: Any) -> Any:
         """Give the base all of the transaction; return the oids whose conflicts were resolved."""
+        pending = self._known(transaction)
+        if self._engine is not None:
+            if not pending.begun:
+                self.hand_down(transaction)
+            with self._encoding_for(pending.tid):
+                return self.base.tpc_vote(transaction)
         pending = self._running(transaction)
         with self._choosing:
             tid = self._tid_for(pending)
-            pending.begun = True
-            if tid is None:
-                self.base.tpc_begin(transaction)
-            else:
-                self.base.tpc_begin(transaction, tid, pending.status)
             with self._encoding_for(tid):
-                for step in (*pending.records.values(), *pending.checks):
-                    step(tid)
-                pending.records.clear()
+                self._give(pending, tid)
                 return self.base.tpc_vote(transaction)
 
     def commit_after(self, tid: Tid) -> None:
         """Give the transactions from now on later tids than *tid* (`ITakesTids`)."""
+        if self._engine is not None:
+            self._engine.commit_after(tid)
         with self._choosing:
             self._last_tid = tid if self._last_tid is None else max(tid, self._last_tid)
+
+    def hand_down(self, transaction: Any) -> None:
+        """Give the base, which is perdure's own, all of a transaction that is about to vote."""
+        pending = self._running(transaction)
+        self._give(pending, pending.tid)
+        hand_down(self.base, transaction)
+        if self._engine is not None:
+            lowest = transforming_layers(self)[0]
+            self._engine._running_for(transaction).tie = lowest.tied
+
+    def _give(self, pending: Pending, tid: Tid | None) -> None:
+        pending.begun = True
+        if tid is None:
+            self.base.tpc_begin(pending.transaction)
+        else:
+            self.base.tpc_begin(pending.transaction, tid, pending.status)
+        for step in (*pending.records.values(), *pending.checks):
+            step(tid)
+        pending.records.clear()
 
     def _tid_for(self, pending: Pending) -> Tid | None:
         tid = pending.tid
@@ -139,9 +167,7 @@ class DeferringStorage(TransformingStorage):
 
     def tpc_finish(self, transaction: Any, func: Callable[[Tid], object] = lambda tid: None) -> Any:
         """Make the transaction permanent and return its tid."""
-        pending = self._pending.get(id(transaction))
-        if pending is None:
-            raise StorageTransactionError(self, transaction)
+        pending = self._known(transaction)
         if not pending.begun:
             raise StorageTransactionError("tpc_finish comes after tpc_vote")
         tid = self.base.tpc_finish(transaction, func)
@@ -167,3 +193,11 @@ class DeferringStorage(TransformingStorage):
             if each.begun:
                 return each.transaction
         return pending[-1].transaction if pending else None
+
+
+def hand_down(storage: Any, transaction: Any) -> None:
+    """Have the layers from *storage* downwards give all of a transaction to what is below."""
+    if isinstance(storage, DeferringStorage):
+        storage.hand_down(transaction)
+    elif isinstance(storage, TransformingStorage | BlobStorage):
+        hand_down(storage.base, transaction)

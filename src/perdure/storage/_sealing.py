@@ -22,6 +22,7 @@ from typing import Final, NamedTuple
 from perdure.errors import EncryptionError
 from perdure.ids import NO_TID, Oid, Tid
 from perdure.storage._keys import SALT_BYTES, KeyRing
+from perdure.storage._running import Tie
 from perdure.storage._transforming import RecordTransform
 
 __all__ = ["NO_BLOB", "Header", "Sealing", "header_of"]
@@ -136,6 +137,14 @@ class Sealing(RecordTransform):
     def decode_for(self, data: bytes, oid: Oid, serial: Tid) -> bytes:
         """Return the data of a record, sure that it is the object's."""
         return self.open_for(data, oid, serial)[1] if data else data
+
+    def tie(self, kept: bytes, tid: Tid, above: Tie | None) -> bytes:
+        """Return *kept* encrypted for the revision *tid*, if it isn't."""
+        header, data = self.open(kept)
+        tied = data if above is None else above(data, tid)
+        if header is None or (header.kind == EXACTLY and tied is data):
+            return kept
+        return self.seal(tied, header.oid, tid, EXACTLY, header.blob_id)
 
     def decode(self, data: bytes) -> bytes:
         """Return the data of a record of whichever object."""

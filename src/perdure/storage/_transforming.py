@@ -9,6 +9,7 @@ from zope.interface import alsoProvides, directlyProvides, implementer, provided
 from perdure.blob import copyTransactionsFromTo, voted_tid
 from perdure.ids import Oid, Tid
 from perdure.interfaces import IBlobStorage, IMVCCStorage, IStorageWrapper
+from perdure.storage._running import Tie
 from perdure.storage.base import copy as copy_transactions
 from perdure.storage.undo import UndoStep, class_name_of
 
@@ -39,6 +40,17 @@ class RecordTransform:
     def decode_for(self, data: bytes, oid: Oid, serial: Tid) -> bytes:
         """Return the data of the revision *serial* of *oid* that is kept as *data*."""
         return self.decode(data)
+
+    def tie(self, kept: bytes, tid: Tid, above: Tie | None) -> bytes:
+        """Return *kept*, of a transaction that gets *tid*, as it is kept in that.
+
+        *above* does the same for the layer above; None: it makes no difference there.
+        """
+        if above is None:
+            return kept
+        data = self.decode(kept)
+        tied = above(data, tid)
+        return kept if tied is data else self.encode(tied)
 
 
 class Unchanged(RecordTransform):
@@ -71,6 +83,7 @@ class TransformingStorage:
         self._inside = transform
         self._transform = Unchanged() if encoded_above else transform
         self._above: Any = None
+        self._ties = False
         directlyProvides(self, providedBy(base))
         alsoProvides(self, IStorageWrapper)
         if not IMVCCStorage.providedBy(base):
@@ -228,6 +241,26 @@ class TransformingStorage:
         return data if self._above is None else self._above.untransform_record_data(data)
 
     # Towards the layer above
+
+    @property
+    def ties(self) -> bool:
+        """Whether records are tied to the tid, by this layer or one above."""
+        above = self._above
+        return self._ties or (isinstance(above, TransformingStorage) and above.ties)
+
+    def tied(self, kept: bytes, tid: Tid) -> bytes:
+        """Return *kept*, of a transaction that gets *tid*, as it is kept in that."""
+        above = self._above
+        is_tied = isinstance(above, TransformingStorage) and above.ties
+        return self._transform.tie(kept, tid, above.tied if is_tied else None)
+
+    def decode_for(self, kept: bytes, oid: Oid, serial: Tid) -> bytes:
+        """Return the record that the base has as *kept* as `load` returns it."""
+        return self._transform.decode_for(kept, oid, serial)
+
+    def decode_new(self, kept: bytes) -> bytes:
+        """Return the record that the base was given as *kept* as this layer was given it."""
+        return self._transform.decode(kept)
 
     def voted_tid(self, transaction: Any) -> Tid:
         """Return the tid of a transaction between vote and finish."""

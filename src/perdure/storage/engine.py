@@ -25,6 +25,7 @@ from perdure.interfaces import (
     IStorageUndoable,
 )
 from perdure.storage._blobs import KeepsBlobs
+from perdure.storage._running import Judge, Running
 from perdure.storage._tids import ITakesTids
 from perdure.storage.base import copy
 from perdure.storage.packing import PackResult, is_plain_referencesf
@@ -58,22 +59,6 @@ def _encoded(text: str | bytes) -> bytes:
     return text if isinstance(text, bytes) else text.encode("utf-8")
 
 
-class _Running:
-    """A transaction that was begun and is neither finished nor aborted."""
-
-    __slots__ = ("draft", "tid", "transaction", "voted")
-
-    def __init__(self, transaction: Any, draft: _native.Draft) -> None:
-        self.transaction = transaction
-        self.draft = draft
-        self.voted = False
-        self.tid: Tid | None = None
-
-
-Judge = Callable[[_native.Draft], None]
-"""Raises an error if a transaction that holds the commit lock must not be committed."""
-
-
 @implementer(
     IStorage,
     IStorageIteration,
@@ -97,7 +82,7 @@ class EngineStorage(KeepsBlobs, ConflictResolvingStorage):
     def __init__(self, native: _native.Storage, name: str) -> None:
         self.__name__ = name
         self._native = native
-        self._running: dict[int, _Running] = {}
+        self._running: dict[int, Running] = {}
         # The earliest time (seconds since the epoch) that a tid may be chosen from.
         self._earliest = 0.0
         # For layers written for ZODB, which share it; nothing here takes it.
@@ -292,7 +277,7 @@ class EngineStorage(KeepsBlobs, ConflictResolvingStorage):
         if id(transaction) in self._running:
             raise StorageTransactionError("Duplicate tpc_begin calls for same transaction")
         draft = self._begin_draft(transaction, tid, status)
-        self._running[id(transaction)] = _Running(transaction, draft)
+        self._running[id(transaction)] = Running(transaction, draft)
 
     def commit_after(self, tid: Tid) -> None:
         """Give the transactions from now on later tids than *tid* (`ITakesTids`)."""
@@ -308,7 +293,7 @@ class EngineStorage(KeepsBlobs, ConflictResolvingStorage):
             status,
         )
 
-    def _running_for(self, transaction: Any) -> _Running:
+    def _running_for(self, transaction: Any) -> Running:
         if self.isReadOnly():
             raise ReadOnlyError(f"{self.__name__} is read-only")
         try:
@@ -375,9 +360,20 @@ class EngineStorage(KeepsBlobs, ConflictResolvingStorage):
         one can't be, ReadConflictError where an object that was to stay is changed.
         """
         running = self._running_for(transaction)
-        resolved, running.tid = self._vote_draft(running.draft)
-        running.voted = True
-        return resolved
+        if running.finish is None:
+            running.resolved = self._lock_draft(running.draft, running.judge)
+            now = max(time.time(), self._earliest)
+            tid = running.draft.least_tid(now)
+            running.tie_to(tid)
+            running.draft.write(now, tid)
+            self._voted(running, tid)
+        return running.resolved
+
+    def _voted(self, running: Running, tid: Tid) -> None:
+        """Note that a transaction was written as *tid*."""
+        running.tid, running.voted = tid, True
+        if self.blobs is not None:
+            self.blobs.place(running.draft, tid)
 
     def voted_tid(self, transaction: Any) -> Tid:
         """Return the tid of a transaction between vote and finish."""
@@ -437,10 +433,19 @@ class EngineStorage(KeepsBlobs, ConflictResolvingStorage):
             raise StorageTransactionError("tpc_finish comes after tpc_vote")
         del self._running[id(transaction)]
         try:
-            return running.draft.finish(f)
+            return self._finish(running, f)
         finally:
             if self.blobs is not None:
                 self.blobs.finished(running.draft)
+
+    def _finish(self, running: Running, func: Callable[[Tid], object] | None) -> Tid:
+        if running.finish is None:
+            return running.draft.finish(func)
+        tid = running.finish()
+        running.draft.abort()  # frees the lock where nothing was written
+        if func is not None:
+            func(tid)
+        return tid
 
     def tpc_abort(self, transaction: Any) -> None:
         """Forget what was stored; ignored where the transaction is not this storage's."""

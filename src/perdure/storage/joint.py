@@ -42,7 +42,7 @@ class JointCommit:
         if not isinstance(view, EngineView):
             return
         for other in self._views:
-            if other._storage is view._storage:
+            if other.engine is view.engine:
                 raise StorageTransactionError(
                     f"{view.getName()} takes part in this transaction twice: "
                     "undo in a transaction of its own"
@@ -57,21 +57,21 @@ class JointCommit:
         return self._resolved[id(view)]
 
     def _vote_all(self) -> dict[int, list[Oid]]:
-        self._views.sort(key=lambda view: lock_place(view._storage))
-        resolved = {
-            id(view): view._storage._lock_draft(view._own_draft(), view.judge)
-            for view in self._views
-        }
-        drafts = [view._own_draft() for view in self._views]
+        self._views.sort(key=lambda view: lock_place(view.engine))
+        locked = [(view, *view.lock_draft()) for view in self._views]
         # Who only checks what was read holds its lock until the end, and writes nothing.
-        self._writing = [draft for draft in drafts if len(draft)]
-        if self._writing:
+        writing = [(view, draft) for view, draft, _resolved in locked if len(draft)]
+        self._writing = [draft for _view, draft in writing]
+        tid = None
+        if writing:
             now = time.time()
             tid = max(draft.least_tid(now) for draft in self._writing)
+            for view, _draft in writing:
+                view.tie_draft(tid)
             _native.prepare_together(self._writing, tid)
-            for view in self._views:
-                view.place_blobs(tid)
-        return resolved
+        for view, _draft, resolved in locked:
+            view.voted(resolved, tid, self.finish)
+        return {id(view): resolved for view, _draft, resolved in locked}
 
     def finish(self) -> Tid:
         """Return the tid; the transaction is durable and visible everywhere then."""

@@ -9,19 +9,23 @@ from perdure import _native
 from perdure.errors import ReadOnlyError, StorageTransactionError
 from perdure.ids import Oid, Tid
 from perdure.interfaces import IBlobStorage, IMVCCStorage
-from perdure.storage.engine import EngineStorage, Judge
+from perdure.storage._running import Judge
+from perdure.storage.engine import EngineStorage
 from perdure.utils import before2at
 
 if TYPE_CHECKING:
     from perdure.storage.joint import JointCommit
 
-__all__ = ["EngineAdapter", "EngineView"]
+__all__ = ["EngineAdapter", "EngineFace", "EngineView", "read_only"]
 
 
-class _EngineFace:
+class EngineFace:
     """The part of a storage's face that is the same at every snapshot."""
 
-    _storage: EngineStorage
+    _storage: Any
+    """What is shown: a storage of perdure's own, or the highest of the layers over it."""
+    engine: EngineStorage
+    """The storage of perdure's own."""
 
     def __len__(self) -> int:
         return len(self._storage)
@@ -31,45 +35,51 @@ class _EngineFace:
 
     def getName(self) -> str:
         """Return the storage's name."""
-        return self._storage.getName()
+        name: str = self._storage.getName()
+        return name
 
     def getSize(self) -> int:
         """Return the storage's size in bytes."""
-        return self._storage.getSize()
+        size: int = self._storage.getSize()
+        return size
 
     def sortKey(self) -> str:
         """Return the storage's place among the resources of a transaction."""
-        return self._storage.sortKey()
+        key: str = self._storage.sortKey()
+        return key
 
     def isReadOnly(self) -> bool:
         """Tell whether nothing can be committed."""
-        return self._storage.isReadOnly()
+        return bool(self._storage.isReadOnly())
 
     def lastTransaction(self) -> Tid:
         """Return the newest tid in the storage."""
-        return self._storage.lastTransaction()
+        tid: Tid = self._storage.lastTransaction()
+        return tid
 
-    def history(self, oid: Oid, size: int = 1) -> list[dict[str, Any]]:
+    def history(self, oid: Oid, size: int = 1) -> Any:
         """Return descriptions of the newest revisions of an object."""
         return self._storage.history(oid, size)
 
     def loadBefore(self, oid: Oid, tid: Tid) -> tuple[bytes, Tid, Tid | None] | None:
         """Return data, serial and next serial of the last revision before *tid*."""
-        return self._storage.loadBefore(oid, tid)
+        found: tuple[bytes, Tid, Tid | None] | None = self._storage.loadBefore(oid, tid)
+        return found
 
     def loadSerial(self, oid: Oid, serial: Tid) -> bytes:
         """Return the data of one revision."""
-        return self._storage.loadSerial(oid, serial)
+        data: bytes = self._storage.loadSerial(oid, serial)
+        return data
 
     def supportsUndo(self) -> bool:
         """Tell whether transactions can be undone."""
-        return self._storage.supportsUndo()
+        return bool(self._storage.supportsUndo())
 
-    def undoLog(self, *args: Any, **kwargs: Any) -> list[dict[str, Any]]:
+    def undoLog(self, *args: Any, **kwargs: Any) -> Any:
         """Return descriptions of transactions that can be undone."""
         return self._storage.undoLog(*args, **kwargs)
 
-    def undoInfo(self, *args: Any, **kwargs: Any) -> list[dict[str, Any]]:
+    def undoInfo(self, *args: Any, **kwargs: Any) -> Any:
         """Return descriptions of transactions that can be undone."""
         return self._storage.undoInfo(*args, **kwargs)
 
@@ -83,7 +93,8 @@ class _EngineFace:
 
     def loadBlob(self, oid: Oid, serial: Tid) -> str:
         """Return the path of a blob's file, or raise POSKeyError."""
-        return self._storage.loadBlob(oid, serial)
+        path: str = self._storage.loadBlob(oid, serial)
+        return path
 
     def openCommittedBlobFile(self, oid: Oid, serial: Tid, blob: Any = None) -> Any:
         """Return a blob's data as a file opened for reading, or raise POSKeyError."""
@@ -91,24 +102,25 @@ class _EngineFace:
 
     def temporaryDirectory(self) -> str:
         """Return the directory for data that isn't committed yet."""
-        return self._storage.temporaryDirectory()
+        path: str = self._storage.temporaryDirectory()
+        return path
 
 
-class EngineAdapter(_EngineFace):
+class EngineAdapter(EngineFace):
     """Makes the views of a storage of perdure's own."""
 
     def __init__(self, storage: EngineStorage) -> None:
-        self._storage = storage
+        self._storage = self.engine = storage
         self.resets = 0
         """How often everything cached had to be forgotten."""
 
     def new_instance(self) -> "EngineView":
         """Return a view for a connection."""
-        return EngineView(self._storage._native, None, self)
+        return EngineView(self.engine._native, None, self)
 
     def before_instance(self, before: Tid) -> "HistoricalEngineView":
         """Return a view of the state before the given tid."""
-        return HistoricalEngineView(self._storage._native, before2at(before), self)
+        return HistoricalEngineView(self.engine._native, before2at(before), self)
 
     undo_instance = new_instance
 
@@ -126,30 +138,29 @@ class EngineAdapter(_EngineFace):
 
 
 @implementer(IMVCCStorage)
-class EngineView(_native.StorageView, _EngineFace):
+class EngineView(_native.StorageView, EngineFace):
     """A storage of perdure's own at the snapshot of one connection.
 
     `load`, `new_oid`, `store` and `checkCurrentSerialInTransaction` are native.
     """
 
-    def __init__(
-        self, native: _native.Storage, snapshot: Tid | None, adapter: EngineAdapter
-    ) -> None:
+    def __init__(self, native: _native.Storage, snapshot: Tid | None, adapter: Any) -> None:
         self._adapter = adapter
-        self._storage = adapter._storage
+        self._storage, self.engine = adapter._storage, adapter.engine
         self._transaction: Any = None
         self._joint: JointCommit | None = None
-        if adapter._storage.blobs is not None:
+        if IBlobStorage.providedBy(self._storage):
             alsoProvides(self, IBlobStorage)
         self._resets_seen = adapter.resets
         self.judge: Judge | None = None
         """Has the last word at each vote, under the commit lock."""
-        if type(self._storage).new_oid is not EngineStorage.new_oid:
-            vars(self)["new_oid"] = self._storage.new_oid
+        if type(self.engine).new_oid is not EngineStorage.new_oid:
+            vars(self)["new_oid"] = self.engine.new_oid
 
     def new_instance(self) -> "EngineView":
         """Return another view."""
-        return self._adapter.new_instance()
+        made: EngineView = self._adapter.new_instance()
+        return made
 
     def release(self) -> None:
         """Give back what the view holds."""
@@ -182,8 +193,11 @@ class EngineView(_native.StorageView, _EngineFace):
             raise StorageTransactionError("Duplicate tpc_begin calls for same transaction")
         if self._storage.isReadOnly():
             raise ReadOnlyError(f"{self._storage.getName()} is read-only")
-        self.attach(self._storage._begin_draft(transaction, None, " "))
+        self._begin(transaction)
         self._transaction = transaction
+
+    def _begin(self, transaction: Any) -> None:
+        self.attach(self.engine._begin_draft(transaction, None, " "))
 
     def _own_draft(self) -> _native.Draft:
         return self._draft(self._transaction)
@@ -202,15 +216,34 @@ class EngineView(_native.StorageView, _EngineFace):
         self, transaction_id: bytes, transaction: Any, oids: Container[Oid] | None = None
     ) -> tuple[Tid | None, list[Oid]]:
         """Undo a transaction, or raise UndoError; return (None, changed oids)."""
-        return None, self._storage._undo_draft(self._draft(transaction), transaction_id, oids)
+        return None, self.engine._undo_draft(self._draft(transaction), transaction_id, oids)
 
     def tpc_vote(self, transaction: Any) -> Iterable[Oid]:
         """Get ready to finish; return the oids whose conflicts were resolved."""
         draft = self._draft(transaction)
         if self._joint is not None:
             return self._joint.vote(self)
-        resolved, _tid = self._storage._vote_draft(draft, self.judge)
+        resolved, _tid = self.engine._vote_draft(draft, self.judge)
         return resolved
+
+    # What a joint commit asks for, when it is the view's turn.
+
+    def new_data(self, number: int) -> bytes | None:
+        """Return a record of the transaction that is being stored, by its number."""
+        return self._own_draft().data(number)
+
+    def lock_draft(self) -> tuple[_native.Draft, list[Oid]]:
+        """Wait for the turn; return the draft, and the oids whose conflicts were resolved."""
+        draft = self._own_draft()
+        return draft, self.engine._lock_draft(draft, self.judge)
+
+    def tie_draft(self, tid: Tid) -> None:
+        """Put the records as they are kept in *tid*: they are already."""
+
+    def voted(self, resolved: list[Oid], tid: Tid | None, finish: Callable[[], Tid]) -> None:
+        """Put the files of blobs that were stored where they belong; *tid* was written."""
+        if tid is not None and self.engine.blobs is not None:
+            self.engine.blobs.place(self._own_draft(), tid)
 
     def tpc_finish(self, transaction: Any, func: Callable[[Tid], object] | None = None) -> Tid:
         """Make it permanent; return the tid."""
@@ -219,8 +252,8 @@ class EngineView(_native.StorageView, _EngineFace):
         try:
             return self.finish(func) if joint is None else self._finish_joint(joint, draft, func)
         finally:
-            if self._storage.blobs is not None:
-                self._storage.blobs.finished(draft)
+            if self.engine.blobs is not None:
+                self.engine.blobs.finished(draft)
 
     def _finish_joint(
         self, joint: "JointCommit", draft: _native.Draft, func: Callable[[Tid], object] | None
@@ -239,8 +272,8 @@ class EngineView(_native.StorageView, _EngineFace):
             draft = self.detach()
             if draft is not None:
                 draft.abort()
-                if self._storage.blobs is not None:
-                    self._storage.blobs.aborted(draft)
+                if self.engine.blobs is not None:
+                    self.engine.blobs.aborted(draft)
 
     # Blobs, where the storage keeps them.
 
@@ -254,17 +287,12 @@ class EngineView(_native.StorageView, _EngineFace):
         transaction: Any,
     ) -> None:
         """Store a record and take over the blob's file."""
-        blobs = self._storage.require_blobs()
+        blobs = self.engine.require_blobs()
         self.store(oid, oldserial, data, version, transaction)
         blobs.stage(self._draft(transaction), oid, blobfilename)
 
-    def place_blobs(self, tid: Tid) -> None:
-        """Put the files of blobs that were stored where they belong; *tid* was written."""
-        if self._storage.blobs is not None:
-            self._storage.blobs.place(self._own_draft(), tid)
 
-
-def _read_only(*_args: Any, **_kwargs: Any) -> Any:
+def read_only(*_args: Any, **_kwargs: Any) -> Any:
     """Raise ReadOnlyError: this is a view of a past state."""
     raise ReadOnlyError("a past state can't be changed")
 
@@ -280,4 +308,4 @@ class HistoricalEngineView(EngineView):
         """Return False."""
         return False
 
-    new_oid = store = pack = deleteObject = tpc_begin = tpc_vote = tpc_finish = _read_only
+    new_oid = store = pack = deleteObject = tpc_begin = tpc_vote = tpc_finish = read_only

@@ -18,5 +18,6 @@ mod hostile;
 mod joint;
 mod model;
 mod packed_checksums;
+mod past;
 mod recovery;
 mod support;

@@ -13,7 +13,7 @@ use super::errors::{IntoPython, out_of_order};
 use crate::ids::{PyOid, PyTid, oid_bytes, tid_bytes};
 
 /// How long to wait for the commit lock before looking for an interrupt.
-const LOCK_PATIENCE: Duration = Duration::from_millis(100);
+pub(super) const LOCK_PATIENCE: Duration = Duration::from_millis(100);
 
 const VOTED: &str = "the transaction was voted already";
 const NOT_VOTED: &str = "the transaction has to be voted first";

@@ -1,0 +1,42 @@
+"""Stacks of perdure's layers over a storage of perdure's own."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from perdure.blob import BlobStorage
+from perdure.storage._transforming import TransformingStorage
+from perdure.storage.engine import EngineStorage
+
+__all__ = ["engine_below", "transforming_layers"]
+
+_PASSED_BY = ("load", "loadBefore", "lastTransaction", "new_oid", "getTid", "__getattr__")
+"""What connections do without a layer: it must not have methods of its own for it."""
+
+
+def _layers(storage: Any) -> Iterator[Any]:
+    while isinstance(storage, TransformingStorage | BlobStorage):
+        yield storage
+        storage = storage.base
+
+
+def engine_below(storage: Any) -> EngineStorage | None:
+    """Return the storage of perdure's own that *storage*, a layer, and others stand on.
+
+    None where it is another one, or where somebody replaced a method on the way.
+    """
+    below = storage
+    for layer in _layers(storage):
+        known = TransformingStorage if isinstance(layer, TransformingStorage) else BlobStorage
+        for name in _PASSED_BY:
+            own = getattr(type(layer), name, None)
+            if name in vars(layer) or own is not getattr(known, name, None):
+                return None
+        below = layer.base
+    is_engine = isinstance(below, EngineStorage) and below.is_plain()
+    return below if is_engine else None
+
+
+def transforming_layers(storage: Any) -> list[TransformingStorage]:
+    """Return the layers that keep records in another form, the lowest first."""
+    found = [layer for layer in _layers(storage) if isinstance(layer, TransformingStorage)]
+    return found[::-1]
