@@ -240,6 +240,8 @@ class RecordIterator:
 
     def __iter__(self) -> RecordIterator: ...
     def __next__(self) -> tuple[Oid, Tid, bytes | None, Tid | None, int, int]: ...
+    def next_blob(self) -> tuple[Oid, Tid, bytes | None, Tid | None, int, int] | None:
+        """Return the next record that may be a blob's, None if there is none."""
 
 # The object path (`crates/native/src/objects`).
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import transaction
+import ZODB.FileStorage
 from persistent.mapping import PersistentMapping
 
 import perdure
@@ -414,3 +415,14 @@ def test_a_packer_that_missed_a_commit_is_refused(tmp_path: Path) -> None:
     writer.cacheMinimize()
     assert writer.root()["x"] == "meanwhile"
     database.close()
+
+
+def test_a_storage_that_tells_no_progress_is_packed_all_the_same(tmp_path: Path) -> None:
+    db = perdure.DB(ZODB.FileStorage.FileStorage(str(tmp_path / "data.fs")))
+    for number in range(3):
+        with db.transaction() as connection:
+            connection.root.x = number
+    before = db.getSize()
+    db.pack(progress=lambda *_told: None)
+    assert db.getSize() < before
+    db.close()

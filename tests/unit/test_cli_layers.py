@@ -240,6 +240,39 @@ def test_what_can_not_be_is_refused_in_words(two: Path, toml: Path, tmp_path: Pa
     assert "perdure.toml" in encrypted.output
 
 
+def test_writing_makes_no_database_where_there_is_none(toml: Path, tmp_path: Path) -> None:
+    conf = tmp_path / "none.conf"
+    conf.write_text(f"<zodb>\n<filestorage>\npath {tmp_path}/none.fs\n</filestorage>\n</zodb>\n")
+    uri = f"file://{tmp_path}/none.fs"
+    for source in (uri, f"demo:({uri})/(memory://)", conf):
+        for command in (
+            ("pack", source),
+            ("shell", "--write", source, "-c", "1"),
+            ("info", source),
+        ):
+            done = run(*command)
+            assert done.exit_code == 1, command
+            assert "none.fs" in done.output
+    assert not (tmp_path / "none.fs").exists()
+    wrong = run("info", f"{uri}?cache=3")
+    assert "cache: unknown key" in wrong.output
+
+
+def test_the_changes_of_an_overlay_are_packed(toml: Path, tmp_path: Path) -> None:
+    (tmp_path / "demo.toml").write_text(
+        '[database.storage]\ntype = "demo"\n'
+        'base = { type = "file", path = "base.fs" }\n'
+        'changes = { type = "file", path = "changes.fs" }\n'
+    )
+    perdure.DB(str(tmp_path / "base.fs")).close()
+    for number in range(3):
+        command = f"root.x = {number}; commit()"
+        assert run("shell", "--write", tmp_path / "demo.toml", "-c", command).exit_code == 0
+    (facts,) = of_json("pack", tmp_path / "demo.toml").values()
+    assert facts["bytes_after"] < facts["bytes_before"]
+    assert of_json("show", tmp_path / "demo.toml", "/x") == "2"
+
+
 def test_the_layers_of_these_tests_are_what_the_file_says(toml: Path) -> None:
     db = open_database(toml)
     assert isinstance(db.storage, ZlibStorage)

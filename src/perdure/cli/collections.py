@@ -16,6 +16,7 @@ from perdure.config import (
     data_files_of,
     is_described,
     members_of,
+    missing_files_of,
     open_collection,
     storages_of,
 )
@@ -144,6 +145,8 @@ def opened(sources: Sequence[Source]) -> Iterator[dict[str, Any]]:
 def writable(sources: Sequence[Source]) -> Iterator[perdure.Collection]:
     """Give the collection, opened for writing; members that don't exist are refused."""
     if len(sources) == 1 and is_described(sources[0]):
+        for missing in missing_files_of(sources[0]):
+            raise click.ClickException(f"{missing}: no such file")
         with open_collection(sources[0]) as collection:
             yield collection
         return

@@ -26,6 +26,7 @@ from perdure.config._members import (
     has_layers,
     is_described,
     members_of,
+    missing_files_of,
     storages_of,
 )
 from perdure.config._schemas import getDbSchema, getStorageSchema, load_file, load_url
@@ -61,6 +62,7 @@ __all__ = [
     "has_layers",
     "is_described",
     "members_of",
+    "missing_files_of",
     "open_collection",
     "open_database",
     "storageFromConfig",

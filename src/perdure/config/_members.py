@@ -11,11 +11,19 @@ from perdure.config._schemas import getDbSchema, load_url
 from perdure.config._sections import Factory
 from perdure.config._sections import FileStorage as FileSection
 from perdure.config._toml import ConfigurationError, read
+from perdure.config._validate import problems
 from perdure.config.opening import _described as described_by_uri
 from perdure.config.opening import _storage
 from perdure.maintenance import DataFile
 
-__all__ = ["data_files_of", "has_layers", "is_described", "members_of", "storages_of"]
+__all__ = [
+    "data_files_of",
+    "has_layers",
+    "is_described",
+    "members_of",
+    "missing_files_of",
+    "storages_of",
+]
 
 Source = str | os.PathLike[str]
 
@@ -46,6 +54,15 @@ def data_files_of(source: Source) -> dict[str, DataFile]:
 def has_layers(source: Source) -> bool:
     """Tell whether a database that *source* describes is more than a data file; none is opened."""
     return not all(each.is_plain_file for each in _described(source).values())
+
+
+def missing_files_of(source: Source) -> list[Path]:
+    """Return the data files that *source* describes and that don't exist.
+
+    The changes of an overlay, and files that may be made anew (`create`), don't count.
+    """
+    found = (path for each in _described(source).values() for path in each.files)
+    return [path for path in found if not path.exists()]
 
 
 @contextmanager
@@ -88,6 +105,7 @@ class _Described:
     is_plain_file = False
 
     def __init__(self, opening: Callable[[bool], Any], data_file: Callable[[], DataFile]) -> None:
+        self.files: list[Path] = []
         self.open = opening
         """Opens the storage; told whether it is to be read only."""
         self.data_file = data_file
@@ -97,6 +115,8 @@ def _described(source: Source) -> dict[str, _Described]:
     text = os.fspath(source)
     if _URI.match(text):
         name, options = described_by_uri(text)
+        for problem in problems({"databases": {name: options}}):
+            raise ConfigurationError(problem.message, text, key=".".join(problem.keys[2:]))
         return {name: _by_options(name, options, text, Path())}
     if text.endswith(".conf"):
         return {
@@ -118,7 +138,15 @@ def _by_options(name: str, options: Mapping[str, Any], source: str, folder: Path
         lambda: _data_file(name, storage, source, folder),
     )
     described.is_plain_file = storage["type"] == "file"
+    described.files = list(_files(storage, folder))
     return described
+
+
+def _files(storage: Mapping[str, Any], folder: Path) -> Iterator[Path]:
+    if storage["type"] == "file" and not storage.get("create"):
+        yield folder / storage["path"]
+    if "base" in storage:
+        yield from _files(storage["base"], folder)
 
 
 def _data_file(name: str, storage: Mapping[str, Any], source: str, folder: Path) -> DataFile:
@@ -151,6 +179,11 @@ def _by_section(database: Any, source: str) -> _Described:
         lambda: _file_of_section(section, source),
     )
     described.is_plain_file = isinstance(section, FileSection)
+    described.files = [
+        Path(each.config.path)
+        for each in _sections(section)
+        if isinstance(each, FileSection) and each.name != "changes" and not each.config.create
+    ]
     return described
 
 

@@ -75,10 +75,16 @@ def _missing(database: Any, name: str, reason: str) -> MissingMemberError:
 def _pack_alone(database: Any, until: float, *, gc: bool | None, progress: Progress | None) -> None:
     options = {"gc": gc, "progress": progress}
     options = {name: value for name, value in options.items() if value is not None}
-    if options:
-        database.storage.pack(until, database.references, **options)
-    else:
+    if not options:
         database._mvcc_storage.pack(until, database.references)
+        return
+    try:
+        database.storage.pack(until, database.references, **options)
+    except TypeError as error:
+        # A storage of others that has no such argument, and has done nothing yet.
+        if progress is None or "keyword argument 'progress'" not in str(error):
+            raise
+        _pack_alone(database, until, gc=gc, progress=None)
 
 
 def _pack_keeping_garbage(

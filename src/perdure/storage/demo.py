@@ -76,17 +76,20 @@ class _UndoableOverlay(Overlay):
             effect="restored" if back else step.effect,
         )
 
-    def _pack_changes(self, t: float, referencesf: Any, gc: bool | None, *, alone: bool) -> None:
+    def _pack_changes(
+        self, t: float, referencesf: Any, gc: bool | None, progress: Any, *, alone: bool
+    ) -> None:
         """Pack the changes; unless they stand *alone*, keep what the base may refer to."""
+        options = {} if progress is None else {"progress": progress}
         if alone:
-            self.changes.pack(t, referencesf, *(() if gc is None else (gc,)))
+            self.changes.pack(t, referencesf, *(() if gc is None else (gc,)), **options)
             return
         if gc:
             raise TypeError(
                 f"{self.getName()}: objects in the changes may be referred to by the base alone, "
                 "so there is no collecting garbage; pack with gc=False"
             )
-        self.changes.pack(t, referencesf, gc=False)
+        self.changes.pack(t, referencesf, gc=False, **options)
         # The revision that undid the first change to an object of the base may be gone; the
         # base's own has another serial.
         if self._above is not None:
@@ -179,13 +182,19 @@ class DemoStorage(_UndoableOverlay):
         with self._lock:
             self._issued_oids -= running.oids
 
-    def pack(self, t: float, referencesf: Callable[..., Any], gc: bool | None = None) -> None:
+    def pack(
+        self,
+        t: float,
+        referencesf: Callable[..., Any],
+        gc: bool | None = None,
+        progress: Callable[[str, int, int], object] | None = None,
+    ) -> None:
         """Pack the changes to the time *t* (seconds since the epoch).
 
         Objects that nothing refers to are only dropped where there is no base to
         refer to them; to ask for it otherwise (*gc* True) is a TypeError.
         """
-        self._pack_changes(t, referencesf, gc, alone=self._base_is_ours)
+        self._pack_changes(t, referencesf, gc, progress, alone=self._base_is_ours)
 
     def _blob_changes(self) -> Any:
         if self._changes_are_ours and not IBlobStorage.providedBy(self.changes):
@@ -228,9 +237,15 @@ class DemoStorage2(_UndoableOverlay):
             self._next_oid = number + 1
         return Oid(p64(number))
 
-    def pack(self, t: float, referencesf: Callable[..., Any], gc: bool | None = None) -> None:
+    def pack(
+        self,
+        t: float,
+        referencesf: Callable[..., Any],
+        gc: bool | None = None,
+        progress: Callable[[str, int, int], object] | None = None,
+    ) -> None:
         """Pack the changes; objects that nothing refers to stay (*gc* True: TypeError)."""
-        self._pack_changes(t, referencesf, gc, alone=False)
+        self._pack_changes(t, referencesf, gc, progress, alone=False)
 
 
 def _next_oid_over(storage: Any) -> int:

@@ -2,12 +2,15 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use perdure_engine::{Records, TransactionRecord, Transactions};
+use perdure_engine::{DataRecord, Records, TransactionRecord, Transactions};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::errors::IntoPython;
 use crate::ids::{oid_bytes, tid_bytes};
+
+/// How far into a record its class's name may stand.
+const BLOB_RECORD_LEN_MAX: usize = 64;
 
 /// (tid, status, user, description, extension, position, end, records) of a transaction.
 type TransactionFields<'py> = (
@@ -115,16 +118,41 @@ impl RecordIterator {
 
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<RecordFields<'py>>> {
         let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(record) = records.advance().into_python(py)? else {
-            return Ok(None);
-        };
-        Ok(Some((
-            oid_bytes(py, record.header.oid),
-            tid_bytes(py, record.header.tid),
-            record.data.as_deref().map(|data| PyBytes::new(py, data)),
-            record.data_tid.map(|tid| tid_bytes(py, tid)),
-            record.position,
-            record.header.previous,
-        )))
+        let record = records.advance().into_python(py)?;
+        Ok(record.map(|record| record_fields(py, &record)))
     }
+
+    /// The next record that may be a blob's; the others before it are passed over.
+    fn next_blob<'py>(&self, py: Python<'py>) -> PyResult<Option<RecordFields<'py>>> {
+        let next = py.detach(|| {
+            let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+            while let Some(record) = records.advance()? {
+                if record.data.as_deref().is_some_and(may_be_blob) {
+                    return Ok(Some(record));
+                }
+            }
+            Ok(None)
+        });
+        Ok(next
+            .into_python(py)?
+            .map(|record| record_fields(py, &record)))
+    }
+}
+
+/// Does the class description seem to be a blob's? It is short, and comes first.
+fn may_be_blob(data: &[u8]) -> bool {
+    const NAME: &[u8] = b"ZODB.blob";
+    let beginning = data.get(..BLOB_RECORD_LEN_MAX).unwrap_or(data);
+    beginning.windows(NAME.len()).any(|part| part == NAME)
+}
+
+fn record_fields<'py>(py: Python<'py>, record: &DataRecord) -> RecordFields<'py> {
+    (
+        oid_bytes(py, record.header.oid),
+        tid_bytes(py, record.header.tid),
+        record.data.as_deref().map(|data| PyBytes::new(py, data)),
+        record.data_tid.map(|tid| tid_bytes(py, tid)),
+        record.position,
+        record.header.previous,
+    )
 }
