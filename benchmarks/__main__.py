@@ -17,6 +17,9 @@ from benchmarks.peers import PEERS, is_installed
 from benchmarks.sweep import SIZES, THREADS, growths, sweep
 from benchmarks.workloads import WORKLOADS
 
+_PLACES = ("--json", "--plots", "--memory", "--disk")
+"""Options that say where something goes."""
+
 
 def main() -> None:
     """Run what the command line asks for."""
@@ -63,8 +66,14 @@ def _tell(outcome: Outcome) -> None:
 
 
 def _command() -> str:
-    arguments = [argument for argument in sys.argv[1:] if argument != "--write"]
-    return " ".join(["python -m benchmarks", *(f'"{a}"' if " " in a else a for a in arguments)])
+    """Return what was asked for, without where its results go."""
+    shown, before = ["python -m benchmarks"], ""
+    for argument in sys.argv[1:]:
+        is_place = before in _PLACES and not argument.startswith("--")
+        if argument not in {*_PLACES, "--write"} and not is_place:
+            shown.append(argument if argument and " " not in argument else f'"{argument}"')
+        before = argument
+    return " ".join(shown)
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -13,7 +13,6 @@ from benchmarks.sweep import Growth, Sweep, size_of
 
 PAGE = TOP / "docs" / "performance.md"
 IMAGES = TOP / "docs" / "images"
-BEGIN, END = "<!-- table: begin -->\n", "<!-- table: end -->\n"
 _HEAD = (
     "| | ZODB | perdure | times as fast: median | min to max "
     "| peak memory, of ZODB's | without imports |\n"
@@ -64,11 +63,14 @@ def one_line(outcome: Outcome) -> str:
     return "  ".join([size, *amounts, ratio])
 
 
-def write_into_page(table: str) -> None:
-    """Put the tables into the documentation, in place of those there."""
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    PAGE.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}", encoding="utf-8")
+def write_into_page(table: str, place: str = "table") -> None:
+    """Put tables into the documentation, in place of those between the marks of *place*."""
+    begin, end = f"<!-- {place}: begin -->\n", f"<!-- {place}: end -->\n"
+    before, found, rest = PAGE.read_text(encoding="utf-8").partition(begin)
+    _, ending, after = rest.partition(end)
+    if not (found and ending):
+        raise ValueError(f"{PAGE} has no marks for {place}")
+    PAGE.write_text(f"{before}{begin}\n{table}\n{end}{after}", encoding="utf-8")
 
 
 def _row(outcome: Outcome) -> str:

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.peers import FILES, OWN, STOCK
+from benchmarks.report import write_into_page
 
 _CONFIGURATION = "<zodb fs>\n<filestorage>\npath {path}\n</filestorage>\n</zodb>\n"
 _PROGRAMS = {STOCK: ["-m", "zodbshootout"], OWN: ["-m", "perdure.compat", "-m", "zodbshootout"]}
@@ -31,6 +32,7 @@ def main() -> None:
     add("--repeat", type=int, default=3, help="turns (default: 3)")
     add("--objects", type=int, default=1_000, help="objects in a transaction (default: 1,000)")
     add("--threads", type=int, default=1, help="threads (default: 1)")
+    add("--write", action="store_true", help="put the table into the documentation")
     arguments = parser.parse_args()
     found: dict[str, dict[str, list[float]]] = {}
     for turn in range(arguments.repeat):
@@ -39,7 +41,10 @@ def main() -> None:
                 command = _command(peer, Path(directory), arguments.objects, arguments.threads)
                 for name, seconds in _measured(command, Path(directory)):
                     found.setdefault(name, {each: [] for each in FILES})[peer].append(seconds)
-    print("\n".join(_table(found)))
+    table = "\n".join(_table(found))
+    if arguments.write:
+        write_into_page(f"{table}\n", "shootout")
+    print(table)
 
 
 def _command(peer: str, directory: Path, objects: int, threads: int) -> list[str]:

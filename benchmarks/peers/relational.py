@@ -1,5 +1,6 @@
 """RelStorage on SQLite, with histories kept: ZODB's objects in a relational database."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ def _storage(path: Path, **options: Any) -> Any:
 
 def fill(path: Path) -> None:
     """Copy what the data file at *path* has into the relational database beside it."""
+    # It warns of what it can't know: how many transactions there are to copy.
+    logging.getLogger("relstorage").setLevel(logging.ERROR)
     source = ZODB.FileStorage.FileStorage(str(path), read_only=True)
     target = _storage(path)
     target.copyTransactionsFrom(source)
