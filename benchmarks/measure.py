@@ -1,6 +1,7 @@
 """Measures in turns: each peer after the other, again and again, each in a process of its own."""
 
 import json
+import os
 import shutil
 import statistics
 import subprocess
@@ -185,6 +186,10 @@ def _in_process(
     asked = {"what": what, "name": name, "peer": peer, "path": str(path)}
     task: Task = {**asked, "count": count, "threads": threads}  # type: ignore[typeddict-item]
     command = [sys.executable, "-m", "benchmarks.worker", json.dumps(task)]
-    done = subprocess.run(command, cwd=TOP, stdout=subprocess.PIPE, text=True, check=True)
+    # Compiling takes memory: no peer is to do it at each import. (An installed one doesn't.)
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
+    done = subprocess.run(
+        command, cwd=TOP, env=environment, stdout=subprocess.PIPE, text=True, check=True
+    )
     answer: Answer = json.loads(done.stdout)
     return answer
