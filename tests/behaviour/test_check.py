@@ -110,6 +110,21 @@ def test_a_reference_to_nothing_names_who_refers_to_it(kind: StorageKind, tmp_pa
         storage.close()
 
 
+def test_a_reference_to_nothing_is_found_before_and_behind_damage(tmp_path: Path) -> None:
+    path = tmp_path / "Data.fs"
+    with closing(perdure.FileStorage(str(path))) as storage:
+        store(storage, 1, referring(7))
+        start = storage.getSize()
+        store(storage, 2, referring(8))
+        store(storage, 0, referring(1, 9))
+    content = bytearray(path.read_bytes())
+    content[start + 8] ^= 0xFF
+    path.write_bytes(content)
+    found = [(each.kind, each.oid, each.target) for each in perdure.check(path).findings]
+    assert found[0][0] == "damaged"
+    assert found[1:3] == [("missing", oid(1), oid(7)), ("missing", oid(0), oid(9))]
+
+
 def test_an_old_revision_may_refer_to_what_is_gone(conn: Any, db: Any, tm: Any) -> None:
     conn.root.node = Node()
     tm.commit()

@@ -426,3 +426,34 @@ def test_a_storage_that_tells_no_progress_is_packed_all_the_same(tmp_path: Path)
     db.pack(progress=lambda *_told: None)
     assert db.getSize() < before
     db.close()
+
+
+def test_a_transaction_that_is_larger_than_any_buffer_is_packed_whole(
+    database: perdure.DB, connection: Any
+) -> None:
+    texts = [str(number) * 700 for number in range(3_000)]
+    connection.root()["kept"] = [PersistentMapping(text=text) for text in texts]
+    connection.root()["large"] = PersistentMapping(text="x" * 5_000_000)
+    connection.root()["gone"] = [PersistentMapping(text=text) for text in texts]
+    commit(connection)
+    del connection.root()["gone"]
+    without = commit(connection)
+    connection.root()["late"] = [PersistentMapping(text=text) for text in texts]
+    late = commit(connection)
+    size = database.getSize()
+    database.pack(time_between(without, late))
+    assert database.getSize() < size * 0.8
+    assert perdure.check(database.storage).findings == []
+    connection.cacheMinimize()
+    for name in "kept", "late":
+        assert [each["text"] for each in connection.root()[name]] == texts
+    assert len(connection.root()["large"]["text"]) == 5_000_000
+    if isinstance(database.storage, FileStorage):
+        database.storage.close()
+        reopened = perdure.DB(FileStorage(database.storage.getName()))
+        with reopened.transaction() as other:
+            assert [each["text"] for each in other.root()["kept"]] == texts
+        verified, unverified, damaged = reopened.storage._native.check_checksums()
+        reopened.close()
+        assert (unverified, damaged) == (0, [])
+        assert verified == 3

@@ -28,6 +28,9 @@ pub use pairs::ReferencePairs;
 /// How long a check of several files goes on between two reports.
 const REPORT_EVERY: Duration = Duration::from_millis(2);
 
+/// What a small record takes in a file.
+const RECORD_BYTES: u64 = 128;
+
 /// Hears how many of how many bytes are done; may ask to stop.
 pub type Progress<'a> = &'a mut dyn FnMut(u64, u64) -> ControlFlow<()>;
 
@@ -302,6 +305,14 @@ fn gap_behind(generation: &Arc<Generation>, scanned: &Scanned, end: u64) -> Resu
         end: next.filter(|next| *next < end).unwrap_or(end),
         problem,
     }))
+}
+
+/// About how many objects there are: as many as the index has, or as a file of this length may have.
+fn objects_in(generation: &Generation, end: u64) -> u64 {
+    match generation.index.len() {
+        0 => end / RECORD_BYTES,
+        known => known,
+    }
 }
 
 /// The position that stands in place of a record's data.

@@ -116,7 +116,9 @@ impl Collector {
                 .collect();
             unmarked.sort_unstable();
             let mut reader = Reader::new(generation);
-            reader.prepare(&unmarked);
+            if let (Some(first), Some(last)) = (unmarked.first(), unmarked.last()) {
+                reader.prepare(unmarked.len(), last.0 - first.0);
+            }
             let total = unmarked.len();
             for (number, (position, oid)) in unmarked.into_iter().enumerate() {
                 if number.is_multiple_of(REPORT_EVERY) {

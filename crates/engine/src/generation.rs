@@ -161,7 +161,10 @@ impl Generation {
             .rebuilding
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let end = self.index.base_end().unwrap_or(0);
+        // Somebody else may have been faster.
+        let Some(end) = self.index.saved_end() else {
+            return Ok(());
+        };
         let mut entries = rebuild::Entries::default();
         scan::scan(
             &self.file,
@@ -172,7 +175,7 @@ impl Generation {
             },
             &mut entries,
         )?;
-        self.index.replace_base(entries.into_memory_base()?);
+        self.index.mend_base(entries.into_found());
         Ok(())
     }
 

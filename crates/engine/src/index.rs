@@ -2,10 +2,11 @@
 //!
 //! Lookups take no lock. The base is a file of checksummed blocks that are fetched when first
 //! needed, so an open costs the same whatever the number of objects; what was committed since is
-//! kept in memory.
+//! kept in memory, and so is a base that was just made.
 
 mod base;
 mod delta;
+mod found;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,11 +17,35 @@ use perdure_format::index::Entry;
 
 pub(crate) use base::{Base, Damaged, write_index};
 pub(crate) use delta::Delta;
+pub(crate) use found::Found;
+
+/// What an index begins with.
+#[derive(Debug)]
+enum Layer {
+    Saved(Base),
+    Found(Found),
+}
+
+impl Layer {
+    fn get(&self, oid: Oid) -> Result<Option<u64>, Damaged> {
+        match self {
+            Self::Saved(base) => base.get(oid),
+            Self::Found(found) => Ok(found.get(oid)),
+        }
+    }
+
+    fn at_or_after(&self, oid: Oid) -> Result<Option<Entry>, Damaged> {
+        match self {
+            Self::Saved(base) => base.at_or_after(oid),
+            Self::Found(found) => Ok(found.at_or_after(oid)),
+        }
+    }
+}
 
 /// The positions of all current records of one data file.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
-    base: ArcSwapOption<Base>,
+    base: ArcSwapOption<Layer>,
     delta: Delta,
     objects: AtomicU64,
 }
@@ -30,7 +55,17 @@ impl Index {
     pub(crate) fn over(base: Base) -> Self {
         let objects = AtomicU64::new(base.header().entries);
         Self {
-            base: ArcSwapOption::from_pointee(base),
+            base: ArcSwapOption::from_pointee(Layer::Saved(base)),
+            delta: Delta::default(),
+            objects,
+        }
+    }
+
+    /// An index over what was found.
+    pub(crate) fn of(found: Found) -> Self {
+        let objects = AtomicU64::new(found.len());
+        Self {
+            base: ArcSwapOption::from_pointee(Layer::Found(found)),
             delta: Delta::default(),
             objects,
         }
@@ -82,14 +117,22 @@ impl Index {
         }
     }
 
-    /// Put a rebuilt base in place of a damaged one.
-    pub(crate) fn replace_base(&self, base: Base) {
-        self.base.store(Some(Arc::new(base)));
+    /// Put what was found in place of a damaged base.
+    pub(crate) fn mend_base(&self, found: Found) {
+        self.base.store(Some(Arc::new(Layer::Found(found))));
     }
 
-    /// How much of the data file the base covers.
-    pub(crate) fn base_end(&self) -> Option<u64> {
-        self.base.load().as_deref().map(|base| base.header().end)
+    /// Read from a saved base that was made of this index, from now on.
+    pub(crate) fn replace_base(&self, base: Base) {
+        self.base.store(Some(Arc::new(Layer::Saved(base))));
+    }
+
+    /// How much of the data file the saved base covers; none where the base is in memory.
+    pub(crate) fn saved_end(&self) -> Option<u64> {
+        match self.base.load().as_deref()? {
+            Layer::Saved(base) => Some(base.header().end),
+            Layer::Found(_) => None,
+        }
     }
 
     /// All entries in the order of their oids.

@@ -58,8 +58,8 @@ impl Moment {
     }
 }
 
-/// Marked objects that were not searched yet, with their positions, by member.
-type Frontier = Vec<Vec<(u64, Oid)>>;
+/// The positions of marked objects that were not searched yet, by member.
+type Frontier = Vec<Vec<u64>>;
 
 /// What is known of a member.
 struct Searched {
@@ -166,13 +166,20 @@ impl Marking {
         if let Some(position) = searched.objects.mark(oid) {
             searched.marked.fetch_add(1, Ordering::Relaxed);
             if let Some(waiting) = frontier.get_mut(member) {
-                waiting.push((position, oid));
+                waiting.push(position);
             }
         }
     }
 
-    /// Mark what a record of a member, whose data are plain pickles, refers to.
-    fn search(&self, number: usize, oid: Oid, data: &[u8], frontier: &mut Frontier) -> Result<()> {
+    /// Mark what a record of a member, whose data are plain pickles, refers to. Whose record it is
+    /// matters only if it cannot be searched.
+    fn search(
+        &self,
+        number: usize,
+        whose: impl Fn() -> Result<Oid>,
+        data: &[u8],
+        frontier: &mut Frontier,
+    ) -> Result<()> {
         let mut missing = None;
         let outcome = references(data, |reference| match (reference, &self.names) {
             (Reference::Same(target), _) => self.mark(number, target, frontier),
@@ -182,18 +189,25 @@ impl Marking {
             },
             (Reference::Other { .. } | Reference::Weak { .. }, _) => {}
         });
-        outcome.map_err(|error| Error::References {
-            oid,
-            problem: error.to_string(),
-        })?;
-        match missing {
-            None => Ok(()),
-            Some(database) => Err(Error::MemberMissing {
-                oid,
+        match (outcome, missing) {
+            (Ok(()), None) => Ok(()),
+            (Ok(()), Some(database)) => Err(Error::MemberMissing {
+                oid: whose()?,
                 member: self.name_of(number),
                 database,
             }),
+            (Err(error), _) => Err(Error::References {
+                oid: whose()?,
+                problem: error.to_string(),
+            }),
         }
+    }
+
+    /// Whose record stands at a position.
+    fn oid_at(&self, number: usize, position: u64) -> Result<Oid> {
+        let generation = self.generation(number);
+        let header = generation.map(|generation| generation.header_at(position));
+        header.map_or(Ok(Oid::ZERO), |header| Ok(header?.oid))
     }
 
     fn name_of(&self, number: usize) -> String {
@@ -205,15 +219,16 @@ impl Marking {
     fn ask(
         &self,
         number: usize,
-        oid: Oid,
+        whose: impl Fn() -> Result<Oid>,
         data: &[u8],
         frontier: &mut Frontier,
         watch: &mut dyn PackWatch,
     ) -> Result<()> {
         let mut found = Vec::new();
-        watch
-            .references(data, &mut found)
-            .map_err(|problem| Error::References { oid, problem })?;
+        if let Err(problem) = watch.references(data, &mut found) {
+            let oid = whose()?;
+            return Err(Error::References { oid, problem });
+        }
         for target in found {
             self.mark(number, target, frontier);
         }
@@ -245,9 +260,9 @@ impl Marking {
                     self.mark(number, oid, frontier);
                 }
                 if watch.is_plain() {
-                    self.search(number, oid, &data, frontier)?;
+                    self.search(number, || Ok(oid), &data, frontier)?;
                 } else {
-                    self.ask(number, oid, &data, frontier, watch)?;
+                    self.ask(number, || Ok(oid), &data, frontier, watch)?;
                 }
             }
             unread = transaction.header.tid.successor();

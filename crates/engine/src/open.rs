@@ -337,7 +337,7 @@ fn index_of(
         scanned = scan::scan(&file, path, range, &mut entries)?;
         entries.current();
         max_oid = entries.max_oid();
-        index = Index::over(entries.into_memory_base()?);
+        index = Index::of(entries.into_found());
         index_is_saved = scanned.last_start.is_none();
     }
     let stop = match (scanned.stop, &judgement.limit) {

@@ -327,8 +327,7 @@ impl Packing<'_> {
         }
         let packed = store.swap(copier.packed_file(store.path()), self.keep_old)?;
         drop(guards);
-        // The index only saves time.
-        let _ = store.save_index();
+        store.save_packed_index();
         Ok(Attempt::Done(packed))
     }
 

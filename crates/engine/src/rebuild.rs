@@ -1,14 +1,10 @@
 //! An index made by scanning the data file.
 
-use std::sync::Arc;
-
+use perdure_format::Oid;
 use perdure_format::file::{RecordHeader, TransactionHeader};
-use perdure_format::index::{Entry, IndexHeader};
-use perdure_format::{Oid, Tid};
+use perdure_format::index::Entry;
 
-use crate::disk::{File, MemoryFile};
-use crate::error::{Error, Result};
-use crate::index::{Base, Damaged, write_index};
+use crate::index::Found;
 use crate::scan::Visitor;
 
 /// The entries that a scan finds.
@@ -16,8 +12,6 @@ use crate::scan::Visitor;
 pub(crate) struct Entries {
     found: Vec<Entry>,
     whole: usize,
-    end: u64,
-    last_tid: Tid,
 }
 
 impl Visitor for Entries {
@@ -28,10 +22,8 @@ impl Visitor for Entries {
         });
     }
 
-    fn transaction(&mut self, position: u64, header: &TransactionHeader) {
+    fn transaction(&mut self, _position: u64, _header: &TransactionHeader) {
         self.whole = self.found.len();
-        self.end = position + header.length + perdure_format::file::TRAILER_LEN;
-        self.last_tid = header.tid;
     }
 
     fn discard(&mut self) {
@@ -40,13 +32,6 @@ impl Visitor for Entries {
 }
 
 impl Entries {
-    /// Add entries that no scan found.
-    pub(crate) fn extend(&mut self, entries: impl IntoIterator<Item = (Oid, u64)>) {
-        let entries = entries.into_iter();
-        self.found
-            .extend(entries.map(|(oid, position)| Entry { oid, position }));
-    }
-
     /// One entry an object, its newest, in the order of the oids.
     pub(crate) fn current(&mut self) -> &[Entry] {
         // Stable: of an object's entries the last one found stays last.
@@ -67,29 +52,9 @@ impl Entries {
         self.found.last().map_or(Oid::ZERO, |entry| entry.oid)
     }
 
-    /// The entries as a base that is kept in memory.
-    pub(crate) fn into_memory_base(mut self) -> Result<Base> {
+    /// The entries as the base of an index.
+    pub(crate) fn into_found(mut self) -> Found {
         self.current();
-        let mut header = IndexHeader {
-            end: self.end,
-            last_tid: self.last_tid,
-            max_oid: self.max_oid(),
-            entries: 0,
-            head_checksum: 0,
-            tail_checksum: 0,
-        };
-        let file = Arc::new(MemoryFile::default());
-        let entries = self.found.iter().map(|entry| Ok::<Entry, Damaged>(*entry));
-        let base = write_index(file.as_ref(), &mut header, entries)
-            .and_then(|()| Base::open(file as Arc<dyn File>));
-        match base {
-            Ok(Some(base)) => Ok(base),
-            Ok(None) => Err(Error::io(
-                "indexing",
-                "memory".as_ref(),
-                std::io::ErrorKind::InvalidData.into(),
-            )),
-            Err(source) => Err(Error::io("indexing", "memory".as_ref(), source)),
-        }
+        Found::sorted(self.found)
     }
 }

@@ -97,6 +97,13 @@ impl<'a> Window<'a> {
         }
     }
 
+    /// Let go of what took more room than usual.
+    pub(crate) fn shrink(&mut self) {
+        if self.bytes.capacity() > 2 * WINDOW_LEN {
+            self.bytes = Vec::new();
+        }
+    }
+
     /// The `len` bytes at `position`; fewer where the file ends.
     pub(crate) fn at(&mut self, position: u64, len: usize) -> Result<&[u8]> {
         let within = position

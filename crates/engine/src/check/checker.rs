@@ -1,40 +1,32 @@
 //! What looks at every record.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+use perdure_format::Oid;
 use perdure_format::file::{RecordHeader, TransactionHeader};
 use perdure_format::pickle::{self, Reference, Scanner};
-use perdure_format::{Oid, Tid};
 
 use super::paths::Paths;
-use super::{Checked, Finding, FindingKind, Gap, Pairs, Progress, pointer_of};
+use super::{Checked, Finding, FindingKind, Gap, Pairs, Progress, objects_in, pointer_of};
 use crate::error::{Error, Result};
 use crate::generation::Generation;
-use crate::pack::oids::OidMap;
+use crate::pack::oids::{OidMap, OidSet};
 use crate::scan::{self, Range, Visitor};
 
 /// How many findings are kept.
 const FINDINGS_MAX: usize = 10_000;
 /// How many records are read between two reports.
 const REPORT_EVERY: u64 = 4096;
-/// How many references to objects not met yet are kept before those met meanwhile are dropped.
-const PENDING_MAX: usize = 1 << 20;
-
-/// A reference to an object that was not met yet.
-struct Pending {
-    target: Oid,
-    referrer: Oid,
-    /// Where the record that refers to it stands.
-    position: u64,
-    tid: Tid,
-}
+/// The objects of other databases that are referred to, by database; for each, the oid of one that
+/// does, plus one.
+type Others = BTreeMap<String, OidMap>;
 
 /// What a check knows of the objects when it has read everything.
 pub(super) struct Known {
     positions: OidMap,
     deleted: HashSet<Oid>,
-    others: BTreeMap<String, HashMap<Oid, Oid>>,
+    others: Others,
 }
 
 impl Known {
@@ -47,9 +39,9 @@ impl Known {
         let mut left = BTreeMap::new();
         for (name, referred) in &self.others {
             let member = members.iter().find(|(member, _)| member == name);
-            for (oid, referrer) in referred {
-                if member.is_none_or(|(_, known)| !known.has(*oid)) {
-                    left.insert((name.clone(), *oid), *referrer);
+            for (oid, referrer) in referred.iter() {
+                if member.is_none_or(|(_, known)| !known.has(oid)) {
+                    left.insert((name.clone(), oid), Oid(referrer - 1));
                 }
             }
         }
@@ -65,18 +57,17 @@ pub(super) struct Checker<'a> {
     checked: Checked,
     /// Where each object's last record stands.
     positions: OidMap,
-    /// How many of them are gone with damaged transactions.
-    removed: u64,
     /// What the transaction at hand has replaced there.
     replaced: Vec<(Oid, u64)>,
+    /// Where the transaction at hand begins, if a record of it was told. What stands behind is its.
+    start: u64,
     /// Objects whose last record says that they do not exist.
     deleted: HashSet<Oid>,
-    /// The objects of other databases that are referred to, and one that does, by database.
-    others: BTreeMap<String, HashMap<Oid, Oid>>,
-    pending: Vec<Pending>,
-    pending_max: usize,
-    /// How many findings, pending references and records the whole transactions have.
-    whole: (usize, usize, u64),
+    others: Others,
+    /// The objects that any record refers to: who does is found out if one does not exist.
+    referred: OidSet,
+    /// How many findings and records the whole transactions have.
+    whole: (usize, u64),
     buffer: Vec<u8>,
 }
 
@@ -91,14 +82,13 @@ impl<'a> Checker<'a> {
                 bytes: end,
                 ..Checked::default()
             },
-            positions: OidMap::default(),
-            removed: 0,
+            positions: OidMap::with_room(objects_in(generation, end)),
             replaced: Vec::new(),
+            start: u64::MAX,
             deleted: HashSet::new(),
             others: BTreeMap::new(),
-            pending: Vec::new(),
-            pending_max: PENDING_MAX,
-            whole: (0, 0, 0),
+            referred: OidSet::default(),
+            whole: (0, 0),
             buffer: Vec::new(),
         }
     }
@@ -158,9 +148,16 @@ impl<'a> Checker<'a> {
         });
     }
 
+    /// Has the transaction at hand added this object, whose last record stands there?
+    fn is_added(&self, oid: Oid, last: u64) -> bool {
+        let mut replaced = self.replaced.iter();
+        last >= self.start && replaced.all(|(other, before)| *other != oid || *before >= self.start)
+    }
+
     /// Is a previous position one of those that may stand in a record of the object?
     fn previous_fits(&self, header: &RecordHeader, last: u64) -> bool {
         header.previous == last
+            || (header.previous == 0 && self.is_added(header.oid, last))
             || self
                 .replaced
                 .iter()
@@ -197,26 +194,18 @@ impl<'a> Checker<'a> {
 
     fn references(&mut self, position: u64, header: &RecordHeader, data: &[u8]) {
         let mut scanner = Scanner::new(data);
-        let (positions, pending) = (&self.positions, &mut self.pending);
-        let others = &mut self.others;
+        let (referred, others) = (&mut self.referred, &mut self.others);
         let mut found = |reference: Reference<'_>| match reference {
-            Reference::Same(target) => {
-                if positions.get(target).is_none() {
-                    pending.push(Pending {
-                        target,
-                        referrer: header.oid,
-                        position,
-                        tid: header.tid,
-                    });
-                }
-            }
+            Reference::Same(target) => referred.insert(target),
             Reference::Other { oid, database } => {
                 let name = String::from_utf8_lossy(database);
                 let known = match others.get_mut(name.as_ref()) {
                     Some(known) => known,
                     None => others.entry(name.into_owned()).or_default(),
                 };
-                known.entry(oid).or_insert(header.oid);
+                if known.get(oid).is_none() {
+                    known.insert(oid, header.oid.0.saturating_add(1));
+                }
             }
             // What is referred to weakly may go.
             Reference::Weak { .. } => {}
@@ -233,26 +222,12 @@ impl<'a> Checker<'a> {
         self.note_record(FindingKind::Unreadable, position, header, data, problem);
     }
 
-    /// Drop references to objects that were met meanwhile, or from records that are not current.
-    fn settle(&mut self) {
-        let positions = &self.positions;
-        self.pending.retain(|each| {
-            positions.get(each.target).is_none()
-                && positions.get(each.referrer) == Some(each.position)
-        });
-        self.pending_max = PENDING_MAX.max(self.pending.len() * 2);
-    }
-
     /// Judge what can only be judged at the end.
     pub(super) fn finish(mut self) -> Result<(Checked, Known)> {
-        self.settle();
-        if !self.deleted.is_empty() {
-            self.find_references_to_deleted()?;
-        }
-        for each in std::mem::take(&mut self.pending) {
-            self.note_missing(&each);
-        }
-        self.checked.objects = self.positions.len() - self.removed - self.deleted.len() as u64;
+        // They were for the transaction at hand.
+        self.replaced = Vec::new();
+        self.find_references_to_missing()?;
+        self.checked.objects = self.positions.len() - self.deleted.len() as u64;
         let named = self
             .checked
             .findings
@@ -276,49 +251,52 @@ impl<'a> Checker<'a> {
         Ok((self.checked, known))
     }
 
-    fn note_missing(&mut self, each: &Pending) {
+    fn note_missing(&mut self, target: Oid, referrer: Oid, position: u64) -> Result<()> {
+        let tid = self.generation.header_at(position)?.tid;
         let mut buffer = std::mem::take(&mut self.buffer);
-        let data = self.generation.data_in(each.position, &mut buffer);
+        let data = self.generation.data_in(position, &mut buffer);
         let class = class_of(data.ok().flatten().unwrap_or_default());
         self.buffer = buffer;
         self.note(Finding {
             kind: FindingKind::Missing,
-            position: each.position,
-            tid: Some(each.tid),
-            oid: Some(each.referrer),
+            position,
+            tid: Some(tid),
+            oid: Some(referrer),
             class,
-            target: Some(each.target),
-            problem: format!("refers to {}, which does not exist", each.target),
+            target: Some(target),
+            problem: format!("refers to {target}, which does not exist"),
             path: Vec::new(),
         });
+        Ok(())
     }
 
-    /// A second pass, for the rare files with objects whose creation was undone.
-    fn find_references_to_deleted(&mut self) -> Result<()> {
-        let range = Range {
-            end: self.checked.gaps.first().map_or(self.end, |gap| gap.start),
-            ..Range::default()
-        };
+    /// A second pass, for files with references to what does not exist, or does not any more:
+    /// which of them stand in current records.
+    fn find_references_to_missing(&mut self) -> Result<()> {
+        let referred = std::mem::take(&mut self.referred);
+        let missing = referred
+            .iter()
+            .filter(|oid| self.positions.get(*oid).is_none());
+        let wanted: HashSet<Oid> = missing.chain(self.deleted.iter().copied()).collect();
+        drop(referred);
+        if wanted.is_empty() {
+            return Ok(());
+        }
         let mut nothing = |_, _| std::ops::ControlFlow::Continue(());
         let mut pairs = Pairs::new(self.generation, self.end, &mut nothing);
-        pairs.only_to(std::mem::take(&mut self.deleted));
-        scan::scan(
-            &self.generation.file,
-            &self.generation.path,
-            range,
-            &mut pairs,
-        )?;
-        let (deleted, found) = pairs.into_found();
-        self.deleted = deleted;
-        for (target, referrer, position) in found {
+        pairs.only_to(wanted);
+        let mut range = Range::default();
+        let (file, path) = (&self.generation.file, &self.generation.path);
+        for gap in &self.checked.gaps {
+            range.end = gap.start;
+            range.after = scan::scan(file, path, range, &mut pairs)?.last_tid;
+            range.start = gap.end;
+        }
+        range.end = self.end;
+        scan::scan(file, path, range, &mut pairs)?;
+        for (target, referrer, position) in pairs.into_found() {
             if self.positions.get(referrer) == Some(position) {
-                let tid = self.generation.header_at(position)?.tid;
-                self.pending.push(Pending {
-                    target,
-                    referrer,
-                    position,
-                    tid,
-                });
+                self.note_missing(target, referrer, position)?;
             }
         }
         Ok(())
@@ -350,7 +328,10 @@ impl Visitor for Checker<'_> {
             );
             self.note_record(FindingKind::Previous, position, header, &[], problem);
         }
-        self.replaced.push((header.oid, last));
+        self.start = header.transaction;
+        if last != 0 {
+            self.replaced.push((header.oid, last));
+        }
         self.positions.insert(header.oid, position);
     }
 
@@ -371,25 +352,19 @@ impl Visitor for Checker<'_> {
     fn transaction(&mut self, _position: u64, _header: &TransactionHeader) {
         self.checked.transactions += 1;
         self.replaced.clear();
-        if self.pending.len() > self.pending_max {
-            self.settle();
-        }
-        self.whole = (
-            self.checked.findings.len(),
-            self.pending.len(),
-            self.checked.records,
-        );
+        self.start = u64::MAX;
+        self.whole = (self.checked.findings.len(), self.checked.records);
     }
 
     fn discard(&mut self) {
-        let (findings, pending, records) = self.whole;
+        let (findings, records) = self.whole;
         self.checked.findings_total -= (self.checked.findings.len() - findings) as u64;
         self.checked.findings.truncate(findings);
-        self.pending.truncate(pending);
         self.checked.records = records;
         for (oid, before) in self.replaced.drain(..).rev() {
             self.positions.insert(oid, before);
-            self.removed += u64::from(before == 0);
         }
+        self.positions.forget_from(self.start);
+        self.start = u64::MAX;
     }
 }

@@ -7,7 +7,7 @@ use perdure_format::Oid;
 use perdure_format::file::RecordHeader;
 use perdure_format::pickle::{self, Reference};
 
-use super::{Progress, pointer_of};
+use super::{Progress, objects_in, pointer_of};
 use crate::error::{Error, Result};
 use crate::generation::Generation;
 use crate::pack::oids::OidMap;
@@ -52,7 +52,7 @@ impl<'a> Pairs<'a> {
             progress,
             stopped: false,
             records: 0,
-            positions: OidMap::default(),
+            positions: OidMap::with_room(objects_in(generation, end)),
             wanted: None,
             found: Vec::new(),
             others: BTreeMap::new(),
@@ -65,9 +65,9 @@ impl<'a> Pairs<'a> {
         self.wanted = Some(wanted);
     }
 
-    /// What was wanted, and (target, referrer, position of its record) in the order of the file.
-    pub(super) fn into_found(self) -> (HashSet<Oid>, Vec<Found>) {
-        (self.wanted.unwrap_or_default(), self.found)
+    /// (target, referrer, position of its record) in the order of the file.
+    pub(super) fn into_found(self) -> Vec<Found> {
+        self.found
     }
 
     /// The pairs of target and referrer that current records make.

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use perdure_format::Tid;
-use perdure_format::checksums::{ENTRY_HEAD_LEN, Entry, FIRST_ENTRY, Mark, sums_of};
-use perdure_format::file::{FIRST_TRANSACTION, TransactionHeader};
+use perdure_format::checksums::{ENTRY_HEAD_LEN, Entry, FIRST_ENTRY, Mark, header_sum};
+use perdure_format::file::{FIRST_TRANSACTION, TRAILER_LEN, TransactionHeader};
 
 use super::{Checksums, Finished, path_of};
 use crate::disk::{Access, Disk, File};
@@ -90,22 +90,32 @@ impl Checksums {
 }
 
 impl PackedSums {
-    /// Add those of a transaction that stands at `start` in the new file.
-    pub(crate) fn add(&mut self, transaction: &[u8], start: u64) -> io::Result<()> {
-        let (header_sum, record_sums) = sums_of(transaction).unwrap_or_default();
-        let Ok(header) = TransactionHeader::parse(transaction) else {
-            return Ok(());
-        };
+    /// Add those of a transaction that stands at `start` in the new file, and begins with `front`:
+    /// its header with its strings.
+    pub(crate) fn add(
+        &mut self,
+        header: &TransactionHeader,
+        front: &[u8],
+        record_sums: Vec<u32>,
+        start: u64,
+    ) -> io::Result<()> {
         let entry = Entry {
             session: 0,
             position: start,
-            len: transaction.len() as u64,
+            len: header.length + TRAILER_LEN,
             tid: header.tid,
             durable: start,
-            header_sum,
+            header_sum: header_sum(front),
             record_sums,
         };
-        self.buffer.extend_from_slice(&entry.to_bytes());
+        let bytes = entry.to_bytes();
+        if bytes.len() < BUFFER_BYTES_MAX {
+            self.buffer.extend_from_slice(&bytes);
+        } else {
+            self.flush()?;
+            self.file.write_at(&bytes, self.written)?;
+            self.written += bytes.len() as u64;
+        }
         let entries_end = self.written + self.buffer.len() as u64;
         let end = entry.end();
         self.finished
@@ -216,6 +226,7 @@ impl SumsReader<'_> {
             if let Some(len) = Entry::len_of(head)
                 && let Some(entry) = Entry::parse(window.at(self.at, len)?)
             {
+                window.shrink();
                 return Ok(Some((entry, len as u64)));
             }
             // Entries begin at multiples of four.

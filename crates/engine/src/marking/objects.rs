@@ -57,7 +57,7 @@ impl Objects {
         watch: &mut dyn PackWatch,
     ) -> Result<Self> {
         let mut newest = Newest {
-            positions: OidMap::default(),
+            positions: OidMap::with_room(generation.index.len()),
             end,
             transactions: 0,
             watch,

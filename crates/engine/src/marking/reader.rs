@@ -1,7 +1,7 @@
 //! Reading many records in the order of their positions.
 
+use perdure_format::Tid;
 use perdure_format::file::{RECORD_HEADER_LEN, RecordHeader};
-use perdure_format::{Oid, Tid};
 
 use crate::error::Result;
 use crate::generation::Generation;
@@ -30,11 +30,9 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Choose how to read records at these positions.
-    pub(crate) fn prepare(&mut self, records: &[(u64, Oid)]) {
-        let (first, last) = (records.first(), records.last());
-        let span = first.zip(last).map_or(0, |(first, last)| last.0 - first.0);
-        self.is_dense = records.len() > 1 && span / (records.len() as u64) < CLOSE_BYTES_MAX;
+    /// Choose how to read so many records, the last of which stands `span` bytes behind the first.
+    pub(crate) fn prepare(&mut self, records: usize, span: u64) {
+        self.is_dense = records > 1 && span / (records as u64) < CLOSE_BYTES_MAX;
     }
 
     /// Transaction and data of the record at a position; none where the object did not exist.

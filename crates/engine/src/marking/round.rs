@@ -4,8 +4,6 @@ use std::num::NonZero;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-use perdure_format::Oid;
-
 use super::{Frontier, Marking, Reader};
 use crate::error::Result;
 use crate::pack::{PackPhase, PackWatch, report};
@@ -16,7 +14,7 @@ const PART_OBJECTS_MAX: usize = 1 << 12;
 /// The objects of a round, in parts that any thread may take.
 struct Round<'a> {
     marking: &'a Marking,
-    parts: Vec<(usize, &'a [(u64, Oid)])>,
+    parts: Vec<(usize, &'a [u64])>,
     next: AtomicUsize,
     stopped: AtomicBool,
 }
@@ -56,7 +54,7 @@ impl<'a> Round<'a> {
     }
 
     /// The next part that nobody has taken; none where somebody failed.
-    fn take(&self) -> Option<(usize, &'a [(u64, Oid)])> {
+    fn take(&self) -> Option<(usize, &'a [u64])> {
         if self.stopped.load(Ordering::Relaxed) {
             return None;
         }
@@ -120,14 +118,15 @@ impl<'a> Round<'a> {
     fn search_part(
         &self,
         member: usize,
-        part: &[(u64, Oid)],
+        part: &[u64],
         reader: &mut Reader<'_>,
         found: &mut Frontier,
     ) -> Result<()> {
-        reader.prepare(part);
-        for &(position, oid) in part {
+        prepare(reader, part);
+        for &position in part {
             if let Some((_, data)) = reader.record(position)? {
-                self.marking.search(member, oid, data, found)?;
+                let whose = || self.marking.oid_at(member, position);
+                self.marking.search(member, whose, data, found)?;
             }
         }
         Ok(())
@@ -141,16 +140,24 @@ impl<'a> Round<'a> {
             let Some(reader) = readers.get_mut(member) else {
                 continue;
             };
-            reader.prepare(part);
-            for &(position, oid) in part {
+            prepare(reader, part);
+            for &position in part {
                 if let Some((_, data)) = reader.record(position)? {
-                    self.marking.ask(member, oid, data, &mut found, watch)?;
+                    let whose = || self.marking.oid_at(member, position);
+                    self.marking.ask(member, whose, data, &mut found, watch)?;
                 }
             }
             let (done, total) = (self.marking.total_marked(), self.marking.total());
             report(watch, PackPhase::Mark, done, total)?;
         }
         Ok(found)
+    }
+}
+
+/// Choose how to read a part.
+fn prepare(reader: &mut Reader<'_>, part: &[u64]) {
+    if let (Some(first), Some(last)) = (part.first(), part.last()) {
+        reader.prepare(part.len(), last - first);
     }
 }
 

@@ -10,6 +10,7 @@ use perdure_format::file::{
 };
 use perdure_format::{Oid, Tid};
 
+use super::oids::OidMap;
 use super::swap::PackedFile;
 use super::{PackMarking, PackPhase, PackWatch, report};
 use crate::checksums::{KnownSums, PackedSums, SumsReader};
@@ -17,7 +18,6 @@ use crate::disk::{Access, Disk};
 use crate::error::{Error, Result};
 use crate::generation::Generation;
 use crate::index::Index;
-use crate::rebuild::Entries;
 use crate::saved_index::with_suffix;
 use crate::scan::Window;
 use crate::store::Store;
@@ -35,18 +35,29 @@ pub(super) struct Copier {
     written: u64,
     /// How far the source was copied.
     copied: u64,
-    /// What was copied of the part up to the pack time.
-    packed: Entries,
+    /// Where what was copied of the part up to the pack time stands.
+    packed: OidMap,
     /// The checksums of the source, and of the target.
     known: KnownSums,
     sums: Option<PackedSums>,
 }
 
-/// A transaction that is being put together for the target.
+/// A transaction on its way into the target: the part that is already in the file, and what is in
+/// the buffer. Its header is filled in last.
 struct Outgoing {
     header: TransactionHeader,
-    start: usize,
-    records: Vec<(Oid, u64)>,
+    /// The strings behind the header.
+    strings: Vec<u8>,
+    /// Where it begins in the new file.
+    start: u64,
+    record_sums: Vec<u32>,
+}
+
+/// What stands behind a record's header.
+#[derive(Clone, Copy)]
+enum Content<'a> {
+    Data(&'a [u8]),
+    Position(u64),
 }
 
 /// The known checksums of a transaction's records, one after the other.
@@ -81,7 +92,7 @@ impl Copier {
             buffer: MAGIC.to_vec(),
             written: 0,
             copied: FIRST_TRANSACTION,
-            packed: Entries::default(),
+            packed: OidMap::with_room(source.index.len()),
             known,
             sums,
         })
@@ -157,22 +168,22 @@ impl Copier {
                 if marking.is_kept(record.oid, at) {
                     self.verify(&mut window, &record, at, sum)?;
                     let outgoing = outgoing.get_or_insert_with(|| self.begin(header, &strings));
-                    self.copy_data(outgoing, &mut window, &record, at)?;
+                    if let Some(position) = self.copy_data(outgoing, &mut window, &record, at)? {
+                        self.packed.insert(record.oid, position);
+                    }
                 }
                 at += record.record_len();
             }
             if let Some(mut outgoing) = outgoing {
                 outgoing.header.status = Status::Packed;
-                let records = self.complete(outgoing)?;
-                self.packed.extend(records);
+                self.complete(outgoing)?;
             }
             self.copied = end + TRAILER_LEN;
             report(watch, PackPhase::Copy, self.copied, time)?;
         }
         let place = known.place();
         self.known.go_on_at(place);
-        let base = std::mem::take(&mut self.packed).into_memory_base()?;
-        self.target.index = Index::over(base);
+        self.target.index = Index::of(std::mem::take(&mut self.packed).into());
         Ok(())
     }
 
@@ -188,13 +199,16 @@ impl Copier {
             if header.status != Status::Skipped {
                 let mut outgoing = self.begin(header, &strings);
                 let mut at = self.copied + header.len();
+                let mut records = Vec::new();
                 while at < transaction_end {
                     let record = self.record(&mut window, at)?;
                     self.verify(&mut window, &record, at, sums.next())?;
-                    self.copy_revision(&mut outgoing, &mut window, &record, at)?;
+                    let position = self.copy_revision(&mut outgoing, &mut window, &record, at)?;
+                    records.extend(position.map(|position| (record.oid, position)));
                     at += record.record_len();
                 }
-                for (oid, position) in self.complete(outgoing)? {
+                self.complete(outgoing)?;
+                for (oid, position) in records {
                     let is_new = self.target.position(oid)?.is_none();
                     self.target.index.insert(oid, position, is_new);
                 }
@@ -251,78 +265,110 @@ impl Copier {
     // Writing a transaction.
 
     fn begin(&mut self, header: TransactionHeader, header_bytes: &[u8]) -> Outgoing {
-        let start = self.buffer.len();
+        let start = self.end();
         self.buffer.extend_from_slice(header_bytes);
+        let strings = header_bytes.get(TRANSACTION_HEADER_LEN..);
         Outgoing {
             header,
+            strings: strings.unwrap_or_default().to_vec(),
             start,
-            records: Vec::new(),
+            record_sums: Vec::new(),
         }
     }
 
-    /// Fill in the transaction's header and end it; its oids and positions.
-    fn complete(&mut self, mut outgoing: Outgoing) -> Result<Vec<(Oid, u64)>> {
-        let length = self.buffer.len() - outgoing.start;
-        outgoing.header.length = length as u64;
+    /// Fill in the transaction's header and end it.
+    fn complete(&mut self, mut outgoing: Outgoing) -> Result<()> {
+        outgoing.header.length = self.end() - outgoing.start;
         let header = outgoing.header.to_bytes();
-        let place = outgoing.start..outgoing.start + header.len();
-        if let Some(slot) = self.buffer.get_mut(place) {
-            slot.copy_from_slice(&header);
-        }
-        self.buffer
-            .extend_from_slice(&outgoing.header.length.to_be_bytes());
+        let length = outgoing.header.length.to_be_bytes();
+        self.buffer.extend_from_slice(&length);
+        self.put_at(outgoing.start, &header)?;
         if let Some(sums) = &mut self.sums {
-            let start = self.written + outgoing.start as u64;
-            let transaction = self.buffer.get(outgoing.start..).unwrap_or_default();
-            let added = sums.add(transaction, start);
+            let front = [&header[..], &outgoing.strings].concat();
+            let added = sums.add(
+                &outgoing.header,
+                &front,
+                outgoing.record_sums,
+                outgoing.start,
+            );
             added.map_err(|source| Error::io("writing", &self.target.path, source))?;
         }
+        self.flush_if_full()
+    }
+
+    /// Put bytes in the place of others: in the buffer, or in the file where they are there.
+    fn put_at(&mut self, position: u64, bytes: &[u8]) -> Result<()> {
+        let within = position.checked_sub(self.written);
+        let within = within.and_then(|within| usize::try_from(within).ok());
+        let slot = within.and_then(|start| self.buffer.get_mut(start..start + bytes.len()));
+        if let Some(slot) = slot {
+            slot.copy_from_slice(bytes);
+            return Ok(());
+        }
+        let written = self.target.file.write_at(bytes, position);
+        written.map_err(|source| Error::io("writing", &self.target.path, source))
+    }
+
+    fn flush_if_full(&mut self) -> Result<()> {
         if self.buffer.len() >= BUFFER_BYTES_MAX {
             self.flush()?;
         }
-        Ok(outgoing.records)
+        Ok(())
     }
 
-    /// Write a record's header for the new file, with the data's length or 0 for a position.
-    fn put_header(
+    /// Write a record: its header for the new file, and its data or the position of such; where
+    /// it stands.
+    fn put(
         &mut self,
         outgoing: &mut Outgoing,
         record: &RecordHeader,
-        data_len: u64,
-    ) -> Result<()> {
+        content: Content<'_>,
+    ) -> Result<u64> {
+        let (data_len, bytes) = match content {
+            Content::Data(data) => (data.len() as u64, data),
+            Content::Position(position) => (0, &position.to_be_bytes()[..]),
+        };
         let position = self.end();
         let header = RecordHeader {
             oid: record.oid,
             tid: record.tid,
             previous: self.target.position(record.oid)?.unwrap_or(0),
-            transaction: self.written + outgoing.start as u64,
+            transaction: outgoing.start,
             data_len,
         };
+        let start = self.buffer.len();
         self.buffer.extend_from_slice(&header.to_bytes());
-        outgoing.records.push((record.oid, position));
-        Ok(())
+        self.buffer.extend_from_slice(bytes);
+        if self.sums.is_some() {
+            let whole = self.buffer.get(start..).unwrap_or_default();
+            outgoing.record_sums.push(crc32c::crc32c(whole));
+        }
+        self.flush_if_full()?;
+        Ok(position)
     }
 
-    /// Copy a record with its data, wherever they stand; nothing where the object does not exist.
+    /// Copy a record with its data, wherever they stand; where it stands now. Nothing where the
+    /// object does not exist.
     fn copy_data(
         &mut self,
         outgoing: &mut Outgoing,
         window: &mut Window<'_>,
         record: &RecordHeader,
         at: u64,
-    ) -> Result<()> {
+    ) -> Result<Option<u64>> {
         if record.data_len > 0 {
-            self.put_header(outgoing, record, record.data_len)?;
             let len = usize::try_from(record.data_len).unwrap_or(usize::MAX);
             let data = window.at(at + RECORD_HEADER_LEN as u64, len)?;
-            self.buffer.extend_from_slice(data);
-            return Ok(());
+            if data.len() < len {
+                let problem = "the file ends within a record".to_owned();
+                return Err(self.source.corrupted(at, problem));
+            }
+            return self.put(outgoing, record, Content::Data(data)).map(Some);
         }
-        if let (Some(data), _) = self.source.data_at(at, &mut Vec::new())? {
-            self.put_header(outgoing, record, data.len() as u64)?;
-            self.buffer.extend_from_slice(&data);
+        match self.source.data_at(at, &mut Vec::new())?.0 {
+            Some(data) => self.put(outgoing, record, Content::Data(&data)).map(Some),
+            None => Ok(None),
         }
-        Ok(())
     }
 
     /// Copy a record as it is; a position becomes that of the same revision in the new file.
@@ -332,7 +378,7 @@ impl Copier {
         window: &mut Window<'_>,
         record: &RecordHeader,
         at: u64,
-    ) -> Result<()> {
+    ) -> Result<Option<u64>> {
         if record.data_len > 0 {
             return self.copy_data(outgoing, window, record, at);
         }
@@ -346,9 +392,8 @@ impl Copier {
         };
         match position {
             Some(position) => {
-                self.put_header(outgoing, record, 0)?;
-                self.buffer.extend_from_slice(&position.to_be_bytes());
-                Ok(())
+                let content = Content::Position(position);
+                self.put(outgoing, record, content).map(Some)
             }
             // The revision that held the data is gone: they stand here from now on.
             None => self.copy_data(outgoing, window, record, at),

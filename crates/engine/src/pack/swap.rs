@@ -55,7 +55,7 @@ impl Store {
             return Err(Error::Pack { reason });
         }
         file.sync().map_err(error)?;
-        let index = Index::over(entries.into_memory_base()?);
+        let index = Index::of(entries.into_found());
         let generation = Generation::new(file, self.path(), index);
         let end = scanned.end;
         let packed = self.swap(
@@ -67,9 +67,20 @@ impl Store {
             },
             keep_old,
         )?;
-        // The index only saves time.
-        let _ = self.save_index();
+        self.save_packed_index();
         Ok(packed)
+    }
+
+    /// Save the index of the file that was put in place, and keep it in memory no longer.
+    pub(super) fn save_packed_index(&self) {
+        // The index only saves time.
+        if self.save_index().is_ok() {
+            let generation = self.generation();
+            let path = &generation.path;
+            if let Some(base) = saved_index::load(self.disk().as_ref(), path, &*generation.file) {
+                generation.index.replace_base(base);
+            }
+        }
     }
 
     /// Wait for the commit lock as long as it takes.
