@@ -220,6 +220,17 @@ def test_records_of_every_protocol_are_read(value: Any, protocol: int) -> None:
     assert same_state(native, standard)
 
 
+@pytest.mark.parametrize("size", [255, 256, 65_535, 65_536, 2**20])
+@pytest.mark.parametrize("part", ["a", "\u00e9", "\U0001f600", "\udc80", b"\0", bytearray(b"b")])
+def test_huge_texts_and_bytes_are_written_and_read_alike(part: Any, size: int) -> None:
+    huge = part * size
+    stored = Stored([huge, {0: huge}])
+    native, standard = stored.read(ObjectWriter(stored.connection).serialize(stored.object))
+    assert same_state(native, standard)
+    assert native.value[0] == huge
+    assert native.value[0] is native.value[1][0]
+
+
 MODULES = ("tests.property.records", "builtins", "collections", "copyreg", "datetime", "decimal")
 
 
