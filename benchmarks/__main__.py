@@ -29,8 +29,9 @@ def main() -> None:
     if arguments.list or not chosen:
         print("\n".join(WORKLOADS))
         return
-    peers = tuple(peer for peer in PEERS if peer in arguments.peers and is_installed(peer))
-    for missing in sorted(set(arguments.peers) - set(peers)):
+    asked = {peer for each in arguments.peers or [PEERS] for peer in each}
+    peers = tuple(peer for peer in PEERS if peer in asked and is_installed(peer))
+    for missing in sorted(asked - set(peers)):
         print(f"left out: {missing} is no peer, or not installed", file=sys.stderr)
     repeats = (arguments.repeat, arguments.others)
     places = (arguments.memory, arguments.disk)
@@ -94,7 +95,7 @@ def _arguments() -> argparse.Namespace:
     add("--others", type=int, default=2, help="runs of those beside ZODB and perdure (default: 2)")
     add("--only", action="append", metavar="TEXT", help="workloads with TEXT in their name")
     add("--list", action="store_true", help="print the names of the workloads")
-    add("--peers", type=_names, default=PEERS, help=f"whom to measure: {','.join(PEERS)}")
+    add("--peers", action="append", type=_names, help=f"whom to measure: {','.join(PEERS)}")
     add("--sizes", type=_numbers, default=SIZES, help="sizes for cost by size; '' for none")
     add("--threads", type=_numbers, default=THREADS, help="threads for cost by threads; '': none")
     add("--plots", type=Path, metavar="DIRECTORY", help="draw cost by size and threads (PNG)")
