@@ -84,6 +84,8 @@ pub(crate) struct Window<'a> {
     path: &'a Path,
     bytes: Vec<u8>,
     start: u64,
+    /// How much is read at a time.
+    len: usize,
 }
 
 impl<'a> Window<'a> {
@@ -94,6 +96,15 @@ impl<'a> Window<'a> {
             path,
             bytes: Vec::new(),
             start: 0,
+            len: WINDOW_LEN,
+        }
+    }
+
+    /// A window for something of a known length; more than that is not read at a time.
+    pub(crate) fn for_len(file: &'a Arc<dyn File>, path: &'a Path, len: u64) -> Self {
+        Self {
+            len: usize::try_from(len).map_or(WINDOW_LEN, |len| len.min(WINDOW_LEN)),
+            ..Self::new(file, path)
         }
     }
 
@@ -117,7 +128,7 @@ impl<'a> Window<'a> {
         let within = if held {
             within.unwrap_or(0)
         } else {
-            self.bytes.resize(WINDOW_LEN.max(len), 0);
+            self.bytes.resize(self.len.max(len), 0);
             let read = self.file.read_at(&mut self.bytes, position);
             let read = read.map_err(|source| Error::io("reading", self.path, source))?;
             self.bytes.truncate(read);

@@ -57,7 +57,7 @@ impl Verifier {
         position: u64,
     ) -> Result<Option<String>> {
         let start = record.transaction;
-        let mut window = Window::new(file, &self.data);
+        let mut window = Window::for_len(file, &self.data, 0);
         let len = file
             .len()
             .map_err(|source| Error::io("reading", &self.data, source))?;
@@ -68,6 +68,7 @@ impl Verifier {
         if !(start..end).contains(&position) || end.saturating_add(TRAILER_LEN) > len {
             return Ok(Some(format!("it is not in its transaction at {start}")));
         }
+        window = Window::for_len(file, &self.data, header.length + TRAILER_LEN);
         let verdict = match checksums::by_seal(&mut window, start, &header)? {
             Verdict::Unknown => self.by_entry(&mut window, start, &header)?,
             verdict => verdict,
