@@ -17,7 +17,7 @@ use crate::index::Index;
 use crate::open::{self, Cut, Options};
 use crate::publication::{Publication, Published};
 use crate::saved_index;
-use crate::sync::{self, ArcSwap, AtomicBool, AtomicU64, Mutex};
+use crate::sync::{self, ArcSwap, AtomicBool, AtomicU64, Loaded, Mutex};
 use crate::targets::Removals;
 
 /// An open storage. All methods may be called from any thread.
@@ -191,7 +191,7 @@ impl Store {
 
     /// The data file that is read now. That a close has put nothing in its place is known only
     /// after it was taken.
-    fn opened(&self) -> Result<arc_swap::Guard<Arc<Generation>>> {
+    fn opened(&self) -> Result<Loaded<Generation>> {
         let generation = self.generation.load();
         self.check_open()?;
         Ok(generation)

@@ -11,6 +11,9 @@ mod chosen {
 
     pub(crate) use arc_swap::ArcSwap;
 
+    /// What `ArcSwap::load` gives.
+    pub(crate) type Loaded<T> = arc_swap::Guard<std::sync::Arc<T>>;
+
     pub(crate) fn this_thread() -> ThreadId {
         std::thread::current().id()
     }
@@ -31,6 +34,8 @@ mod chosen {
     pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU64};
     pub(crate) use shuttle::sync::{Condvar, Mutex, MutexGuard};
     pub(crate) use shuttle::thread::{ScopedJoinHandle, ThreadId, scope, yield_now};
+
+    pub(crate) type Loaded<T> = Arc<T>;
 
     /// What `arc_swap::ArcSwap` does, so that other threads can come before and after it.
     #[derive(Debug)]
@@ -71,6 +76,6 @@ mod chosen {
 }
 
 pub(crate) use chosen::{
-    ArcSwap, AtomicBool, AtomicU64, Condvar, Mutex, MutexGuard, ScopedJoinHandle, ThreadId, helper,
-    scope, this_thread, yield_now,
+    ArcSwap, AtomicBool, AtomicU64, Condvar, Loaded, Mutex, MutexGuard, ScopedJoinHandle, ThreadId,
+    helper, scope, this_thread, yield_now,
 };
