@@ -1,7 +1,7 @@
 """An unchanging view of a storage that changes."""
 
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ ROOT = Oid(p64(0))
 
 
 @pytest.fixture(params=["perdure-file", "perdure-mapping", "stock-file"])
-def base(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+def base(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
     """A storage whose root has a, 0 at first, set to 1, 2 and 3 one after the other."""
     path = str(tmp_path / "data.fs")
     make: dict[str, Callable[[], Any]] = {
@@ -31,7 +31,9 @@ def base(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
         "perdure-mapping": MappingStorage,
         "stock-file": lambda: ZODB.FileStorage.FileStorage(path),
     }
-    return make[request.param]()
+    made = make[request.param]()
+    yield made
+    made.close()
 
 
 @pytest.fixture
