@@ -54,6 +54,8 @@ class _Execution:
         self._files = files
         self._turns: list[threading.Semaphore] = []
         self._runnable: list[int] = []
+        # Those of them that wait for a lock, until one is released.
+        self._blocked: set[int] = set()
         self._current: int | None = None
         self._done = threading.Event()
         self._errors: list[BaseException] = []
@@ -98,16 +100,28 @@ class _Execution:
 
     def point(self) -> None:
         """Let another thread go on here, if that is the order."""
-        others = [number for number in self._runnable if number != self._current]
+        others = self._others()
         if self._preemptions_left and others and (chosen := self._choices.choose(len(others) + 1)):
             self._preemptions_left -= 1
             self._give(others[chosen - 1])
 
     def wait(self) -> None:
-        """Let another thread go on, as this one can't."""
-        others = [number for number in self._runnable if number != self._current]
+        """Let another thread go on, as this one can't until a lock is released."""
+        self._blocked.add(self._own.number)
+        others = self._others()
         assert others, "the threads wait for one another"
         self._give(others[self._choices.choose(len(others))])
+
+    def released(self) -> None:
+        """Take note that a lock is free."""
+        self._blocked.clear()
+
+    def _others(self) -> list[int]:
+        return [
+            number
+            for number in self._runnable
+            if number != self._current and number not in self._blocked
+        ]
 
     def _give(self, to: int) -> None:
         own: int = self._own.number
@@ -117,7 +131,10 @@ class _Execution:
 
     def _switch(self) -> None:
         if self._runnable:
-            self._current = self._runnable[self._choices.choose(len(self._runnable))]
+            self._current = None
+            others = self._others()
+            assert others, "the threads wait for one another"
+            self._current = others[self._choices.choose(len(others))]
             self._turns[self._current].release()
         else:
             self._done.set()
@@ -150,6 +167,8 @@ class _Lock:
         self._count -= 1
         if not self._count:
             self._owner = None
+            if self.execution is not None:
+                self.execution.released()
         if self.execution is not None and self.execution.is_inside:
             self.execution.point()
 
