@@ -54,8 +54,9 @@ class DeferringStorage(TransformingStorage):
         super().__init__(base, transform)
         self._ties = True
         self._engine = engine_below(base)
-        # For storages that are not perdure's own. Held while a tid is chosen and until the vote below is through: votes happen in
-        # the order of their tids. Taken before the locks of the storage below.
+        # For storages that are not perdure's own. Held while a tid is chosen and until the
+        # vote below is through: votes happen in the order of their tids. Taken before the
+        # locks of the storage below.
         self._choosing = threading.Lock()
         self._last_tid: Tid | None = None
         self._pending: dict[int, Pending] = {}

@@ -142,7 +142,9 @@ class Sealing(RecordTransform):
         """Return *kept* encrypted for the revision *tid*, if it isn't."""
         header, data = self.open(kept)
         tied = data if above is None else above(data, tid)
-        if header is None or (header.kind == EXACTLY and tied is data):
+        if header is None:
+            return kept
+        if (header.kind, header.revision) == (EXACTLY, tid) and tied is data:
             return kept
         return self.seal(tied, header.oid, tid, EXACTLY, header.blob_id)
 
