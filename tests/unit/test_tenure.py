@@ -172,47 +172,6 @@ def test_cycles_that_loaded_objects_have_left_are_collected(database: perdure.DB
     assert len(load_all(connection)) == COUNT
 
 
-def test_cycles_in_what_left_the_cache_are_collected_without_being_asked_for(
-    database: perdure.DB,
-) -> None:
-    """Were they only collected with everything, a program that only loads would keep them all."""
-    gone = loaded = 0
-
-    class Unknown:
-        """Is nothing to the collector, which so has nothing but what was loaded."""
-
-        __slots__ = ()
-
-        def __del__(self) -> None:
-            nonlocal gone
-            gone += 1
-
-    much_that_is_old: list[list[int]] = [[] for _ in range(500_000)]
-    gc.collect()
-    connection = database.open()
-    while gone == 0 and loaded < 100 * COUNT:
-        for node in load_all(connection):
-            node.parts.extend([node.parts, Unknown()])
-        del node
-        loaded += COUNT
-        connection.cacheMinimize()
-    assert gone > 0
-    assert much_that_is_old
-
-
-def test_dropped_connections_are_collected_when_others_are_made(database: perdure.DB) -> None:
-    alive: list[Any] = []
-    for _ in range(100):
-        connection = perdure.Connection(database)
-        connection.open(transaction.TransactionManager())
-        load_all(connection)
-        alive.append(weakref.ref(connection))
-        del connection
-        if [each for each in alive if each() is None]:
-            return
-    pytest.fail("none was collected")
-
-
 def test_attributes_that_outlive_their_connection_stay_and_are_collected(
     database: perdure.DB,
 ) -> None:

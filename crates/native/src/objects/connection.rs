@@ -328,16 +328,14 @@ impl ConnectionBase {
                 "_cache is no persistent.PickleCache",
             ));
         };
-        let tenured = &slf.get().tenured;
-        let loading = tenured.loading(py, || cache.count())?;
         Ok(AtWork {
             environment: Environment {
                 connection: slf.as_any().clone(),
                 cache,
                 layout,
-                tenured: Arc::clone(tenured),
+                tenured: Arc::clone(&slf.get().tenured),
             },
-            _loading: loading,
+            _loading: slf.get().tenured.loading(),
             storage: match storage {
                 Some(storage) => storage,
                 // A connection that is let go: the one who asked is told that it is closed.

@@ -291,11 +291,6 @@ pub struct Cache<'py> {
 }
 
 impl<'py> Cache<'py> {
-    /// How many objects it knows, ghosts included.
-    pub fn count(&self) -> PyResult<usize> {
-        self.object.len()
-    }
-
     fn fields(&self) -> *mut CacheObject {
         self.object.as_ptr().cast()
     }

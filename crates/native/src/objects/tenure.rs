@@ -5,9 +5,7 @@
 //! loaded is kept in a list of the connection's own, apart from the collector's three: young
 //! collections take it for what it is, old. A collection of everything gets all of it back first
 //! (`gc.callbacks`), except what a connection holds that is just loading: it is in use, so nothing
-//! that it holds can be garbage. Where much more was loaded than the cache holds, most of it has
-//! left it again, and may be garbage that refers to itself: then the collector gets all of it back
-//! unasked, as young.
+//! that it holds can be garbage.
 //!
 //! An object in the list is tracked, as any other, and leaves the list when it is freed. Only the
 //! list is not the collector's. This relies on the two words before each tracked object that link
@@ -27,12 +25,6 @@ use pyo3::types::{PyDict, PyList};
 
 /// How many collections of everything in a row a connection that is loading may keep its own from.
 const PASSED_OVER_MAX: u32 = 16;
-
-/// So many loaded objects may wait for a collection of everything, however small the cache is.
-const WAITING_MIN: usize = 20_000;
-
-/// How many of them there may be for each object in the cache.
-const WAITING_PER_CACHED: usize = 8;
 
 /// The oldest generation.
 const EVERYTHING: i64 = 2;
@@ -58,10 +50,6 @@ pub struct Tenured {
     /// How many loads are under way.
     loads: AtomicUsize,
     passed_over: AtomicU32,
-    /// How many objects were taken since the list was given back last.
-    taken: AtomicUsize,
-    /// As many may be taken until the cache is asked how much it holds.
-    taken_max: AtomicUsize,
 }
 
 // SAFETY: the list is only touched with the GIL held (there is none without it: `is_usable`).
@@ -86,8 +74,6 @@ impl Tenured {
         let made = Self::empty(is_usable);
         if is_usable {
             be_called_by_the_collector(py)?;
-            // Connections that were dropped without being closed, and made anew, must not pile up.
-            give_all_back(py);
             let mut known = all();
             known.retain(|each| each.strong_count() > 0);
             known.push(Arc::downgrade(&made));
@@ -104,32 +90,13 @@ impl Tenured {
             is_usable,
             loads: AtomicUsize::new(0),
             passed_over: AtomicU32::new(0),
-            taken: AtomicUsize::new(0),
-            taken_max: AtomicUsize::new(WAITING_MIN),
         })
     }
 
-    /// Note that a load begins, for a cache that has as many objects as `cached` tells.
-    pub fn loading(
-        self: &Arc<Self>,
-        py: Python<'_>,
-        cached: impl FnOnce() -> PyResult<usize>,
-    ) -> PyResult<Loading> {
-        if self.taken.load(Ordering::Relaxed) > self.taken_max.load(Ordering::Relaxed) {
-            self.require_room(py, cached()?);
-        }
+    /// Note that a load begins.
+    pub fn loading(self: &Arc<Self>) -> Loading {
         self.loads.fetch_add(1, Ordering::Relaxed);
-        Ok(Loading(Arc::clone(self)))
-    }
-
-    /// Give everything back if most of it can't be in the cache any more.
-    fn require_room(&self, py: Python<'_>, cached: usize) {
-        let enough = WAITING_MIN.max(WAITING_PER_CACHED.saturating_mul(cached));
-        if self.taken.load(Ordering::Relaxed) > enough {
-            self.give_back(py);
-        } else {
-            self.taken_max.store(enough, Ordering::Relaxed);
-        }
+        Loading(Arc::clone(self))
     }
 
     /// Keep `object`, which was just loaded, in the list, if the collector knows it.
@@ -141,7 +108,6 @@ impl Tenured {
                 let links = object.as_ptr().cast::<Links>().sub(1);
                 unlink(links);
                 self.append(links);
-                self.taken.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
@@ -167,8 +133,6 @@ impl Tenured {
     /// Give everything back to the collector, as young.
     fn give_back(&self, _py: Python<'_>) {
         self.passed_over.store(0, Ordering::Relaxed);
-        self.taken.store(0, Ordering::Relaxed);
-        self.taken_max.store(WAITING_MIN, Ordering::Relaxed);
         let head = self.head.get();
         // SAFETY: the GIL is held; the list holds live, tracked objects, each behind its links,
         // and each step takes the first one out (this is what Python does to free an object).
