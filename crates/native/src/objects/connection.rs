@@ -1,7 +1,7 @@
 //! The base class of connections: finds, makes and fills their objects.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
@@ -18,7 +18,6 @@ use super::loading::{damaged, raised, read_by_standard_pickle, set_state, unload
 use super::persistence::{self, Persistent, new_object};
 use super::pickler::Workshop;
 use super::source::Source;
-use super::tenure::{Loading, Tenured};
 use super::unpickler::Unpickler;
 
 /// What the connection's constructor sets.
@@ -37,7 +36,6 @@ struct AtWork<'py> {
     storage: Bound<'py, PyAny>,
     is_open: bool,
     view_version: u32,
-    _loading: Loading,
 }
 
 /// The base class of connections.
@@ -56,7 +54,6 @@ pub struct ConnectionBase {
     /// Which objects of the cache may have a state. A leaf.
     loaded: Mutex<Loaded>,
     loads: AtomicU64,
-    tenured: Arc<Tenured>,
 }
 
 /// The value that a lock guards; a panic elsewhere doesn't make it unusable.
@@ -67,17 +64,16 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[pymethods]
 impl ConnectionBase {
     #[new]
-    #[pyo3(signature = (*args, **_kwargs))]
-    fn new(args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
-        Ok(Self {
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        Self {
             parts: Mutex::default(),
             memory: Mutex::default(),
             workshop: Mutex::default(),
             making: Mutex::default(),
             loaded: Mutex::default(),
             loads: AtomicU64::new(0),
-            tenured: Tenured::new(args.py())?,
-        })
+        }
     }
 
     #[getter(_cache)]
@@ -333,9 +329,7 @@ impl ConnectionBase {
                 connection: slf.as_any().clone(),
                 cache,
                 layout,
-                tenured: Arc::clone(&slf.get().tenured),
             },
-            _loading: slf.get().tenured.loading(),
             storage: match storage {
                 Some(storage) => storage,
                 // A connection that is let go: the one who asked is told that it is closed.

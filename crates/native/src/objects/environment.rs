@@ -1,7 +1,5 @@
 //! What a record is read for: a connection, its object cache and its classes.
 
-use std::sync::Arc;
-
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -10,7 +8,6 @@ use pyo3::types::{PyBytes, PyTuple, PyType};
 use super::classes::Memory;
 use super::failure::Attempt;
 use super::persistence::{Cache, Layout, Persistent, new_object};
-use super::tenure::Tenured;
 use super::values;
 
 /// The connection that objects are made for.
@@ -21,8 +18,6 @@ pub struct Environment<'py> {
     pub cache: Cache<'py>,
     /// The layout of persistent objects.
     pub layout: &'py Layout,
-    /// Where what is loaded is kept apart from what is young.
-    pub tenured: Arc<Tenured>,
 }
 
 impl<'py> Environment<'py> {
@@ -108,9 +103,7 @@ impl<'py> Environment<'py> {
         }
         if kind.is_made_plainly {
             let fresh = new_object(cls, &PyTuple::empty(self.py()))?;
-            let ghost = self.cache.add_ghost(self.layout, oid, fresh)?;
-            self.tenured.take(&ghost);
-            return Ok(ghost);
+            return self.cache.add_ghost(self.layout, oid, fresh);
         }
         let ghost = match new_object(cls, &PyTuple::empty(self.py())) {
             Ok(ghost) => ghost,

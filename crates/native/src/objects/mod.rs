@@ -15,7 +15,6 @@ mod persistence;
 mod pickler;
 mod reducing;
 mod source;
-mod tenure;
 mod unpickler;
 mod values;
 mod writer;

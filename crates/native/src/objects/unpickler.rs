@@ -374,18 +374,15 @@ impl<'a, 'py> Unpickler<'a, 'py> {
     fn push_container(&mut self, opcode: u8) -> Attempt<()> {
         let py = self.py;
         let value = match opcode {
-            b']' => self.tenured(PyList::empty(py).into_any()),
+            b']' => PyList::empty(py).into_any(),
             b'}' => PyDict::new(py).into_any(),
             0x8f => PySet::empty(py)?.into_any(),
-            b'l' => {
-                let list = PyList::new(py, self.pop_mark()?)?.into_any();
-                self.tenured(list)
-            }
+            b'l' => PyList::new(py, self.pop_mark()?)?.into_any(),
             0x91 => PyFrozenSet::new(py, self.pop_mark()?)?.into_any(),
             _ => {
                 let dict = PyDict::new(py);
                 build::set_items(dict.as_any(), self.pop_mark()?)?;
-                self.tenured(dict.into_any())
+                dict.into_any()
             }
         };
         self.stack.push(value);
@@ -404,20 +401,10 @@ impl<'a, 'py> Unpickler<'a, 'py> {
         let container = self.stack.get(start - 1).ok_or(NOTHING)?.clone();
         let items = self.stack.drain(start..);
         match opcode {
-            b'a' | b'e' => build::append(&container, items)?,
-            b's' | b'u' => build::set_items(&container, items)?,
-            _ => build::add(&container, items)?,
+            b'a' | b'e' => build::append(&container, items),
+            b's' | b'u' => build::set_items(&container, items),
+            _ => build::add(&container, items),
         }
-        if container.is_exact_instance_of::<PyDict>() {
-            // The collector comes to know a dictionary by what it is filled with.
-            self.environment.tenured.take(&container);
-        }
-        Ok(())
-    }
-
-    fn tenured(&self, container: Bound<'py, PyAny>) -> Bound<'py, PyAny> {
-        self.environment.tenured.take(&container);
-        container
     }
 
     /// REDUCE, NEWOBJ, BUILD, `STACK_GLOBAL`.
