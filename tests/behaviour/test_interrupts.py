@@ -16,7 +16,7 @@ from persistent.mapping import PersistentMapping
 
 import perdure
 
-TURNS, OBJECTS = 400, 10
+TURNS, OBJECTS = 1_200, 10
 INTERRUPTED = 130
 
 PROGRAM = """
