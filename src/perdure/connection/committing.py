@@ -26,6 +26,7 @@ class Committing(Snapshot):
 
     def tpc_begin(self, transaction: Any) -> None:
         """Get ready to commit.  The storage isn't involved yet."""
+        self._require_open()
         # Databases of others' making may lack what is perdure's own.
         shared = getattr(self._db, "_shared", None)
         joint = None if shared is None else shared.joint_commit(transaction)
@@ -94,6 +95,7 @@ class Committing(Snapshot):
         """Have the storage check for conflicts and get ready to finish."""
         commit = self._commit_running
         if commit is None:
+            self._require_open()
             return
         if commit.together is not None:
             for guest in commit.together.carried_by(self):
@@ -116,6 +118,9 @@ class Committing(Snapshot):
     def tpc_finish(self, transaction: Any) -> None:
         """Make the commit permanent."""
         commit = self._commit_running
+        if commit is None:
+            # Another thread may have closed the database since the vote.
+            self._require_open()
         if commit is not None and commit.only_checks(self._normal_storage):
             # Others would take a transaction without records for a change.
             commit.abort(self._normal_storage)

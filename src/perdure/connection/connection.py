@@ -1,6 +1,7 @@
 """The connection: one consistent view of a database, with its object cache."""
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from transaction.interfaces import ISavepointDataManager, ISynchronizer
 from zope.interface import implementer
 
 from perdure.connection.adding import Adding
+from perdure.connection.closed import ClosedStorage
 from perdure.connection.committing import Committing
 from perdure.connection.group import ConnectionSet
 from perdure.connection.integrity import judge_for
@@ -89,6 +91,7 @@ class Connection(Adding, Reading, Committing, ExportImport):
     def _start_without_transaction(self) -> None:
         self.opened = None
         self.transaction_manager = None
+        self._user = None
         self.explicit_transactions = False
         self._in_transaction = False
         self._needs_to_join = True
@@ -127,6 +130,7 @@ class Connection(Adding, Reading, Committing, ExportImport):
         self.transaction_manager = transaction_manager
         self.explicit_transactions = getattr(transaction_manager, "explicit", False)
         self.opened = time.time()
+        self._user = threading.current_thread()
         self._cache.incrgc()
 
     def onCloseCallback(self, f: Callable[[], object]) -> None:
@@ -167,7 +171,13 @@ class Connection(Adding, Reading, Committing, ExportImport):
         self._normal_storage.afterCompletion()
         self._debug_info = ()
         self.transaction_manager = None
+        self._user = None
         self.opened = None
+
+    def _is_used_elsewhere(self) -> bool:
+        """Tell whether another thread opened the connection, and goes on."""
+        user = self._user
+        return user is not None and user is not threading.current_thread() and user.is_alive()
 
     def _release_resources(self) -> None:
         """Give up cache and view: the connection will never be opened again."""
@@ -175,9 +185,10 @@ class Connection(Adding, Reading, Committing, ExportImport):
         if self._savepoint_storage is not None:
             self._savepoint_storage.close()
             self._savepoint_storage = None
-        if self._normal_storage is not None:
-            self._normal_storage.release()
-        self._storage = self._normal_storage = None
+        view = self._normal_storage
+        self._storage = self._normal_storage = ClosedStorage(self._db.database_name)
+        if not isinstance(view, ClosedStorage):
+            view.release()
         self._cache = PickleCache(self, 0, 0)
 
     def getDebugInfo(self) -> tuple[Any, ...]:

@@ -6,6 +6,7 @@ databases' pools as a whole; so whichever member is opened first next time, the
 same connections, with the same objects, come together again.
 """
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from perdure.errors import ConnectionStateError
@@ -67,8 +68,10 @@ class ConnectionSet:
                 )
 
     def leave(self, transaction_manager: Any) -> None:
-        """Stop listening to *transaction_manager*."""
-        transaction_manager.unregisterSynch(self._leader)
+        """Stop listening to *transaction_manager*; who has left already is left alone."""
+        # The database and the connection may be closed by two threads at once.
+        with contextlib.suppress(KeyError):
+            transaction_manager.unregisterSynch(self._leader)
 
     def advance(self, *, force: bool) -> None:
         """Move all members to their newest states, which become one snapshot."""

@@ -13,6 +13,7 @@ from zope.interface import alsoProvides, implementer
 
 from perdure.blob import BlobFile
 from perdure.connection.blobs import SavedBlob, SavepointBlobs
+from perdure.errors import ConnectionStateError
 from perdure.ids import Oid, Tid
 from perdure.interfaces import IBlobStorage
 
@@ -96,8 +97,13 @@ class SavepointStorage:
         self, oid: Oid, serial: Tid, data: bytes, version: str = "", transaction: Any = None
     ) -> None:
         """Keep a record; *serial* is the revision that it was made from."""
-        self._file.seek(self._end)
-        self._file.write(data)
+        try:
+            self._file.seek(self._end)
+            self._file.write(data)
+        except ValueError as error:
+            raise ConnectionStateError(
+                "the savepoint is gone: the database was closed while it was in use"
+            ) from error
         self._replaced.append((oid, self._places.get(oid)))
         self._places[oid] = _Place(self._end, len(data), serial)
         self._end += len(data)

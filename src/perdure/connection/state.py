@@ -8,6 +8,8 @@ from perdure.ids import NO_TID, Oid, Tid
 from perdure.serialize import ConnectionBase
 
 if TYPE_CHECKING:
+    from threading import Thread
+
     from perdure.connection.commit import Commit
     from perdure.connection.group import ConnectionSet
     from perdure.connection.integrity import ForeignTargets
@@ -38,6 +40,8 @@ class ConnectionState(ConnectionBase):
     """The transaction manager that the connection was opened with; None while closed."""
     explicit_transactions: bool
     """Whether every transaction has to be begun by hand."""
+    _user: "Thread | None"
+    """The thread that opened it; None while closed."""
     opened: float | None
     """When it was opened, in seconds since the epoch; None while closed."""
     _needs_to_join: bool

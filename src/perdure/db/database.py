@@ -293,7 +293,8 @@ class DB(CacheStatistics, History, Settings):
     def close(self) -> None:
         """Close the database, its storage and all its connections.
 
-        Transactions that are under way are aborted.
+        Transactions that are under way are aborted. One of another thread is left to it:
+        what it does next with its connection raises ConnectionStateError, the commit, too.
         """
         if self.closed:
             return
@@ -306,8 +307,9 @@ class DB(CacheStatistics, History, Settings):
                     # So that the abort doesn't begin anything anew.
                     member.explicit_transactions = True
                 group.leave(manager)
-                with contextlib.suppress(NoTransaction):
-                    manager.abort()
+                if not conn._is_used_elsewhere():
+                    with contextlib.suppress(NoTransaction):
+                        manager.abort()
             self._shared.release(group)
         self._mvcc_storage.close()
         self.databases = {}
