@@ -364,6 +364,36 @@ def test_files_that_a_crash_left_behind_go_with_the_next_pack(tmp_path: Path) ->
     db.close()
 
 
+def test_a_pack_that_removes_a_directory_lets_the_commit_make_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = FileStorage(str(tmp_path / "data.fs"), blob_dir=str(tmp_path / "blobs"))
+    db = DB(storage)
+    session = Session(db)
+    session.connection.add(blob := Blob(b"data"))
+    session.connection.root()["blob"] = blob
+    blobs = storage.require_blobs()
+    directory = Path(blobs.directory.createPathForOID(blob._p_oid))
+    (directory / "0x0300000000000000.blob").write_bytes(b"of a process that was killed")
+    make = blobs.directory._make
+    seen: list[bool] = []
+
+    def make_and_pack(path: str) -> None:
+        """Have the pack come by between the directory's making and the file's moving."""
+        make(path)
+        if not seen:
+            blobs.remove_dropped(storage, storage.lastTransaction(), alone=True)
+            seen.append(Path(path).is_dir())
+
+    monkeypatch.setattr(blobs.directory, "_make", make_and_pack)
+    session.commit()
+    assert seen == [False]
+    assert read(session.connection.root()["blob"]) == b"data"
+    session.abort()
+    session.connection.close()
+    db.close()
+
+
 def test_a_pack_leaves_the_files_of_a_transaction_that_is_being_committed(tmp_path: Path) -> None:
     storage = FileStorage(str(tmp_path / "data.fs"), blob_dir=str(tmp_path / "blobs"))
     db = DB(storage)

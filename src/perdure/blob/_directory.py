@@ -4,12 +4,15 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Collection, Iterator
+from typing import Final
 
 from perdure.blob._files import rename_or_copy_blob, sync_all
 from perdure.blob._layouts import BLOB_SUFFIX, LAYOUT_MARKER, LAYOUTS, auto_layout_select
 from perdure.ids import Oid, Tid, p64, repr_to_oid, tid_repr
 
 __all__ = ["BlobDirectory"]
+
+_TRIES: Final = 100
 
 
 class BlobDirectory:
@@ -121,8 +124,17 @@ class BlobDirectory:
 
         A crash can take it away until `make_safe` was called for it.
         """
-        self._make(os.path.dirname(target))
-        rename_or_copy_blob(filename, target)
+        for _ in range(_TRIES):
+            self._make(os.path.dirname(target))
+            try:
+                rename_or_copy_blob(filename, target)
+            except FileNotFoundError:
+                # A pack may just have removed the directory, which was empty.
+                if not os.path.exists(filename):
+                    raise
+            else:
+                return
+        raise FileNotFoundError(f"{os.path.dirname(target)} is removed as often as it is made")
 
     def make_safe(self, files: Collection[str], directories: Collection[str] = ()) -> None:
         """Wait until *files*, and the names that lead to them and *directories*, are on the disk.
