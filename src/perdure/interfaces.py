@@ -212,7 +212,8 @@ class IStorage(Interface):
     def loadBefore(oid: Oid, tid: Tid) -> tuple[bytes, Tid, Tid | None] | None:
         """Return the data, serial and next serial of the last record before *tid*.
 
-        None if the object has no record before it; POSKeyError if it has none.
+        None if the object did not exist yet; POSKeyError if it was gone by then, or if
+        there is no such object.
         """
 
     def loadSerial(oid: Oid, serial: Tid) -> bytes:

@@ -39,14 +39,14 @@ pub use check::{
 pub use checksums::{ChecksumReport, Damage};
 pub use collect::{ClassCount, Collector};
 pub use commit::{Conflict, Finished, Locked, Voted};
-pub use cursor::{DataRecord, RecordView, Records, TransactionRecord, Transactions};
+pub use cursor::{DataRecord, Records, TransactionRecord, Transactions};
 pub use draft::{Basis, Draft, Metadata};
 pub use error::{Error, Result};
 pub use generation::{Found, Located, Patience};
 pub use history::HistoryEntry;
 pub use in_doubt::{InDoubt, find as find_in_doubt, settle as settle_in_doubt};
 pub use joint::{Gate, finish_all, prepare_all, release_all};
-pub use marking::{Decoder, KeptRecord, Member};
+pub use marking::Member;
 pub use open::{Cut, Options};
 pub use pack::{PackOptions, PackPhase, PackWatch, Packed};
 pub use publication::Published;

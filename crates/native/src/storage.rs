@@ -2,10 +2,8 @@
 
 mod check;
 mod collect;
-mod decoding;
 mod draft;
 mod errors;
-mod history;
 mod iterate;
 mod joint;
 mod pack;
@@ -22,13 +20,12 @@ use perdure_format::file::Status;
 use perdure_format::{Oid, Tid, timestamp};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList};
+use pyo3::types::{PyBytes, PyDict};
 
 use check::Reporter;
-use decoding::Raised;
 pub(crate) use draft::PyDraft;
 use errors::{IntoPython, to_python};
-use iterate::{PyDataRecord, RecordIterator, TransactionIterator};
+use iterate::{RecordIterator, TransactionIterator};
 use pack::Watch;
 pub(crate) use view::{RecordBytes, StorageView};
 
@@ -41,7 +38,6 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<StorageView>()?;
     module.add_class::<TransactionIterator>()?;
     module.add_class::<RecordIterator>()?;
-    module.add_class::<PyDataRecord>()?;
     module.add_class::<joint::PyGate>()?;
     module.add_class::<collect::PyCollector>()?;
     module.add_function(wrap_pyfunction!(joint::prepare_together, module)?)?;
@@ -88,6 +84,15 @@ pub(crate) fn no_transaction(py: Python<'_>) -> PyErr {
         Err(failure) => failure,
     }
 }
+
+/// (tid, user, description, extension, data length) of a revision.
+type HistoryFields<'py> = (
+    Bound<'py, PyBytes>,
+    Bound<'py, PyBytes>,
+    Bound<'py, PyBytes>,
+    Bound<'py, PyBytes>,
+    u64,
+);
 
 /// (data, tid, next tid) of a revision.
 type RecordBefore<'py> = (
@@ -220,7 +225,7 @@ impl PyStorage {
     }
 
     /// Data, tid and next tid (None: current) of an object's revision before `tid`; None where
-    /// there was none. POSKeyError where the object never existed.
+    /// there was none yet. POSKeyError where the object never existed, or was gone by then.
     fn load_before<'py>(
         &self,
         py: Python<'py>,
@@ -243,6 +248,7 @@ impl PyStorage {
             (Found::Nothing, _) if self.store.position(oid.0).into_python(py)?.is_none() => {
                 Err(to_python(py, &Error::NoObject { oid: oid.0 }))
             }
+            (Found::Deleted(tid), _) => Err(to_python(py, &Error::NoRevision { oid: oid.0, tid })),
             _ => Ok(None),
         }
     }
@@ -280,20 +286,28 @@ impl PyStorage {
         }
     }
 
-    /// Descriptions of the last `size` revisions of an object, newest first.
-    ///
-    /// `annotations` makes a dictionary of a transaction's extension, where there is one.
+    /// The last `size` revisions of an object, newest first, each as
+    /// (tid, user, description, extension, data length).
     fn history<'py>(
         &self,
         py: Python<'py>,
         oid: PyOid,
         size: usize,
-        annotations: &Bound<'py, PyAny>,
-    ) -> PyResult<Bound<'py, PyList>> {
+    ) -> PyResult<Vec<HistoryFields<'py>>> {
         let entries = py
             .detach(|| self.store.history(oid.0, size))
             .into_python(py)?;
-        history::described(py, &entries, annotations)
+        let fields = |entry: &perdure_engine::HistoryEntry| {
+            let transaction = &entry.transaction;
+            (
+                tid_bytes(py, transaction.header.tid),
+                PyBytes::new(py, transaction.user()),
+                PyBytes::new(py, transaction.description()),
+                PyBytes::new(py, transaction.extension()),
+                entry.data_len,
+            )
+        };
+        Ok(entries.iter().map(fields).collect())
     }
 
     /// The transactions from `start` to `stop`, both included where they exist.
@@ -455,7 +469,7 @@ impl PyStorage {
     ///
     /// `references(data, oids)` adds a record's references to a list; None: the records are plain
     /// pickles. `progress(phase, done, total)` is called now and then; what it raises stops the
-    /// pack. `members`, names, storages and decoders, are the databases of its collection in the order in
+    /// pack. `members`, names and storages, are the databases of its collection in the order in
     /// which they are locked: what they lead to is no garbage; None: others do not count. Returns
     /// (bytes before, bytes after, objects before, objects after), or None where there was nothing
     /// to do.
@@ -474,19 +488,18 @@ impl PyStorage {
         keep_old: bool,
         references: Option<Py<PyAny>>,
         progress: Option<Py<PyAny>>,
-        members: Option<Vec<collect::MemberFields<'_>>>,
+        members: Option<Vec<(String, PyRef<'_, Self>)>>,
     ) -> PyResult<Option<(u64, u64, u64, u64)>> {
         let options = PackOptions {
             until: until.0,
             collect_garbage,
             keep_old,
         };
-        let raised = Raised::default();
         let members = members.unwrap_or_default().into_iter();
         let members: Vec<_> = members
-            .map(|fields| collect::member_of(fields, &raised))
+            .map(|(name, storage)| collect::member_of(name, &storage))
             .collect();
-        let mut watch = Watch::new(references, progress, raised.clone());
+        let mut watch = Watch::new(references, progress);
         let packed = py.detach(|| self.store.pack(options, &members, &mut watch));
         let packed = watch.outcome(packed).into_python(py)??;
         let sizes = |packed: Packed| {

@@ -235,9 +235,10 @@ class BlobStorage:
         undone = self.base.undo(transaction_id, transaction, *chosen)
         tid = Tid(base64.b64decode(transaction_id))
         for oid in undone[1]:
-            before = self.base.loadBefore(oid, tid)
-            if before is not None:
-                self._files.stage_again(transaction, oid, before[1])
+            with contextlib.suppress(KeyError):  # gone before
+                before = self.base.loadBefore(oid, tid)
+                if before is not None:
+                    self._files.stage_again(transaction, oid, before[1])
         return undone
 
     def copyTransactionsFrom(self, other: Any) -> None:

@@ -1,9 +1,9 @@
 """What the file storage and the storage in memory have in common: the engine."""
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Container, Mapping
-from itertools import islice
 from typing import Any, Final
 
 from zope.interface import implementer
@@ -29,9 +29,10 @@ from perdure.storage._blobs import KeepsBlobs
 from perdure.storage._running import Judge, Running
 from perdure.storage._tids import ITakesTids
 from perdure.storage.base import copy
-from perdure.storage.packing import PackResult, SearchedMember, is_plain_referencesf
+from perdure.storage.packing import PackResult, is_plain_referencesf
 from perdure.storage.records import StorageIterator, extension_bytes_of, extension_of
 from perdure.storage.undo import IPlansUndo, UndoLog, UndoStep, plan_undo, tid_of_undo_id, undo_into
+from perdure.timestamp import TimeStamp
 
 __all__ = ["EngineStorage"]
 
@@ -177,9 +178,10 @@ class EngineStorage(KeepsBlobs, ConflictResolvingStorage):
         if self.blobs is not None:
             tid = tid_of_undo_id(transaction_id)
             for oid in oids:
-                before = self.loadBefore(oid, tid)
-                if before is not None:
-                    self.blobs.stage_again(draft, oid, before[1])
+                with contextlib.suppress(POSKeyError):  # gone before
+                    before = self.loadBefore(oid, tid)
+                    if before is not None:
+                        self.blobs.stage_again(draft, oid, before[1])
         return oids
 
     # Reading.
@@ -192,7 +194,8 @@ class EngineStorage(KeepsBlobs, ConflictResolvingStorage):
         """Return data, serial and next serial of the last revision before *tid*.
 
         The next serial is None for the current revision.  None is returned where
-        the object did not exist then; POSKeyError is raised where it never did.
+        the object did not exist yet; POSKeyError is raised where it was gone by then,
+        or never existed.
         """
         return self._native.load_before(oid, tid)
 
@@ -223,10 +226,20 @@ class EngineStorage(KeepsBlobs, ConflictResolvingStorage):
         `user_name` and `description` (bytes), `size` (bytes), and whatever the
         transaction was annotated with.  POSKeyError is raised for an unknown object.
         """
-        if filter is None:
-            return self._native.history(oid, size, extension_of)
-        every = self._native.history(oid, 1 << 62, extension_of)
-        return list(islice((entry for entry in every if filter(entry)), max(0, size)))
+        described: list[dict[str, Any]] = []
+        wanted = size if filter is None else len(self._native.history(oid, 1 << 62))
+        for tid, user, description, extension, data_len in self._native.history(oid, wanted):
+            entry = extension_of(extension) | {
+                "time": TimeStamp(tid).timeTime(),
+                "tid": tid,
+                "serial": tid,
+                "user_name": user,
+                "description": description,
+                "size": data_len,
+            }
+            if len(described) < size and (filter is None or filter(entry)):
+                described.append(entry)
+        return described
 
     def iterator(self, start: Tid | None = None, stop: Tid | None = None) -> StorageIterator:
         """Walk over the transactions from *start* to *stop*, both included."""
@@ -469,7 +482,7 @@ class EngineStorage(KeepsBlobs, ConflictResolvingStorage):
         referencesf: Any = None,
         gc: bool | None = None,
         progress: Callable[[str, int, int], object] | None = None,
-        members: "Mapping[str, EngineStorage | SearchedMember] | None" = None,
+        members: "Mapping[str, EngineStorage] | None" = None,
     ) -> PackResult | None:
         """Drop what is not needed any more: revisions, and with *gc* unreachable objects.
 
@@ -485,7 +498,7 @@ class EngineStorage(KeepsBlobs, ConflictResolvingStorage):
                 much of how much is done; what it raises stops the pack.
             members: the databases of the collection that it belongs to, by name, itself
                 included, in the order in which they are locked: what they lead to is no
-                garbage.  A `SearchedMember` says how its records are decoded.  None: references from and to other databases don't count.
+                garbage.  None: references from and to other databases don't count.
 
         Returns:
             What was gained; None where nothing was committed up to *t* since the last pack.
@@ -505,12 +518,7 @@ class EngineStorage(KeepsBlobs, ConflictResolvingStorage):
             keep_old=self.pack_keep_old,
             references=None if is_plain_referencesf(referencesf) else referencesf,
             progress=progress,
-            members=[
-                (name, one._native, None)
-                if isinstance(one, EngineStorage)
-                else (name, one.storage._native, one.decode)
-                for name, one in (members or {}).items()
-            ],
+            members=[(name, one._native) for name, one in members.items()] if members else None,
         )
         if self.blobs is not None:
             # Also where there is nothing to pack: a crash may have left files behind.

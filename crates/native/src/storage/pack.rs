@@ -8,7 +8,6 @@ use perdure_format::Oid;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
-use super::decoding::Raised;
 use crate::ids::PyOid;
 
 /// How often the GIL is taken to report and to look for an interrupt.
@@ -20,26 +19,22 @@ pub(crate) struct Watch {
     progress: Option<Py<PyAny>>,
     reported: Instant,
     /// What a callable or a signal handler raised.
-    raised: Raised,
+    raised: Option<PyErr>,
 }
 
 impl Watch {
-    pub(crate) fn new(
-        references: Option<Py<PyAny>>,
-        progress: Option<Py<PyAny>>,
-        raised: Raised,
-    ) -> Self {
+    pub(crate) fn new(references: Option<Py<PyAny>>, progress: Option<Py<PyAny>>) -> Self {
         Self {
             references,
             progress,
             reported: Instant::now(),
-            raised,
+            raised: None,
         }
     }
 
     /// What was watched has ended: an error that Python raised comes before the engine's.
     pub(crate) fn outcome<T>(self, ended: EngineResult<T>) -> EngineResult<PyResult<T>> {
-        match (ended, self.raised.take()) {
+        match (ended, self.raised) {
             (Err(_), Some(raised)) => Ok(Err(raised)),
             (ended, _) => ended.map(Ok),
         }
@@ -73,7 +68,11 @@ impl PackWatch for Watch {
         let Some(ask) = &self.references else {
             return Ok(());
         };
-        Python::attach(|py| asked(py, ask, data, found)).map_err(|error| self.raised.put(error))
+        Python::attach(|py| asked(py, ask, data, found)).map_err(|error| {
+            let message = error.to_string();
+            self.raised = Some(error);
+            message
+        })
     }
 
     fn progress(&mut self, phase: PackPhase, done: u64, total: u64) -> ControlFlow<()> {
@@ -91,7 +90,7 @@ impl PackWatch for Watch {
         match outcome {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {
-                self.raised.put(error);
+                self.raised = Some(error);
                 ControlFlow::Break(())
             }
         }
