@@ -10,35 +10,42 @@ transaction::
     transaction.commit()
 """
 
-from persistent import Persistent
-from persistent.list import PersistentList
-from persistent.mapping import PersistentMapping
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
-from perdure.blob import Blob
-from perdure.connection import Connection, resetCaches
-from perdure.db import DB, Collection, connection
-from perdure.ids import Oid, Tid
-from perdure.lost import LostObject
-from perdure.maintenance import (
-    DataFile,
-    Inspector,
-    References,
-    backup,
-    backup_collection,
-    check,
-    check_collection,
-    copy,
-    copy_collection,
-    is_backup_of_collection,
-    recover,
-    refers_to,
-    restore,
-    restore_collection,
-    verify_backup,
-    verify_collection_backup,
-)
-from perdure.storage import FileStorage, MappingStorage
-from perdure.timestamp import TimeStamp
+from perdure._lazy import importing_late
+
+if TYPE_CHECKING:
+    from persistent import Persistent
+    from persistent.list import PersistentList
+    from persistent.mapping import PersistentMapping
+
+    from perdure.blob import Blob
+    from perdure.connection.connection import Connection
+    from perdure.connection.snapshot import resetCaches
+    from perdure.db.collection import Collection
+    from perdure.db.database import DB, connection
+    from perdure.ids import Oid, Tid
+    from perdure.lost import LostObject
+    from perdure.maintenance._places import DataFile
+    from perdure.maintenance.backup import backup, restore, verify_backup
+    from perdure.maintenance.backup_collection import (
+        backup_collection,
+        is_backup_of_collection,
+        restore_collection,
+        verify_collection_backup,
+    )
+    from perdure.maintenance.check import check
+    from perdure.maintenance.check_collection import check_collection
+    from perdure.maintenance.copy_collection import copy_collection
+    from perdure.maintenance.copying import copy
+    from perdure.maintenance.inspection import Inspector
+    from perdure.maintenance.recover import recover
+    from perdure.maintenance.references import References
+    from perdure.maintenance.referrers import refers_to
+    from perdure.storage import FileStorage, MappingStorage
+    from perdure.timestamp import TimeStamp
 
 __all__ = [
     "DB",
@@ -73,3 +80,59 @@ __all__ = [
     "verify_backup",
     "verify_collection_backup",
 ]
+
+_HOMES = {
+    "Blob": "perdure.blob",
+    "Collection": "perdure.db",
+    "Connection": "perdure.connection",
+    "DB": "perdure.db",
+    "DataFile": "perdure.maintenance",
+    "FileStorage": "perdure.storage",
+    "Inspector": "perdure.maintenance",
+    "LostObject": "perdure.lost",
+    "MappingStorage": "perdure.storage",
+    "Oid": "perdure.ids",
+    "Persistent": "persistent",
+    "PersistentList": "persistent.list",
+    "PersistentMapping": "persistent.mapping",
+    "References": "perdure.maintenance",
+    "Tid": "perdure.ids",
+    "TimeStamp": "perdure.timestamp",
+    "backup": "perdure.maintenance",
+    "backup_collection": "perdure.maintenance",
+    "check": "perdure.maintenance",
+    "check_collection": "perdure.maintenance",
+    "copy": "perdure.maintenance",
+    "copy_collection": "perdure.maintenance",
+    "is_backup_of_collection": "perdure.maintenance",
+    "recover": "perdure.maintenance",
+    "refers_to": "perdure.maintenance",
+    "resetCaches": "perdure.connection",
+    "restore": "perdure.maintenance",
+    "restore_collection": "perdure.maintenance",
+    "verify_backup": "perdure.maintenance",
+    "verify_collection_backup": "perdure.maintenance",
+}
+_MODULES = (
+    "blob", "broken", "classname", "conflict", "db", "errors", "exportimport", "ids",
+    "interfaces", "invalidations", "lost", "maintenance", "mvcc", "persistentreference",
+    "serialize", "storage", "timestamp", "utils",
+)  # fmt: skip
+__getattr__ = importing_late(__name__, _HOMES, _MODULES)
+
+
+class _Package(ModuleType):
+    """This package: `perdure.connection` is the function, whoever imports the package inside."""
+
+    @property
+    def connection(self) -> Any:
+        from perdure.db import connection
+
+        return connection
+
+    @connection.setter
+    def connection(self, _package: ModuleType) -> None:
+        """The import system tells of the package inside by setting it here."""
+
+
+sys.modules[__name__].__class__ = _Package

@@ -11,12 +11,10 @@ from typing import Any, Literal, final
 from typing_extensions import Self, disjoint_base
 
 from perdure.ids import Oid, Tid
-from perdure.storage.packing import Decode
 
 __all__ = [
     "Collector",
     "ConnectionBase",
-    "DataRecord",
     "Draft",
     "Gate",
     "Intake",
@@ -92,9 +90,7 @@ class Storage:
     def load_before(self, oid: bytes, tid: bytes) -> tuple[bytes, Tid, Tid | None] | None: ...
     def load_serial(self, oid: bytes, tid: bytes) -> bytes: ...
     def current_tid(self, oid: bytes) -> Tid: ...
-    def history(
-        self, oid: bytes, size: int, annotations: Callable[[bytes], dict[str, Any]]
-    ) -> list[dict[str, Any]]: ...
+    def history(self, oid: bytes, size: int) -> list[tuple[Tid, bytes, bytes, bytes, int]]: ...
     def transactions(
         self, start: bytes | None = None, stop: bytes | None = None
     ) -> TransactionIterator: ...
@@ -127,7 +123,7 @@ class Storage:
         keep_old: bool = True,
         references: Callable[[bytes, list[bytes]], object] | None = None,
         progress: Callable[[str, int, int], object] | None = None,
-        members: list[tuple[str, Storage, Decode | None]] | None = None,
+        members: list[tuple[str, Storage]] | None = None,
     ) -> tuple[int, int, int, int] | None: ...
     def adopt_packed(self, keep_old: bool) -> tuple[int, int, int, int]: ...
     def check(self, progress: Callable[[int, int], object] | None = None) -> dict[str, Any]: ...
@@ -168,7 +164,7 @@ class Collector:
 
     def __new__(
         cls,
-        members: list[tuple[tuple[str, Storage, Decode | None], bytes]],
+        members: list[tuple[str, Storage, bytes]],
         progress: Callable[[str, int, int], object] | None = None,
     ) -> Self: ...
     def __len__(self) -> int: ...
@@ -213,7 +209,6 @@ class StorageView:
     def load(self, oid: bytes, version: str = "") -> tuple[bytes, Tid]: ...
     def advance(self, at: bytes | None = None) -> list[Oid]: ...
     def note_own(self, tid: bytes) -> None: ...
-    def expect_draft(self) -> None: ...
     def attach(self, draft: Draft) -> None: ...
     def detach(self) -> Draft | None: ...
     def new_oid(self) -> Oid: ...
@@ -241,38 +236,12 @@ class TransactionIterator:
 
 @final
 class RecordIterator:
-    """Yields the records of a transaction."""
+    """Yields (oid, tid, data, data tid, position, previous position)."""
 
     def __iter__(self) -> RecordIterator: ...
-    def __next__(self) -> DataRecord: ...
-    def next_blob(self) -> DataRecord | None:
+    def __next__(self) -> tuple[Oid, Tid, bytes | None, Tid | None, int, int]: ...
+    def next_blob(self) -> tuple[Oid, Tid, bytes | None, Tid | None, int, int] | None:
         """Return the next record that may be a blob's, None if there is none."""
-
-@disjoint_base
-class DataRecord:
-    """One revision of one object, as an iteration meets it."""
-
-    oid: Oid
-    tid: Tid
-    data: bytes | None
-    """None: the object does not exist in this revision."""
-    data_txn: Tid | None
-    """The transaction that the data were taken over from (by an undo); None: its own."""
-    pos: int
-    """Where it begins in the data file."""
-    prev: int
-    """Where the object's previous record begins; 0: there is none."""
-    version: str
-
-    def __new__(
-        cls,
-        oid: Oid,
-        tid: Tid,
-        data: bytes | None,
-        data_txn: Tid | None = None,
-        pos: int = 0,
-        prev: int = 0,
-    ) -> Self: ...
 
 # The object path (`crates/native/src/objects`).
 

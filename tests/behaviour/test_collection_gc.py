@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import transaction
 from tests.behaviour.models import Account
-from tests.layers import LAYERED_MEMBERS
 
 import perdure
 from perdure import errors
@@ -16,13 +15,10 @@ from perdure.db import garbage
 from perdure.ids import Oid
 
 
-@pytest.fixture(params=["file", "memory", *LAYERED_MEMBERS])
+@pytest.fixture(params=["file", "memory"])
 def collection(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    members: dict[str, Any] = dict.fromkeys(("one", "two"))
-    if request.param != "memory":
-        members = {name: tmp_path / name for name in members}
-    if request.param in LAYERED_MEMBERS:
-        members["one"] = LAYERED_MEMBERS[request.param](tmp_path, "one")
+    in_file = request.param == "file"
+    members = {name: tmp_path / name if in_file else None for name in ("one", "two")}
     with perdure.Collection(members) as made:
         yield made
 

@@ -10,7 +10,6 @@ from BTrees.OOBTree import OOBTree
 from persistent.wref import WeakRef
 from tests.behaviour.models import Node
 from tests.behaviour.test_collection_references import linked, lose
-from tests.layers import LAYERED_MEMBERS
 
 import perdure
 from perdure.db import repairing
@@ -20,13 +19,10 @@ from perdure.ids import ROOT_OID, Oid, u64
 NODE = f"{Node.__module__}.Node"
 
 
-@pytest.fixture(params=["file", "memory", *LAYERED_MEMBERS])
+@pytest.fixture(params=["file", "memory"])
 def collection(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[perdure.Collection]:
-    members: dict[str, Any] = dict.fromkeys(("one", "two"))
-    if request.param == "file":
-        members = {name: tmp_path / f"{name}.fs" for name in members}
-    elif request.param in LAYERED_MEMBERS:
-        members = {name: LAYERED_MEMBERS[request.param](tmp_path, name) for name in members}
+    in_file = request.param == "file"
+    members = {name: tmp_path / f"{name}.fs" if in_file else None for name in ("one", "two")}
     with perdure.Collection(members) as made:
         yield made
 

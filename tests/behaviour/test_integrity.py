@@ -10,7 +10,6 @@ import transaction
 from persistent.mapping import PersistentMapping
 from persistent.wref import WeakRef
 from tests.behaviour.models import Account, Node
-from tests.layers import LAYERED_MEMBERS
 
 import perdure
 from perdure import errors
@@ -18,13 +17,10 @@ from perdure.connection import TransactionMetaData
 from perdure.db.garbage import _LastLook
 
 
-@pytest.fixture(params=["memory", "file", *LAYERED_MEMBERS])
+@pytest.fixture(params=["memory", "file"])
 def collection(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[perdure.Collection]:
     paths = {name: tmp_path / f"{name}.fs" for name in ("one", "two")}
-    members: dict[str, Any] = paths if request.param == "file" else dict.fromkeys(paths)
-    if request.param in LAYERED_MEMBERS:
-        members["one"] = LAYERED_MEMBERS[request.param](tmp_path, "one")
-        members["two"] = tmp_path / "two.fs"
+    members = paths if request.param == "file" else dict.fromkeys(paths)
     with perdure.Collection(members) as made:
         yield made
 

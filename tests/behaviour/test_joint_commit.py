@@ -19,7 +19,7 @@ from tests.layers import encrypting
 import perdure
 from perdure import indoubt
 from perdure.blob import BlobStorage
-from perdure.cli.main import main
+from perdure.cli import main
 from perdure.errors import ConflictError, InDoubtError, Unsupported
 from perdure.storage import FileStorage, MappingStorage
 from perdure.storage._sealing import EXACTLY, header_of

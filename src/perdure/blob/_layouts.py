@@ -2,7 +2,6 @@
 
 import os
 import re
-from pathlib import Path
 from typing import Final
 
 from perdure.ids import Oid, Tid, oid_repr, repr_to_oid, tid_repr
@@ -69,11 +68,11 @@ def auto_layout_select(path: str) -> str:
     It is what the marker in it says. A directory without marker is as old as the lawn
     layout, if there is something in it; else it is new.
     """
-    directory = Path(path)
-    marker = directory / LAYOUT_MARKER
-    if marker.exists():
-        return marker.read_text().strip()
-    used = directory.is_dir() and any(
-        not entry.name.startswith(".") and entry.name != "tmp" for entry in directory.iterdir()
+    marker = os.path.join(path, LAYOUT_MARKER)
+    if os.path.exists(marker):
+        with open(marker, encoding="ascii") as file:
+            return file.read().strip()
+    used = os.path.isdir(path) and any(
+        not name.startswith(".") and name != "tmp" for name in os.listdir(path)
     )
     return "lawn" if used else "bushy"

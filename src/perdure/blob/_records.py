@@ -1,7 +1,6 @@
 """Which records are those of blobs."""
 
 import pickle
-import pickletools
 
 __all__ = ["is_blob_record"]
 
@@ -12,6 +11,9 @@ def is_blob_record(record: bytes | None) -> bool:
     """Tell whether a record is that of a blob, without loading anything."""
     if not record or b"ZODB.blob" not in record:
         return False
+    # Late: it is large, and rarely needed.
+    import pickletools
+
     try:
         for opcode, argument, _position in pickletools.genops(record):
             if opcode.name == "GLOBAL":

@@ -1,6 +1,6 @@
 """`python -m perdure.cli`: the same as the `perdure` command."""
 
-from perdure.cli.main import main
+from perdure.cli.entry import run
 
 if __name__ == "__main__":
-    main(prog_name="perdure")
+    run()

@@ -7,9 +7,9 @@ from datetime import datetime
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
+from perdure.cli._console import Console
 from perdure.cli.collections import SOURCE, Source, is_described
 from perdure.cli.opening import (
     JSON,

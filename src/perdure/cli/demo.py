@@ -7,11 +7,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from perdure.cli._console import Console
 from perdure.cli.output import seconds, size
 from perdure.demo import DemoError
 from perdure.demo.distributions import read_distributions

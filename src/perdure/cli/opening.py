@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import Progress
 from ZConfig import ConfigurationError
 
 import perdure
@@ -50,6 +48,8 @@ def errors_reported() -> Iterator[None]:
     """Report what goes wrong with a database as a command does: one line, exit code 1."""
     try:
         yield
+    except BrokenPipeError:
+        raise  # nobody reads on, which is nothing wrong with a database
     except (POSError, OSError, ValueError, LookupError, ImportError, ConfigurationError) as error:
         message = str(error.args[0]) if type(error) is KeyError else str(error)
         raise click.ClickException(message or repr(error)) from error
@@ -114,24 +114,37 @@ def progressing(title: str) -> Iterator[Callable[..., None]]:
 
     It is called with how much of how much is done, perhaps after the name of the phase.
     """
-    console = Console(file=sys.stderr)
-    display = Progress(console=console, transient=True)
-    task = display.add_task(title, total=None)
     begun = time.monotonic()
+    display: Any = None
 
     def show(*arguments: Any) -> None:
+        nonlocal display
         *phase, done, total = arguments
-        if not console.is_terminal or time.monotonic() - begun < _SHOWN_AFTER_SECONDS:
+        if not sys.stderr.isatty() or time.monotonic() - begun < _SHOWN_AFTER_SECONDS:
             return
-        display.start()
+        if display is None:
+            display = _display(title)
+            display.start()
         description = f"{title} ({phase[0]})" if phase else title
+        task = display.task_ids[0]
         display.update(task, description=description, completed=done, total=total or None)
 
     try:
         yield show
     finally:
-        if display.live.is_started:
+        if display is not None:
             display.stop()
+
+
+def _display(title: str) -> Any:
+    # Late: what is quick shows nothing.
+    from rich.progress import Progress
+
+    from perdure.cli._console import Console
+
+    made = Progress(console=Console(file=sys.stderr), transient=True)
+    made.add_task(title, total=None)
+    return made
 
 
 class _Moment(click.ParamType):  # type: ignore[type-arg,unused-ignore]

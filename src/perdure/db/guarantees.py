@@ -9,7 +9,7 @@ from perdure.interfaces import IBlobStorage, IStorageIteration
 from perdure.storage._transforming import TransformingStorage
 from perdure.storage.file import FileStorage
 from perdure.storage.mapping import MappingStorage
-from perdure.storage.view import EngineFace
+from perdure.storage.view import EngineAdapter, EngineFace
 
 __all__ = ["Guarantees", "MemberGuarantees", "guarantees_of"]
 
@@ -45,10 +45,7 @@ class MemberGuarantees:
     blobs: bool
     """Whether it keeps blobs."""
     references_checked: bool
-    """Whether new references to what isn't there are refused.
-
-    Where they aren't, those to objects of other members that aren't loaded still may be.
-    """
+    """Whether new references to what isn't there are refused."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +124,7 @@ def _of_one(found: dict[str, MemberGuarantees]) -> Guarantees:
 def _member(database: Any) -> MemberGuarantees:
     storage = database.storage
     joint = isinstance(database._mvcc_storage, EngineFace)
+    is_bare = isinstance(database._mvcc_storage, EngineAdapter)
     durable = _durable(storage)
     writable = not storage.isReadOnly()
     bottom = _bottom(storage)
@@ -139,12 +137,12 @@ def _member(database: Any) -> MemberGuarantees:
         one_snapshot=joint,
         writable=writable,
         undo=joint and writable and bool(database.supportsUndo()),
-        gc=joint and writable,
+        gc=is_bare and writable,
         references=bool(IStorageIteration.providedBy(storage)),
-        repair=joint and writable,
+        repair=is_bare and writable,
         backup=isinstance(bottom, FileStorage),
         blobs=bool(IBlobStorage.providedBy(storage)),
-        references_checked=joint and bool(database.check_references),
+        references_checked=bool(database.check_references),
     )
 
 

@@ -15,7 +15,6 @@ from perdure.storage.undo import IPlansUndo, UndoStep
 __all__ = ["History"]
 
 _SECONDS_PER_DAY = 86_400
-_TEXTS = ("user_name", "description")
 
 
 class History:
@@ -135,7 +134,7 @@ class History:
         In a collection, what another member refers to is no garbage: all of them are
         searched.  MissingMemberError is raised if that isn't possible, because one is
         closed or read-only, or a record refers to a database that is no member.  Where
-        a member's storage is not perdure's own, layers aside, no object is dropped; one that can't be
+        a member's storage is not perdure's own, no object is dropped; one that can't be
         told so raises Unsupported.
         """
         when = time.time() if t is None else t
@@ -146,8 +145,7 @@ class History:
 def _with_text(infos: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
     """Decode what storages give as bytes in descriptions of transactions."""
     for info in infos:
-        for key in _TEXTS:
-            text = info.get(key)
-            if isinstance(text, bytes):
-                info[key] = text.decode()
+        for key in ("user_name", "description"):
+            if isinstance(info.get(key), bytes):
+                info[key] = info[key].decode("utf-8")
     return infos

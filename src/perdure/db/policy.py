@@ -1,15 +1,15 @@
 """How many connections and objects a database keeps."""
 
-from dataclasses import dataclass
-
 __all__ = ["CachePolicy"]
 
 
-@dataclass
 class CachePolicy:
-    """What a connection's object cache shrinks to between transactions."""
+    """What a connection's object cache shrinks to between transactions.
 
-    objects_max: int
-    """Objects that aren't ghosts."""
-    bytes_max: int
-    """Their estimated size together; 0: no limit."""
+    *objects_max* objects that aren't ghosts, and *bytes_max* as their estimated size
+    together; 0: no limit.
+    """
+
+    def __init__(self, objects_max: int, bytes_max: int) -> None:
+        self.objects_max = objects_max
+        self.bytes_max = bytes_max

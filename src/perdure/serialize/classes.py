@@ -1,7 +1,6 @@
 """Which classes records may bring in: the allow-list of a database."""
 
 import copyreg
-import pickletools
 from collections.abc import Callable, Iterable
 from types import BuiltinFunctionType, FunctionType
 from typing import Any, Final
@@ -91,6 +90,9 @@ class AllowedClasses:
 
         `pickle` remembers what they stood for without asking again.
         """
+        # Late: it is large, and rarely needed.
+        import pickletools
+
         rest = data
         while rest:
             end = 0

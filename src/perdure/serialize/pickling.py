@@ -6,7 +6,6 @@ are held to give the same results.
 
 import io
 import pickle
-import pickletools
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -127,6 +126,9 @@ def _pickled(value: Any, persistent_id: PersistentId) -> bytes:
 
 def with_stored_names(data: bytes) -> bytes:
     """Return a pickle with this package's names replaced by those that records carry."""
+    # Late: it is large, and rarely needed.
+    import pickletools
+
     parts: list[bytes] = []
     copied = 0
     for opcode, argument, position in pickletools.genops(data):

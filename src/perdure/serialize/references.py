@@ -80,14 +80,13 @@ def referencesf(p: bytes, oids: list[Oid] | None = None) -> list[Oid]:
 
     Weak references and references to other databases are left out.
     """
+    if oids is None:
+        oids = []
     try:
-        found = _native.references(p)
+        oids += _native.references(p)
     except ValueError:
         # What is unusual (or damaged) is for `pickle` to read (or to complain about).
-        found = [oid for oid, _ in get_refs(p)]
-    if oids is None:
-        return found
-    oids += found
+        oids.extend(oid for oid, _ in get_refs(p))
     return oids
 
 

@@ -5,7 +5,6 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, Final
 
 from zope.interface import alsoProvides
@@ -16,7 +15,7 @@ from perdure.ids import Tid
 from perdure.interfaces import IBlobStorageRestoreable
 from perdure.storage._index import ObjectIndex
 from perdure.storage.engine import EngineStorage
-from perdure.storage.packing import PackResult, SearchedMember
+from perdure.storage.packing import PackResult
 
 __all__ = ["FileStorage"]
 
@@ -95,9 +94,9 @@ class FileStorage(EngineStorage):
             raise ValueError("time-travel only supported in read-only mode")
         name = os.fspath(file_name)
         # Not resolved: side files belong beside the name that was given.
-        self._file_name = str(Path(name).absolute())
+        self._file_name = os.path.join(os.getcwd(), name)  # noqa: PTH109, PTH118 - pathlib takes memory
         native = _native.Storage.open(
-            Path(self._file_name),
+            self._file_name,
             create=bool(create),
             read_only=bool(read_only),
             stop=stop,
@@ -167,7 +166,7 @@ class FileStorage(EngineStorage):
         referencesf: Any = None,
         gc: bool | None = None,
         progress: Callable[[str, int, int], object] | None = None,
-        members: Mapping[str, EngineStorage | SearchedMember] | None = None,
+        members: Mapping[str, EngineStorage] | None = None,
     ) -> PackResult | None:
         """Drop what is not needed any more; see `EngineStorage.pack`.
 
@@ -187,4 +186,4 @@ class FileStorage(EngineStorage):
         """Remove the data file and the files beside it. Close the storage before."""
         for suffix in _SIDE_FILES:
             with suppress(FileNotFoundError):
-                Path(self._file_name + suffix).unlink()
+                os.remove(self._file_name + suffix)  # noqa: PTH107

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
+from perdure._ending import ending_quietly
 from perdure.errors import NotADatabase, PackError
 from perdure.maintenance import recover as _recover
 from perdure.serialize import referencesf
@@ -91,4 +92,5 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with ending_quietly("fsrecover"):
+        main()

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import IO, Any
 
+from perdure._ending import ending_quietly
 from perdure.timestamp import TimeStamp
 from perdure.utils import get_pickle_metadata, u64
 
@@ -122,4 +123,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with ending_quietly("fsdump"):
+        main()

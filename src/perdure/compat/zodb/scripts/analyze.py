@@ -6,6 +6,7 @@ usage: analyze.py Data.fs
 import sys
 from typing import Any
 
+from perdure._ending import ending_quietly
 from perdure.ids import Oid
 from perdure.storage import FileStorage
 from perdure.utils import get_pickle_metadata
@@ -112,4 +113,5 @@ def analyze_rec(report: Report, record: Any) -> None:
 
 
 if __name__ == "__main__":
-    report(analyze(sys.argv[1]))
+    with ending_quietly("analyze"):
+        report(analyze(sys.argv[1]))

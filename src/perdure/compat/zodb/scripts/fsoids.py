@@ -11,6 +11,8 @@ import getopt
 import sys
 from pathlib import Path
 
+from perdure._ending import ending_quietly
+
 from ..FileStorage.fsoids import Tracer
 
 
@@ -34,4 +36,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with ending_quietly("fsoids"):
+        main()

@@ -9,6 +9,8 @@ import os
 import sys
 from pathlib import Path
 
+from perdure._ending import ending_quietly
+
 from ..fstools import TxnHeader, prev_txn
 
 
@@ -40,4 +42,5 @@ def Main() -> None:
 
 
 if __name__ == "__main__":
-    Main()
+    with ending_quietly("fstail"):
+        Main()

@@ -10,6 +10,7 @@ import getopt
 import sys
 from pathlib import Path
 
+from perdure._ending import ending_quietly
 from perdure.errors import NotADatabase
 from perdure.maintenance import check as _check
 
@@ -79,4 +80,5 @@ def main(args: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with ending_quietly("fstest"):
+        main()

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from typing import Any
 
+from perdure._ending import ending_quietly
 from perdure.ids import ROOT_OID, Oid, oid_repr
 from perdure.serialize import referencesf
 from perdure.storage.file import FileStorage
@@ -54,4 +55,5 @@ def main(argv: Sequence[str] | None = None) -> None:
 Main = main
 
 if __name__ == "__main__":
-    main()
+    with ending_quietly("netspace"):
+        main()

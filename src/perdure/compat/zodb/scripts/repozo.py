@@ -18,6 +18,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
 
+from perdure._ending import ending_quietly
 from perdure.storage.file import FileStorage
 
 __all__ = ["NoFiles", "RepozoError", "VerificationFail", "WouldOverwriteFiles", "main"]
@@ -254,4 +255,5 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with ending_quietly("repozo"):
+        main()

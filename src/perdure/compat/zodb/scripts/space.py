@@ -6,6 +6,7 @@ usage: space.py [-v] Data.fs
 import getopt
 import sys
 
+from perdure._ending import ending_quietly
 from perdure.storage import FileStorage
 from perdure.utils import get_pickle_metadata, u64
 
@@ -38,4 +39,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with ending_quietly("space"):
+        main()

@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from perdure._ending import INTERRUPTED, ending_quietly
 from perdure.cli.analyzing import analyze, diff
 from perdure.cli.backing import backup, restore
 from perdure.cli.changing import pack, undo
@@ -16,19 +17,18 @@ from perdure.cli.repairing import repair
 from perdure.cli.shell import shell
 from perdure.cli.walking import ls, show
 
-INTERRUPTED = 130
-"""The exit code after Ctrl-C, as of other programs that a shell runs."""
-
 
 class _Commands(click.Group):
     """The commands; one that is interrupted says so."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            click.echo(f"{ctx.info_name} {ctx.invoked_subcommand}: interrupted", err=True)
-            ctx.exit(INTERRUPTED)
+        # Here, too: click would end with codes of its own.
+        with ending_quietly(ctx.info_name or "perdure"):
+            try:
+                return super().invoke(ctx)
+            except KeyboardInterrupt:
+                click.echo(f"{ctx.info_name} {ctx.invoked_subcommand}: interrupted", err=True)
+                ctx.exit(INTERRUPTED)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

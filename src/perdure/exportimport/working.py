@@ -1,0 +1,150 @@
+"""The work of `Connection.exportFile` and `importFile`, which is loaded when it is to be done."""
+
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from perdure.errors import ExportError, StateLoadError
+from perdure.exportimport.exporting import export, export_members
+from perdure.exportimport.importing import Import, Target
+from perdure.ids import Oid
+
+__all__ = ["export_into", "export_to", "followed_members", "import_into"]
+
+
+def export_to(
+    place: str | os.PathLike[str],
+    connection: Any,
+    oid: Oid,
+    bufsize: int,
+    followed: Collection[str],
+) -> IO[bytes]:
+    """Write an export file, in place of an older one only when it is whole."""
+    path = Path(place)
+    partial = path.with_name(f"{path.name}.exporting")
+    file = partial.open("w+b")
+    try:
+        export_into(file, connection, oid, bufsize, followed)
+        partial.replace(path)
+    except BaseException:
+        file.close()
+        partial.unlink(missing_ok=True)
+        raise
+    return file
+
+
+def export_into(
+    file: IO[bytes], connection: Any, oid: Oid, bufsize: int, followed: Collection[str]
+) -> None:
+    """Write an object, with those of the members *followed*, into an open file."""
+    if followed:
+        home = connection._db.database_name
+        export_members(
+            lambda name: connection.get_connection(name)._storage,
+            home,
+            oid,
+            followed,
+            file,
+            bufsize,
+        )
+    else:
+        export(connection._storage, oid, file, bufsize)
+    file.flush()
+
+
+def followed_members(connection: Any, follow: bool | Collection[str]) -> set[str]:
+    """Return the other members whose objects come along."""
+    database = connection._db
+    names = set(database.databases if follow is True else follow or ())
+    for name in sorted(names - set(database.databases)):
+        raise KeyError(
+            f"no member {name!r} to follow references to, among {', '.join(database.databases)}"
+        )
+    return names - {database.database_name}
+
+
+def import_into(
+    connection: Any,
+    file: IO[bytes],
+    clue: str,
+    members: Sequence[str] | None,
+    names: Mapping[str, str],
+) -> Any:
+    """Add the objects of an export file, whose *members* were read; return the exported one."""
+    connections = _connections(connection, members, names)
+    transaction = connection.transaction_manager.get()
+    # So that the import lies on top of what the transaction did before, and can be taken back.
+    for each in connections.values():
+        each._register()
+    transaction.savepoint(optimistic=True)
+    before = {each: each._storage.mark() for each in connections.values()}
+    by_connection = {each: _target(each) for each in before}
+    targets = {name: by_connection[each] for name, each in connections.items()}
+    home = by_connection[connections[members[0]] if members else connection]
+    targets = targets if members else {}
+    importing = Import(home, targets, names, _existence(connection))
+    try:
+        importing.run(file, members)
+        owner = connection.get_connection(home.name)
+        imported = None if importing.first is None else owner.get(importing.first)
+    except BaseException as error:
+        for each, mark in before.items():
+            each._rollback_savepoint(mark)
+        if isinstance(error, StateLoadError):
+            raise ExportError(f"the exported object can't be read: {error}") from error
+        raise
+    if clue:
+        transaction.note(clue)
+    for each, target in by_connection.items():
+        # Where they belong is settled, whoever refers to them.
+        each._storage.created.update(dict.fromkeys(target.stored, False))
+    return imported
+
+
+def _connections(
+    connection: Any, members: Sequence[str] | None, names: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return the connections that objects are imported into, by the members' names in the file."""
+    if not members:
+        return {connection._db.database_name: connection}
+    own = connection._db.database_name
+    home, *others = members
+    return {
+        home: _member(connection, names.get(home, own)),
+        **{name: _member(connection, names.get(name, name)) for name in others},
+    }
+
+
+def _member(connection: Any, name: str) -> Any:
+    databases = connection._db.databases
+    if name not in databases:
+        raise ExportError(
+            f"the export file has objects of, or references to, member {name!r}, which isn't among "
+            f"{', '.join(map(repr, sorted(databases)))}: say which one is meant, as in "
+            f"importFile(..., members={{{name!r}: {min(databases)!r}}})"
+        )
+    return connection.get_connection(name)
+
+
+def _target(connection: Any) -> Target:
+    database = connection._db
+    return Target(
+        database.database_name, connection._storage, connection.new_oid, xrefs=database.xrefs
+    )
+
+
+def _existence(connection: Any) -> Callable[[str, Oid], bool]:
+    """Return what tells whether a member has an object; it raises ExportError for no member."""
+
+    def exists(name: str, oid: Oid) -> bool:
+        member = _member(connection, name)
+        if not connection._db.check_references or oid in member._added:
+            return True
+        try:
+            member._storage.load(oid)
+        except KeyError:
+            return False
+        return True
+
+    return exists

@@ -1,0 +1,102 @@
+"""How commands end that are cut short: by Ctrl-C, or because nobody reads their output."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import perdure
+
+INTERRUPTED, OUTPUT_CLOSED = 130, 141
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data file that more can be told of than fits into a pipe."""
+    path = tmp_path_factory.mktemp("ending") / "Data.fs"
+    db = perdure.DB(str(path))
+    with db.transaction() as connection:
+        for number in range(3_000):
+            connection.root()[number] = perdure.PersistentMapping(number=number)
+    db.close()
+    return path
+
+
+def run_without_reader(*command: str) -> tuple[int, str]:
+    """Run a program whose output nobody reads; return its exit code and what it complains of."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, *command],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    os.close(writing)
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize(
+    "command", ["analyze", "check", "diff --from 2001-01-01", "info", "log", "log --json", "ls"]
+)
+def test_a_command_whose_output_nobody_reads_ends_quietly(file: Path, command: str) -> None:
+    name, *options = command.split()
+    ended = run_without_reader("-m", "perdure.cli", name, *options, str(file))
+    assert ended == (OUTPUT_CLOSED, "")
+
+
+FRONTS = ["FileStorage.fsdump", "scripts.netspace", "scripts.space", "scripts.fstail"]
+
+
+@pytest.mark.parametrize("front", [*FRONTS, "scripts.fstest -v -v", "scripts.analyze"])
+def test_a_classic_script_whose_output_nobody_reads_ends_quietly(file: Path, front: str) -> None:
+    name, *options = front.split()
+    ended = run_without_reader("-m", "perdure.compat", "-m", f"ZODB.{name}", *options, str(file))
+    assert ended == (OUTPUT_CLOSED, "")
+
+
+INTERRUPTED_AT = """
+import os, signal, sys
+
+module = sys.argv.pop(1)
+
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == module:
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Interrupting())
+from perdure.cli.entry import run
+sys.argv.insert(1, "info")
+run()
+"""
+"""Runs a command that is sent SIGINT when it imports a given module."""
+
+
+@pytest.mark.parametrize("module", ["click", "perdure.cli.info", "perdure.db", "persistent"])
+def test_a_command_that_is_interrupted_while_it_starts_ends_quietly(
+    file: Path, module: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_AT, module, str(file)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout) == (INTERRUPTED, "")
+    assert done.stderr.strip() in {"perdure: interrupted", "perdure info: interrupted"}
+
+
+def test_the_command_imports_nothing_large_before_it_can_be_interrupted() -> None:
+    code = (
+        "import perdure.cli.entry, sys;"
+        "sys.exit(bool({'click', 'persistent', 'perdure.db', 'perdure._native'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
