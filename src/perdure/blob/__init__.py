@@ -30,7 +30,13 @@ from perdure.blob._layouts import (
 )
 from perdure.blob._records import is_blob_record
 from perdure.blob._staging import BlobFiles
-from perdure.blob._storage import BlobStorage, BlobStorageError, BlobStorageMixin, voted_tid
+from perdure.blob._storage import (
+    BlobStorage,
+    BlobStorageError,
+    BlobStorageMixin,
+    may_be_committed,
+    voted_tid,
+)
 
 __all__ = [
     "BLOB_SUFFIX",
@@ -51,6 +57,7 @@ __all__ = [
     "is_blob_record",
     "length_in",
     "link_or_copy",
+    "may_be_committed",
     "remove_committed",
     "remove_committed_dir",
     "rename_or_copy_blob",

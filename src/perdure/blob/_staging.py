@@ -112,8 +112,12 @@ class BlobFiles:
             self._staged.pop(id(draft), None)
             self._placed.pop(id(draft), None)
 
-    def aborted(self, draft: object) -> None:
-        """Remove the files of a transaction that is aborted."""
+    def given_up(self, draft: object, may_be_committed: bool) -> None:
+        """Remove the files of a transaction that is aborted, unless it may be permanent."""
+        if may_be_committed:
+            # Opening the storage anew tells; should it not be, a pack removes them.
+            self.finished(draft)
+            return
         with self._lock:
             staged = self._staged.pop(id(draft), [])
             placed = self._placed.pop(id(draft), [])

@@ -221,14 +221,17 @@ class BlobStorage:
 
     def tpc_finish(self, transaction: Any, func: Callable[[Tid], object] = lambda tid: None) -> Any:
         """Make the transaction permanent and return its tid."""
-        tid = self.base.tpc_finish(transaction, func)
-        self._files.finished(transaction)
-        return tid
+        try:
+            return self.base.tpc_finish(transaction, func)
+        finally:
+            # Whatever went wrong: it may be permanent.
+            self._files.finished(transaction)
 
     def tpc_abort(self, transaction: Any) -> None:
         """Drop what was stored, blobs included."""
+        is_decided = may_be_committed(self.base, transaction)
         self.base.tpc_abort(transaction)
-        self._files.aborted(transaction)
+        self._files.given_up(transaction, is_decided)
 
     def undo(self, transaction_id: bytes, transaction: Any, *chosen: Container[Oid]) -> Any:
         """Undo a transaction, its blobs included; of *chosen* objects alone where the base can."""
@@ -256,6 +259,12 @@ class BlobStorage:
         finally:
             self._packing.release()
         return result
+
+
+def may_be_committed(storage: Any, transaction: Any) -> bool:
+    """Tell whether a running transaction of *storage* may be permanent, though its finish failed."""
+    ask = getattr(storage, "may_be_committed", None)
+    return ask is not None and bool(ask(transaction))
 
 
 def voted_tid(storage: Any, transaction: Any) -> Tid:

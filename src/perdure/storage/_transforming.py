@@ -6,7 +6,7 @@ from typing import Any
 
 from zope.interface import alsoProvides, directlyProvides, implementer, providedBy
 
-from perdure.blob import copyTransactionsFromTo, voted_tid
+from perdure.blob import copyTransactionsFromTo, may_be_committed, voted_tid
 from perdure.ids import Oid, Tid
 from perdure.interfaces import IBlobStorage, IMVCCStorage, IStorageWrapper
 from perdure.storage._running import Tie
@@ -265,6 +265,10 @@ class TransformingStorage:
     def voted_tid(self, transaction: Any) -> Tid:
         """Return the tid of a transaction between vote and finish."""
         return voted_tid(self.base, transaction)
+
+    def may_be_committed(self, transaction: Any) -> bool:
+        """Tell whether a running transaction may be permanent, though its finish failed."""
+        return may_be_committed(self.base, transaction)
 
     def registerDB(self, wrapper: Any) -> None:
         """Accept the `IStorageWrapper` above, a database or another layer."""

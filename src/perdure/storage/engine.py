@@ -385,6 +385,11 @@ class EngineStorage(KeepsBlobs, ConflictResolvingStorage):
             raise StorageTransactionError("the transaction has not voted", transaction)
         return tid
 
+    def may_be_committed(self, transaction: Any) -> bool:
+        """Tell whether a running transaction may be permanent, though its finish failed."""
+        running = self._running.get(id(transaction))
+        return running is not None and running.draft.may_be_committed()
+
     def _vote_draft(
         self, draft: _native.Draft, judge: Judge | None = None
     ) -> tuple[list[Oid], Tid]:
@@ -456,7 +461,7 @@ class EngineStorage(KeepsBlobs, ConflictResolvingStorage):
         if running is not None:
             running.draft.abort()
             if self.blobs is not None:
-                self.blobs.aborted(running.draft)
+                self.blobs.given_up(running.draft, running.draft.may_be_committed())
 
     def copyTransactionsFrom(self, other: Any, verbose: int = 0) -> None:
         """Copy all transactions of another storage into this one."""

@@ -273,7 +273,7 @@ class EngineView(_native.StorageView, EngineFace):
             if draft is not None:
                 draft.abort()
                 if self.engine.blobs is not None:
-                    self.engine.blobs.aborted(draft)
+                    self.engine.blobs.given_up(draft, draft.may_be_committed())
 
     # Blobs, where the storage keeps them.
 

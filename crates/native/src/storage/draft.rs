@@ -1,5 +1,6 @@
 //! `perdure._native.Draft`: a transaction on its way into a storage.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -38,6 +39,8 @@ pub(crate) struct PyDraft {
     /// Guards the step against two threads that share a transaction. Taken without the GIL only
     /// by who holds it across a wait.
     step: Mutex<Step>,
+    /// Has a finish begun, whatever came of it?
+    is_decided: AtomicBool,
 }
 
 impl PyDraft {
@@ -45,6 +48,7 @@ impl PyDraft {
         Self {
             store,
             step: Mutex::new(Step::Open(draft)),
+            is_decided: AtomicBool::new(false),
         }
     }
 
@@ -82,7 +86,10 @@ impl PyDraft {
     /// Take the transaction out between its vote and its finish.
     pub(crate) fn take_voted(&self, py: Python<'_>) -> PyResult<Voted> {
         match self.take_if(|step| matches!(step, Step::Voted(_))) {
-            Some(Step::Voted(voted)) => Ok(voted),
+            Some(Step::Voted(voted)) => {
+                self.is_decided.store(true, Ordering::Release);
+                Ok(voted)
+            }
             _ => Err(out_of_order(py, NOT_VOTED)),
         }
     }
@@ -358,5 +365,10 @@ impl PyDraft {
     fn abort(&self, py: Python<'_>) {
         let step = self.take();
         py.detach(|| drop(step));
+    }
+
+    /// Has a finish begun, so that it may be permanent even where that failed?
+    fn may_be_committed(&self) -> bool {
+        self.is_decided.load(Ordering::Acquire)
     }
 }
