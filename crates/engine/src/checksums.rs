@@ -158,6 +158,11 @@ impl Checksums {
             .map_or(self.entries_end, |keeper| keeper.finished.entries_end)
     }
 
+    /// Are there none, since nothing that is written here outlives the process?
+    pub(crate) fn is_none(&self) -> bool {
+        self.keeper.is_none()
+    }
+
     fn keeper(&self) -> Option<MutexGuard<'_, Keeper>> {
         let keeper = self.keeper.as_ref()?;
         Some(keeper.lock().unwrap_or_else(PoisonError::into_inner))
@@ -167,9 +172,9 @@ impl Checksums {
         Error::io("writing", &self.path, source)
     }
 
-    /// Add a seal to the extension of a transaction that is about to be written at `start`, where
-    /// there is room for one; whether there was.
-    pub(crate) fn seal(&self, extension: &mut Vec<u8>, start: u64) -> Result<bool> {
+    /// Add a seal, and the mark of a joint commit before it, to the extension of a transaction
+    /// that is about to be written at `start`, where there is room; whether there was.
+    pub(crate) fn seal(&self, extension: &mut Vec<u8>, mark: &[u8], start: u64) -> Result<bool> {
         // One that came from another transaction says nothing of this one.
         extension.truncate(seal::unsealed(extension).len());
         let Some(mut keeper) = self.keeper() else {
@@ -178,6 +183,7 @@ impl Checksums {
         self.file_of(&mut keeper)?;
         Ok(seal::add(
             extension,
+            mark,
             keeper.mark.session,
             start,
             keeper.durable,

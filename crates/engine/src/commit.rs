@@ -56,8 +56,6 @@ pub struct Voted {
     status: Status,
     start: u64,
     end: u64,
-    /// Does the mark of a joint commit stand behind it?
-    is_marked: bool,
     /// Oid and position of each record, and whether the object is new.
     records: Vec<(Oid, u64, bool)>,
     /// Is an object deleted?
@@ -224,18 +222,18 @@ impl Locked {
     /// # Errors
     /// Where the file cannot be written; the file and the storage are then as before.
     pub fn write(self, tid: Tid) -> Result<Voted> {
-        self.write_with(tid, &[])
+        self.write_with(tid, None)
     }
 
-    /// Write the transaction with the mark of a joint commit behind it.
+    /// Write the transaction with the mark of a joint commit in it.
     ///
     /// # Errors
-    /// As [`Locked::write`].
+    /// As [`Locked::write`], and where the mark makes the extension too long.
     pub(crate) fn prepare(self, tid: Tid, mark: &JointMark) -> Result<Voted> {
-        self.write_with(tid, &mark.to_bytes())
+        self.write_with(tid, Some(mark))
     }
 
-    fn write_with(mut self, tid: Tid, mark: &[u8]) -> Result<Voted> {
+    fn write_with(mut self, tid: Tid, mark: Option<&JointMark>) -> Result<Voted> {
         debug_assert!(
             self.conflicts.is_empty(),
             "a transaction with conflicts is written"
@@ -246,10 +244,7 @@ impl Locked {
         }
         let start = self.store.end();
         self.draft.metadata.check()?;
-        // A copy is written as it was, byte for byte.
-        let is_copy = self.draft.tid.is_some();
-        let extension = &mut self.draft.metadata.extension;
-        let is_sealed = !is_copy && self.store.checksums.seal(extension, start)?;
+        let is_sealed = self.seal(mark, start)?;
         let (header, end) = self.header(tid, start);
         if let Some(quota) = self.store.quota_bytes()
             && end > quota
@@ -257,7 +252,7 @@ impl Locked {
             return Err(Error::QuotaExceeded { needed: end, quota });
         }
         let records = self.fill_in(tid, start, header.len());
-        let mut bytes = self.whole(&header, mark.len());
+        let mut bytes = self.whole(&header);
         debug_assert_eq!(
             start + bytes.len() as u64,
             end,
@@ -267,9 +262,7 @@ impl Locked {
             let header_len = usize::try_from(header.len()).unwrap_or(0);
             seal::close(&mut bytes, header_len);
         }
-        self.store.settle_joint_end()?;
         self.store.checksums.vote(&bytes, start, tid, is_sealed)?;
-        bytes.extend_from_slice(mark);
         self.store.use_tid(tid);
         self.store.write_tail(&bytes, start)?;
         Ok(Voted {
@@ -279,15 +272,35 @@ impl Locked {
             status: self.draft.status,
             start,
             end,
-            is_marked: !mark.is_empty(),
             records,
             deletes: self.draft.deletes(),
         })
     }
 
-    /// The bytes of the transaction, with room behind them, in the buffer of the draft's body:
-    /// a large transaction is in memory once.
-    fn whole(&mut self, header: &TransactionHeader, room: usize) -> Vec<u8> {
+    /// Seal the transaction, with the mark of a joint commit; whether it is.
+    fn seal(&mut self, mark: Option<&JointMark>, start: u64) -> Result<bool> {
+        let extension = &mut self.draft.metadata.extension;
+        let checksums = &self.store.checksums;
+        let Some(mark) = mark.filter(|_| !checksums.is_none()) else {
+            // A copy is written as it was, byte for byte.
+            return Ok(self.draft.tid.is_none() && checksums.seal(extension, &[], start)?);
+        };
+        let mark = mark.to_bytes();
+        if let Some(mark) = &mark
+            && checksums.seal(extension, mark, start)?
+        {
+            return Ok(true);
+        }
+        // Without its mark, nobody could tell what becomes of it after a crash.
+        Err(Error::MetadataTooLong {
+            field: "extension, with the paths of the members,",
+            len: extension.len() + mark.map_or(usize::from(u16::MAX), |mark| mark.len()),
+        })
+    }
+
+    /// The bytes of the transaction, in the buffer of the draft's body: a large transaction is in
+    /// memory once.
+    fn whole(&mut self, header: &TransactionHeader) -> Vec<u8> {
         let metadata = &self.draft.metadata;
         let mut front = header.to_bytes().to_vec();
         for field in [&metadata.user, &metadata.description, &metadata.extension] {
@@ -295,7 +308,7 @@ impl Locked {
         }
         let mut bytes = std::mem::take(&mut self.draft.body);
         let length = header.length.to_be_bytes();
-        bytes.reserve_exact(front.len() + length.len() + room);
+        bytes.reserve_exact(front.len() + length.len());
         bytes.splice(..0, front);
         bytes.extend_from_slice(&length);
         bytes
@@ -388,8 +401,6 @@ impl Voted {
             self.guard = None;
             return Err(error);
         }
-        // Should the status be lost, the mark is needed: it stays until the status is synced.
-        store.joint_end.store(self.is_marked, Ordering::Release);
         let generation = store.generation();
         let mut oids = Vec::with_capacity(self.records.len());
         for &(oid, position, is_new) in &self.records {
@@ -449,7 +460,10 @@ impl Finished {
     }
 
     /// Take the transaction for durable: it was synced, with all before it, at the vote.
+    ///
+    /// Should its status be lost, its mark tells whom to ask.
     pub(crate) fn trust_vote(self) -> Result<Self> {
+        self.store.is_status_unsynced.store(true, Ordering::Release);
         self.store
             .publication
             .mark_durable(self.ticket)

@@ -4,16 +4,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use perdure_format::Tid;
-use perdure_format::file::{STATUS_OFFSET, Status, TRAILER_LEN, TransactionHeader, is_magic};
+use perdure_format::file::{STATUS_OFFSET, Status, TransactionHeader};
 use perdure_format::joint::JointMark;
+use perdure_format::seal::{self, Seal};
 
+use crate::checksums::{self, Verdict};
 use crate::disk::{Access, Disk, File};
 use crate::error::{Error, Result};
 use crate::joint::places_of;
-use crate::scan::{self, Range, Visitor};
+use crate::open;
+use crate::scan::{self, Range, Visitor, Window};
 
-/// Longer marks there are not.
-const MARK_BYTES_MAX: usize = 1 << 20;
+/// More members do not ask one another: each asks one before it in the order of sort keys.
+const ASKED_MAX: usize = 100;
 
 /// A joint transaction at the end of a file whose outcome another file knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,38 +38,69 @@ pub(crate) enum Decision {
     Unknown(String),
 }
 
-/// The mark at a position, where there is one and nothing else follows.
-pub(crate) fn mark_at(file: &dyn File, path: &Path, position: u64) -> Result<Option<JointMark>> {
-    let error = |source| Error::io("reading", path, source);
-    let left = file.len().map_err(error)?.saturating_sub(position);
-    let len = usize::try_from(left).unwrap_or(usize::MAX);
-    if len > MARK_BYTES_MAX {
-        return Ok(None);
-    }
-    let mut bytes = vec![0; len];
-    let read = file.read_at(&mut bytes, position).map_err(error)?;
-    bytes.truncate(read);
-    if let Some(found) = JointMark::newer(&bytes) {
+/// The mark in a transaction, and what its seal says of it.
+pub(crate) struct Marked {
+    pub(crate) mark: JointMark,
+    /// Who wrote it.
+    pub(crate) session: Option<u64>,
+    pub(crate) is_whole: bool,
+}
+
+/// The mark of a voted transaction at `position`, where one was written with it.
+pub(crate) fn mark_of(
+    file: &Arc<dyn File>,
+    path: &Path,
+    position: u64,
+    header: &TransactionHeader,
+) -> Result<Option<Marked>> {
+    let mut window = Window::new(file, path);
+    let is_whole = match checksums::by_seal(&mut window, position, header)? {
+        // Written elsewhere: it is a copy's.
+        Verdict::Unknown => return Ok(None),
+        Verdict::Whole => true,
+        Verdict::Damaged(_) => false,
+    };
+    let len = usize::try_from(header.len()).unwrap_or(usize::MAX);
+    let session = Seal::of(window.at(position, len)?).map(|seal| seal.session);
+    let before = seal::before_seal(window.at(position, len)?).unwrap_or_default();
+    if let Some(found) = JointMark::newer_at_end_of(before) {
         return Err(Error::Newer {
             path: path.to_owned(),
             found,
         });
     }
-    Ok(JointMark::parse(&bytes)
-        .filter(|(_, len)| *len == read)
-        .map(|(mark, _)| mark))
+    Ok(JointMark::at_end_of(before).map(|(mark, _)| Marked {
+        mark,
+        session,
+        is_whole,
+    }))
 }
 
-/// Ask the deciding member of a transaction in doubt at the end of the file `own`.
-pub(crate) fn ask(disk: &dyn Disk, own: &Path, mark: &JointMark) -> Result<Decision> {
+/// Ask the deciding member of a transaction in doubt at the end of the file `own`, of which `asked`
+/// others have asked already.
+///
+/// What it says is on its device then.
+pub(crate) fn ask(
+    disk: &dyn Disk,
+    own: &Path,
+    tid: Tid,
+    mark: &JointMark,
+    asked: usize,
+) -> Result<Decision> {
     if mark.own == 0 {
         // It decides, and has not: nobody can have finished.
         return Ok(Decision::Aborted);
     }
+    if asked > ASKED_MAX {
+        let reason = format!("{asked} members ask one another in a circle");
+        return Ok(Decision::Unknown(reason));
+    }
     let mut tried = Vec::new();
     for place in places_of(mark.decider(), mark.own_path(), own) {
-        match disk.open(&place, Access::Read) {
-            Ok(file) => return decision_in(&file, &place, mark.tid),
+        // One that may not be written can be read and synced all the same.
+        let file = disk.open(&place, Access::Write);
+        match file.or_else(|_| disk.open(&place, Access::Read)) {
+            Ok(file) => return decision_in(disk, &file, &place, tid, asked + 1),
             Err(error) => tried.push(format!("{}: {error}", place.display())),
         }
     }
@@ -96,23 +130,28 @@ impl Visitor for Search {
     fn discard(&mut self) {}
 }
 
-fn decision_in(file: &Arc<dyn File>, path: &Path, tid: Tid) -> Result<Decision> {
-    let mut magic = [0; 4];
-    let read = file
-        .read_at(&mut magic, 0)
-        .map_err(|e| Error::io("reading", path, e))?;
-    if !is_magic(magic.get(..read).unwrap_or_default()) {
-        return Ok(Decision::Unknown(format!(
-            "{} is no database",
-            path.display()
-        )));
-    }
+/// What the deciding member says: just what its own open makes of its end.
+fn decision_in(
+    disk: &dyn Disk,
+    file: &Arc<dyn File>,
+    path: &Path,
+    tid: Tid,
+    asked: usize,
+) -> Result<Decision> {
+    let end = match open::steadily(|| open::durable_end(disk, path, file, asked)) {
+        Ok(end) => end,
+        Err(error) => return Ok(Decision::Unknown(format!("it can't be used: {error}"))),
+    };
     let mut search = Search {
         tid,
         found: false,
         packed: Tid::ZERO,
     };
-    let scanned = scan::scan(file, path, Range::default(), &mut search)?;
+    let whole = Range {
+        end,
+        ..Range::default()
+    };
+    scan::scan(file, path, whole, &mut search)?;
     Ok(if search.found {
         Decision::Committed
     } else if search.packed >= tid {
@@ -120,8 +159,6 @@ fn decision_in(file: &Arc<dyn File>, path: &Path, tid: Tid) -> Result<Decision> 
             "{} was packed since and may have dropped it",
             path.display()
         ))
-    } else if matches!(scanned.stop, Some(scan::Stop::Damaged { .. })) && scanned.last_tid < tid {
-        Decision::Unknown(format!("{} is damaged; open it first", path.display()))
     } else {
         Decision::Aborted
     })
@@ -139,29 +176,20 @@ pub fn find(disk: &dyn Disk, path: &Path) -> Result<Option<InDoubt>> {
     let Some(scan::Stop::Voted(header)) = scanned.stop else {
         return Ok(None);
     };
-    let end = scanned.end + header.length + TRAILER_LEN;
-    let mark = mark_at(file.as_ref(), path, end)?.filter(|mark| mark.tid == header.tid);
-    Ok(mark.map(|mark| InDoubt {
+    let marked = mark_of(&file, path, scanned.end, &header)?;
+    Ok(marked.filter(|it| it.is_whole).map(|it| InDoubt {
         tid: header.tid,
         position: scanned.end,
-        mark,
+        mark: it.mark,
     }))
 }
 
 /// Finish the transaction in doubt at `position`, as the deciding member did.
-pub(crate) fn finish(
-    file: &dyn File,
-    path: &Path,
-    position: u64,
-    header: &TransactionHeader,
-) -> Result<()> {
+pub(crate) fn finish(file: &dyn File, path: &Path, position: u64) -> Result<()> {
     let error = |source| Error::io("finishing a transaction in", path, source);
-    let end = position + header.length + TRAILER_LEN;
     file.write_at(&[Status::Committed.to_byte()], position + STATUS_OFFSET)
-        .map_err(error)?;
-    file.sync().map_err(error)?;
-    file.truncate(end).map_err(error)?;
-    file.sync().map_err(error)
+        .and_then(|()| file.sync())
+        .map_err(error)
 }
 
 /// Say by hand what becomes of the transaction in doubt at the end of a data file that is not
@@ -170,7 +198,7 @@ pub(crate) fn finish(
 /// # Errors
 /// Where there is none, the file is locked, or it cannot be written.
 pub fn settle(disk: &dyn Disk, path: &Path, commit: bool) -> Result<InDoubt> {
-    let _lock = crate::open::take_lock(disk, path)?;
+    let _lock = open::take_lock(disk, path)?;
     let found = find(disk, path)?;
     let in_doubt = found.ok_or_else(|| Error::NothingInDoubt {
         path: path.to_owned(),
@@ -178,22 +206,19 @@ pub fn settle(disk: &dyn Disk, path: &Path, commit: bool) -> Result<InDoubt> {
     let error = |source| Error::io("opening", path, source);
     let file = disk.open(path, Access::Write).map_err(error)?;
     if commit {
-        let scanned = scan::scan(&file, path, Range::default(), &mut scan::Nothing)?;
-        if let Some(scan::Stop::Voted(header)) = scanned.stop {
-            finish(file.as_ref(), path, in_doubt.position, &header)?;
-        }
+        finish(file.as_ref(), path, in_doubt.position)?;
     } else {
         let len = file.len().map_err(error)?;
-        crate::open::cut_off(disk, path, file.as_ref(), in_doubt.position, len)?;
+        open::cut_off(disk, path, file.as_ref(), in_doubt.position, len)?;
     }
     Ok(in_doubt)
 }
 
 /// The error for a transaction that nobody can decide on.
-pub(crate) fn undecided(path: &Path, mark: &JointMark, reason: String) -> Error {
+pub(crate) fn undecided(path: &Path, tid: Tid, mark: &JointMark, reason: String) -> Error {
     Error::InDoubt {
         path: path.to_owned(),
-        tid: mark.tid,
+        tid,
         decider: PathBuf::from(mark.decider()),
         reason,
     }

@@ -44,10 +44,11 @@ impl Gate {
     }
 }
 
-/// Write a transaction into all its storages and wait until it is on all devices, not finished.
+/// Write a transaction into all its storages, not finished, and wait until it is on the devices of
+/// all but the first one.
 ///
-/// The first storage decides. All are locked, with conflicts settled; `tid` is not less than any
-/// one's least.
+/// The first storage decides: its part comes to the device when it is finished. All are locked,
+/// with conflicts settled; `tid` is not less than any one's least.
 ///
 /// # Errors
 /// Where one cannot be written or synced: nothing of it is left in any.
@@ -61,7 +62,6 @@ pub fn prepare_all(locked: Vec<Locked>, tid: Tid) -> Result<Vec<Voted>> {
     for (number, one) in locked.into_iter().enumerate() {
         let own = u16::try_from(number).unwrap_or(u16::MAX);
         let mark = JointMark {
-            tid,
             members: members.clone(),
             own,
         };
@@ -71,9 +71,7 @@ pub fn prepare_all(locked: Vec<Locked>, tid: Tid) -> Result<Vec<Voted>> {
             one.prepare(tid, &mark)?
         });
     }
-    if !alone {
-        sync_all(&voted)?;
-    }
+    sync_all(voted.get(1..).unwrap_or_default())?;
     Ok(voted)
 }
 
@@ -126,7 +124,7 @@ pub fn finish_all(voted: Vec<Voted>) -> Result<Vec<Finished>> {
     };
     let mut failure = None;
     for member in members {
-        // The data are on the device since the vote; a lost status byte is found at the next open.
+        // The data are on the device since the vote; the next open mends a status that was lost.
         match member.finish(true).and_then(Finished::trust_vote) {
             Ok(member) => finished.push(member),
             Err(error) => failure = Some(error),

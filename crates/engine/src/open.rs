@@ -71,27 +71,27 @@ const ATTEMPTS_MAX: usize = 20;
 /// Open or create the data file at `path`.
 pub(crate) fn open(disk: &dyn Disk, path: &Path, options: &Options) -> Result<Opened> {
     if options.read_only {
-        open_beside_writer(disk, path, options)
+        steadily(|| open_once(disk, path, options))
     } else {
         open_once(disk, path, options)
     }
 }
 
-/// Open a file for reading only that another process may be writing to.
+/// Read a file that another process may be writing to.
 ///
 /// A transaction that was on its way when its header was read may be finished, and followed by
 /// others, when these are. That looks like damage, but not in the same place twice.
-fn open_beside_writer(disk: &dyn Disk, path: &Path, options: &Options) -> Result<Opened> {
+pub(crate) fn steadily<T>(mut read: impl FnMut() -> Result<T>) -> Result<T> {
     let mut seen = None;
     for _ in 0..ATTEMPTS_MAX {
-        match open_once(disk, path, options) {
+        match read() {
             Err(Error::Corrupted { position, .. }) if seen != Some(position) => {
                 seen = Some(position);
             }
             done => return done,
         }
     }
-    open_once(disk, path, options)
+    read()
 }
 
 fn open_once(disk: &dyn Disk, path: &Path, options: &Options) -> Result<Opened> {
@@ -103,14 +103,8 @@ fn open_once(disk: &dyn Disk, path: &Path, options: &Options) -> Result<Opened> 
     };
     let file = open_file(disk, path, options)?;
     check_magic(&file, path, options.read_only)?;
-    let judgement = checksums::judge(disk, path, &file, stamp)?;
-    let mut opened = index_of(disk, path, file, judgement)?;
-    if settle_joint(disk, path, &mut opened, options.read_only)? {
-        let file = Arc::clone(&opened.generation.file);
-        let judgement = checksums::judge(disk, path, &file, stamp)?;
-        opened = index_of(disk, path, file, judgement)?;
-    }
-    opened = without_torn(disk, path, opened)?;
+    let asked = (!options.read_only).then_some(0);
+    let mut opened = recover(disk, path, &file, stamp, asked)?;
     opened.lock = lock;
     if let Some(stop) = opened.stop.take() {
         opened.cut = handle_tail(disk, path, &opened, stop, options.read_only)?;
@@ -129,6 +123,47 @@ fn open_once(disk: &dyn Disk, path: &Path, options: &Options) -> Result<Opened> 
         }
     }
     Ok(opened.into())
+}
+
+/// Index what is whole of a file, with the joint transactions that were committed.
+///
+/// `asked` is how many members wait for this one's answer; none where no one is to be asked.
+fn recover(
+    disk: &dyn Disk,
+    path: &Path,
+    file: &Arc<dyn File>,
+    stamp: Option<u64>,
+    asked: Option<usize>,
+) -> Result<Indexed> {
+    loop {
+        let judgement = checksums::judge(disk, path, file, stamp)?;
+        let indexed = index_of(disk, path, Arc::clone(file), judgement)?;
+        let is_settled = match asked {
+            Some(asked) => !settle_joint(disk, path, &indexed, asked)?,
+            None => true,
+        };
+        if is_settled {
+            return without_torn(disk, path, indexed);
+        }
+    }
+}
+
+/// Where the transactions end that an open of this file would find, which are on the device then.
+///
+/// Nothing is cut off, and nobody need have the file locked.
+pub(crate) fn durable_end(
+    disk: &dyn Disk,
+    path: &Path,
+    file: &Arc<dyn File>,
+    asked: usize,
+) -> Result<u64> {
+    check_magic(file, path, true)?;
+    let mut indexed = recover(disk, path, file, read_stamp(disk, path), Some(asked))?;
+    if let Some(stop) = indexed.stop.take() {
+        refuse_damage(path, &indexed, stop)?;
+    }
+    write_again(&indexed).map_err(|source| Error::io("syncing", path, source))?;
+    Ok(indexed.end)
 }
 
 /// Take the lock that stock ZODB takes too.
@@ -380,46 +415,39 @@ fn without_torn(disk: &dyn Disk, path: &Path, indexed: Indexed) -> Result<Indexe
     index_of(disk, path, file, judgement)
 }
 
-/// Judge a joint transaction at the end by what its deciding member says.
+/// Judge a joint transaction that is not finished by what its deciding member says.
 ///
-/// True where it was finished here now, so that it has to be indexed.
-fn settle_joint(
-    disk: &dyn Disk,
-    path: &Path,
-    indexed: &mut Indexed,
-    read_only: bool,
-) -> Result<bool> {
-    let file = Arc::clone(&indexed.generation.file);
-    if read_only {
+/// True where it was finished here now: it has to be indexed, and others may follow it.
+fn settle_joint(disk: &dyn Disk, path: &Path, indexed: &Indexed, asked: usize) -> Result<bool> {
+    let Some(Stop::Voted(header)) = &indexed.stop else {
+        return Ok(false);
+    };
+    let file = &indexed.generation.file;
+    let Some(marked) = in_doubt::mark_of(file, path, indexed.end, header)? else {
+        return Ok(false);
+    };
+    let session = indexed.judgement.mark.as_ref().map(|mark| mark.session);
+    if !marked.is_whole && marked.session != session {
+        // The torn tail of a copy.
         return Ok(false);
     }
-    match &indexed.stop {
-        Some(Stop::Voted(header)) => {
-            let end = indexed.end + header.length + perdure_format::file::TRAILER_LEN;
-            let mark = in_doubt::mark_at(file.as_ref(), path, end)?;
-            let Some(mark) = mark.filter(|mark| mark.tid == header.tid) else {
-                return Ok(false);
-            };
-            match in_doubt::ask(disk, path, &mark)? {
-                Decision::Aborted => Ok(false),
-                Decision::Unknown(reason) => Err(in_doubt::undecided(path, &mark, reason)),
-                Decision::Committed => {
-                    in_doubt::finish(file.as_ref(), path, indexed.end, header)?;
-                    Ok(true)
-                }
-            }
+    let (tid, mark) = (header.tid, &marked.mark);
+    match in_doubt::ask(disk, path, tid, mark, asked)? {
+        Decision::Aborted => Ok(false),
+        Decision::Unknown(reason) => Err(in_doubt::undecided(path, tid, mark, reason)),
+        Decision::Committed if marked.is_whole => {
+            in_doubt::finish(file.as_ref(), path, indexed.end)?;
+            Ok(true)
         }
-        Some(Stop::Damaged { .. }) => {
-            // The mark of a transaction that was finished just before the process died.
-            let mark = in_doubt::mark_at(file.as_ref(), path, indexed.end)?;
-            if mark.is_some_and(|mark| mark.tid <= indexed.last_tid) {
-                let error = |source| Error::io("cutting off a mark of", path, source);
-                file.truncate(indexed.end).map_err(error)?;
-                indexed.stop = None;
-            }
-            Ok(false)
-        }
-        Some(Stop::Torn(_)) | None => Ok(false),
+        // It was whole on the device before the other member decided.
+        Decision::Committed => Err(Error::Corrupted {
+            path: path.to_owned(),
+            position: indexed.end,
+            problem: format!(
+                "transaction {tid} is damaged, which was committed jointly with {}",
+                mark.decider()
+            ),
+        }),
     }
 }
 
@@ -493,19 +521,21 @@ fn settle(disk: &dyn Disk, path: &Path, indexed: &mut Indexed) -> Result<()> {
     if (indexed.end == acknowledged && was_closed) || disk.is_volatile() {
         return Ok(());
     }
-    let file = indexed.generation.file.as_ref();
-    let again = || -> io::Result<()> {
-        if indexed.judgement.sole_writer {
-            checksums::rewrite(file, acknowledged, indexed.end)?;
-        }
-        file.sync()
-    };
-    again()
+    write_again(indexed)
         .and_then(|()| {
             let (end, last_tid) = (indexed.end, indexed.last_tid);
             indexed.judgement.note_recovery(disk, path, end, last_tid)
         })
         .map_err(|source| Error::io("syncing", path, source))
+}
+
+/// Write what may not be on the device again, as it is, and sync it.
+fn write_again(indexed: &Indexed) -> io::Result<()> {
+    let file = indexed.generation.file.as_ref();
+    if indexed.judgement.sole_writer {
+        checksums::rewrite(file, indexed.judgement.acknowledged, indexed.end)?;
+    }
+    file.sync()
 }
 
 /// What stands before whole transactions is damage, not a tail: cutting there would lose them.

@@ -43,9 +43,9 @@ pub struct Store {
     /// Up to where somebody looks at the past: later transactions get later ids. Changed only
     /// under the commit lock.
     reserved_tid: AtomicU64,
-    /// Does the mark of a joint transaction stand behind the last transaction, whose status may not
-    /// be on the device? Changed only under the commit lock.
-    pub(crate) joint_end: AtomicBool,
+    /// Was a joint transaction finished here that another member decided, and its status not synced
+    /// since?
+    pub(crate) is_status_unsynced: AtomicBool,
     max_oid: AtomicU64,
     pub(crate) removals: Removals,
     cut: Option<Cut>,
@@ -110,7 +110,7 @@ impl Store {
             last_tid: AtomicU64::new(last_tid.0),
             used_tid: AtomicU64::new(last_tid.0),
             reserved_tid: AtomicU64::new(0),
-            joint_end: AtomicBool::new(false),
+            is_status_unsynced: AtomicBool::new(false),
             removals: Removals::default(),
             max_oid: AtomicU64::new(opened.max_oid.0),
             cut: opened.cut,
@@ -171,7 +171,7 @@ impl Store {
         self.generation.store(Arc::new(generation));
         self.end.store(end, Ordering::Release);
         self.checksums.restart(end);
-        self.joint_end.store(false, Ordering::Release);
+        self.is_status_unsynced.store(false, Ordering::Release);
         self.publication.rebase(end);
         self.index_saved_end.store(0, Ordering::Release);
         self.packs.fetch_add(1, Ordering::AcqRel);
@@ -545,21 +545,16 @@ impl Store {
         let _ = self.generation.load().file.truncate(start);
     }
 
-    /// Remove the mark that a joint transaction left behind itself, once its status is synced.
-    pub(crate) fn settle_joint_end(&self) -> Result<()> {
-        if !self.joint_end.load(Ordering::Acquire) {
+    /// Bring the status of a joint transaction to the device that another member decided.
+    fn sync_status(&self) -> Result<()> {
+        if !self.is_status_unsynced.swap(false, Ordering::AcqRel) {
             return Ok(());
         }
         let file = Arc::clone(&self.generation.load().file);
-        self.checksums
-            .sync(&file)
-            .and_then(|()| file.truncate(self.end()))
-            .map_err(|source| {
-                self.publication.fail(&source.to_string());
-                Error::io("syncing", &self.path, source)
-            })?;
-        self.joint_end.store(false, Ordering::Release);
-        Ok(())
+        self.checksums.sync(&file).map_err(|source| {
+            self.publication.fail(&source.to_string());
+            Error::io("syncing", &self.path, source)
+        })
     }
 
     pub(crate) fn write_status(&self, position: u64, status: u8, tid: Tid) -> Result<()> {
@@ -600,6 +595,8 @@ impl Store {
         {
             return Ok(());
         }
+        // Where the saved index ends, nobody looks at a status any more.
+        self.sync_status()?;
         let generation = self.generation();
         saved_index::save(self.disk.as_ref(), &generation, (end, tid), self.max_oid())?;
         self.index_saved_end.store(end, Ordering::Release);
@@ -623,7 +620,7 @@ impl Store {
             // A transaction that is still voted keeps the commit lock, and its end as it is.
             let settled = guard.is_some()
                 && self.publication.failure().is_none()
-                && self.settle_joint_end().is_ok();
+                && self.sync_status().is_ok();
             let noted = self.checksums.close(settled);
             let noted = noted.map_err(|e| Error::io("closing the checksums of", &self.path, e));
             let saved = self.save_index().and(noted);

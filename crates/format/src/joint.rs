@@ -1,23 +1,21 @@
-//! The mark behind a voted transaction that several databases commit together.
+//! The mark in a transaction that several databases commit together: whom to ask about it.
 //!
-//! It stands after the end of the transaction, where stock ZODB sees a tail that was never
-//! committed: a header of the transaction's own id, of a length that no file has, with status `c`. See `docs/internals/joint-commit.md`.
+//! It stands in the transaction's extension, between the pickle and the [seal](crate::seal), so
+//! that it is there as long as the transaction is. A pickle ends at its stop opcode: stock ZODB
+//! reads the same extension with a mark or without. See `docs/internals/joint-commit.md`.
 
-use crate::bytes::{array, u16_at, u32_at, u64_at};
-use crate::file::Status;
-use crate::ids::Tid;
+use crate::bytes::{array, u16_at, u32_at};
 
-/// What stands in a mark behind the id: name and version.
+/// What a mark begins with: name and version.
 pub const MAGIC: [u8; 8] = *b"PDJOINT1";
 
-const LEN_OFFSET: usize = 18;
-const FIXED_LEN: usize = 26;
+const FIXED_LEN: usize = 12;
+/// The whole mark's length, and the sum of what is before.
+const TRAILER_LEN: usize = 6;
 
 /// Who takes part in a joint transaction, and who decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JointMark {
-    /// The transaction, under the same id in every member.
-    pub tid: Tid,
     /// The paths of the members' data files; the first one decides.
     pub members: Vec<String>,
     /// Which of them this file is.
@@ -25,72 +23,53 @@ pub struct JointMark {
 }
 
 impl JointMark {
-    /// The mark's bytes: tid, magic, status, length, number of members, own number, paths, checksum.
+    /// The mark's bytes: magic, number of members, own number, paths, length, checksum.
+    ///
+    /// None where the paths are too long for an extension.
     #[must_use]
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let count = u16::try_from(self.members.len()).unwrap_or(u16::MAX);
-        let mut out = self.tid.to_bytes().to_vec();
-        out.extend_from_slice(&MAGIC);
-        out.extend_from_slice(&[Status::Voted.to_byte(), 0]);
-        out.extend_from_slice(&[0; 4]);
-        out.extend_from_slice(&count.to_be_bytes());
+    pub fn to_bytes(&self) -> Option<Vec<u8>> {
+        let mut out = MAGIC.to_vec();
+        out.extend_from_slice(&u16::try_from(self.members.len()).ok()?.to_be_bytes());
         out.extend_from_slice(&self.own.to_be_bytes());
-        for member in self.members.iter().take(usize::from(count)) {
+        for member in &self.members {
             let bytes = member.as_bytes();
-            out.extend_from_slice(&u16::try_from(bytes.len()).unwrap_or(u16::MAX).to_be_bytes());
-            out.extend_from_slice(bytes.get(..usize::from(u16::MAX)).unwrap_or(bytes));
+            out.extend_from_slice(&u16::try_from(bytes.len()).ok()?.to_be_bytes());
+            out.extend_from_slice(bytes);
         }
-        let len = u32::try_from(out.len() + 4).unwrap_or(u32::MAX);
-        if let Some(slot) = out.get_mut(LEN_OFFSET..LEN_OFFSET + 4) {
-            slot.copy_from_slice(&len.to_be_bytes());
-        }
-        let checksum = crc32c::crc32c(&out);
-        out.extend_from_slice(&checksum.to_be_bytes());
-        out
+        let len = u16::try_from(out.len() + TRAILER_LEN).ok()?;
+        out.extend_from_slice(&len.to_be_bytes());
+        out.extend_from_slice(&crc32c::crc32c(&out).to_be_bytes());
+        Some(out)
     }
 
-    /// Read a mark and its length; none where the bytes do not begin with a whole one.
+    /// The mark that ends the bytes, and its length; none where no whole one does.
     #[must_use]
-    pub fn parse(bytes: &[u8]) -> Option<(Self, usize)> {
-        if array::<8>(bytes, 8)? != MAGIC {
+    pub fn at_end_of(bytes: &[u8]) -> Option<(Self, usize)> {
+        let whole = whole_at_end_of(bytes)?;
+        if array::<8>(whole, 0)? != MAGIC {
             return None;
         }
-        let len = usize::try_from(u32_at(bytes, LEN_OFFSET)?).ok()?;
-        let covered = bytes.get(..len.checked_sub(4)?)?;
-        if covered.len() < FIXED_LEN || u32_at(bytes, covered.len())? != crc32c::crc32c(covered) {
-            return None;
-        }
-        let (count, own) = (u16_at(bytes, 22)?, u16_at(bytes, 24)?);
+        let (count, own) = (u16_at(whole, 8)?, u16_at(whole, 10)?);
+        let paths = whole.get(..whole.len() - TRAILER_LEN)?;
         let mut members = Vec::new();
         let mut at = FIXED_LEN;
         for _ in 0..count {
-            let len = usize::from(u16_at(covered, at)?);
-            let path = covered.get(at + 2..at + 2 + len)?;
+            let len = usize::from(u16_at(paths, at)?);
+            let path = paths.get(at + 2..at + 2 + len)?;
             members.push(String::from_utf8(path.to_vec()).ok()?);
             at += 2 + len;
         }
-        (own < count).then_some(())?;
-        Some((
-            Self {
-                tid: Tid(u64_at(bytes, 0)?),
-                members,
-                own,
-            },
-            len,
-        ))
+        (own < count && at == paths.len()).then_some(())?;
+        Some((Self { members, own }, whole.len()))
     }
 
-    /// The name and version of a whole mark that is newer than this code; none for anything else.
+    /// The name and version of a whole mark that ends the bytes and is newer than this code.
     ///
     /// Whatever a newer version adds, its length and checksum stand where this one's do.
     #[must_use]
-    pub fn newer(bytes: &[u8]) -> Option<String> {
-        let name = array::<8>(bytes, 8)?;
-        let len = usize::try_from(u32_at(bytes, LEN_OFFSET)?).ok()?;
-        let covered = bytes.get(..len.checked_sub(4)?)?;
-        let is_whole = u32_at(bytes, covered.len())? == crc32c::crc32c(covered);
-        let is_newer = name.starts_with(&MAGIC[..7]) && name > MAGIC;
-        (is_whole && is_newer).then(|| String::from_utf8_lossy(&name).into_owned())
+    pub fn newer_at_end_of(bytes: &[u8]) -> Option<String> {
+        let name = array::<8>(whole_at_end_of(bytes)?, 0)?;
+        (name > MAGIC).then(|| String::from_utf8_lossy(&name).into_owned())
     }
 
     /// The path of the member that decides.
@@ -108,13 +87,24 @@ impl JointMark {
     }
 }
 
+/// The bytes of a mark of any version that ends the bytes.
+fn whole_at_end_of(bytes: &[u8]) -> Option<&[u8]> {
+    let trailer = bytes.len().checked_sub(TRAILER_LEN)?;
+    let len = usize::from(u16_at(bytes, trailer)?);
+    let whole = bytes.get(bytes.len().checked_sub(len)?..)?;
+    let covered = whole.get(..len.checked_sub(4)?)?;
+    let is_it = covered.len() >= FIXED_LEN
+        && whole.starts_with(&MAGIC[..7])
+        && u32_at(whole, covered.len())? == crc32c::crc32c(covered);
+    is_it.then_some(whole)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn mark() -> JointMark {
         JointMark {
-            tid: Tid(0x0102_0304_0506_0708),
             members: vec!["/srv/a.fs".to_owned(), "/srv/b.fs".to_owned()],
             own: 1,
         }
@@ -122,27 +112,38 @@ mod tests {
 
     #[test]
     fn a_mark_survives_a_round_trip_and_no_changed_byte() {
-        let bytes = mark().to_bytes();
-        assert_eq!(JointMark::parse(&bytes), Some((mark(), bytes.len())));
+        let bytes = mark().to_bytes().unwrap();
+        let behind = [b"pickle.", &bytes[..]].concat();
+        assert_eq!(JointMark::at_end_of(&behind), Some((mark(), bytes.len())));
         for at in 0..bytes.len() {
             let mut bad = bytes.clone();
             bad[at] ^= 0x10;
-            assert_eq!(JointMark::parse(&bad), None, "byte {at}");
-            assert_eq!(JointMark::parse(&bytes[..at]), None, "cut at {at}");
+            assert_eq!(JointMark::at_end_of(&bad), None, "byte {at}");
+            assert_eq!(JointMark::at_end_of(&bytes[at + 1..]), None, "from {at}");
+            assert_eq!(JointMark::at_end_of(&bytes[..at]), None, "cut at {at}");
         }
     }
 
     #[test]
     fn a_newer_mark_is_told_from_a_damaged_one() {
-        let mut bytes = mark().to_bytes();
-        assert_eq!(JointMark::newer(&bytes), None);
-        bytes[15] = b'2';
-        assert_eq!(JointMark::newer(&bytes), None, "damaged");
+        let mut bytes = mark().to_bytes().unwrap();
+        assert_eq!(JointMark::newer_at_end_of(&bytes), None);
+        bytes[7] = b'2';
+        assert_eq!(JointMark::newer_at_end_of(&bytes), None, "damaged");
         let end = bytes.len() - 4;
         let sum = crc32c::crc32c(&bytes[..end]).to_be_bytes();
         bytes[end..].copy_from_slice(&sum);
-        assert_eq!(JointMark::newer(&bytes).as_deref(), Some("PDJOINT2"));
-        assert_eq!(JointMark::parse(&bytes), None);
+        assert_eq!(
+            JointMark::newer_at_end_of(&bytes).as_deref(),
+            Some("PDJOINT2")
+        );
+        assert_eq!(JointMark::at_end_of(&bytes), None);
+    }
+
+    #[test]
+    fn paths_that_no_extension_holds_make_no_mark() {
+        let members = vec!["a".repeat(40_000), "b".repeat(40_000)];
+        assert_eq!(JointMark { members, own: 0 }.to_bytes(), None);
     }
 
     #[test]

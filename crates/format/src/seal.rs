@@ -6,6 +6,7 @@
 
 use crate::bytes::{array, u32_at, u64_at};
 use crate::file::{STATUS_OFFSET, Status};
+use crate::joint::JointMark;
 
 /// What a seal begins with: name and version.
 const MARKER: [u8; 4] = *b"PDS1";
@@ -71,35 +72,49 @@ pub fn beginning_of(session: u64) -> Vec<u8> {
     [&MARKER[..], &session.to_be_bytes()].concat()
 }
 
-/// The extension that a user gave, without a seal.
+/// The extension that a user gave, without a seal and what stands before it.
 #[must_use]
 pub fn unsealed(extension: &[u8]) -> &[u8] {
-    let Some(len) = extension.len().checked_sub(SEAL_LEN) else {
+    let Some(before) = before_seal(extension) else {
         return extension;
     };
-    let (before, seal) = extension.split_at(len);
-    match Seal::parse(seal) {
-        None => extension,
-        Some(_) if before == EMPTY_DICT => &[],
-        Some(_) => before,
+    let mark = JointMark::at_end_of(before).map_or(0, |(_, len)| len);
+    match before.get(..before.len() - mark).unwrap_or(before) {
+        given if given == EMPTY_DICT => &[],
+        given => given,
     }
 }
 
-/// Add a seal to an extension that has none; false where it is too long for one.
+/// What stands before the seal at the end of an extension; none where there is no seal.
+#[must_use]
+pub fn before_seal(extension: &[u8]) -> Option<&[u8]> {
+    let (before, seal) = extension.split_at(extension.len().checked_sub(SEAL_LEN)?);
+    Seal::parse(seal).map(|_| before)
+}
+
+/// Add a seal to an extension that has none, and before it the bytes of a [`JointMark`]; false
+/// where that would be too long.
 ///
 /// The sum is put in by [`close`] when the transaction is put together.
-pub fn add(extension: &mut Vec<u8>, session: u64, position: u64, durable: u64) -> bool {
+pub fn add(
+    extension: &mut Vec<u8>,
+    mark: &[u8],
+    session: u64,
+    position: u64,
+    durable: u64,
+) -> bool {
     let dict = if extension.is_empty() {
         EMPTY_DICT.len()
     } else {
         0
     };
-    if extension.len() + dict + SEAL_LEN > usize::from(u16::MAX) {
+    if extension.len() + dict + mark.len() + SEAL_LEN > usize::from(u16::MAX) {
         return false;
     }
     if extension.is_empty() {
         extension.extend_from_slice(&EMPTY_DICT);
     }
+    extension.extend_from_slice(mark);
     let seal = Seal {
         session,
         position,
@@ -175,7 +190,7 @@ mod tests {
 
     fn transaction(extension: &[u8]) -> (Vec<u8>, usize) {
         let mut extension = extension.to_vec();
-        assert!(add(&mut extension, 7, 100, 90));
+        assert!(add(&mut extension, &[], 7, 100, 90));
         let header = TransactionHeader {
             tid: Tid(5),
             length: 0,
@@ -222,12 +237,18 @@ mod tests {
     #[test]
     fn an_extension_comes_back_without_its_seal() {
         for given in [&b""[..], b"\x80\x03}q\0.", b"no pickle"] {
-            let mut extension = given.to_vec();
-            assert!(add(&mut extension, 1, 2, 3));
-            assert_eq!(unsealed(&extension), given);
+            let mark = JointMark {
+                members: vec!["a.fs".to_owned()],
+                own: 0,
+            };
+            for mark in [Vec::new(), mark.to_bytes().unwrap()] {
+                let mut extension = given.to_vec();
+                assert!(add(&mut extension, &mark, 1, 2, 3));
+                assert_eq!(unsealed(&extension), given);
+            }
             assert_eq!(unsealed(given), given);
         }
         let mut longest = vec![1; 65_535 - SEAL_LEN + 1];
-        assert!(!add(&mut longest, 1, 2, 3));
+        assert!(!add(&mut longest, &[], 1, 2, 3));
     }
 }

@@ -148,7 +148,7 @@ pub fn checksum_file(bytes: &[u8]) {
 /// # Panics
 /// Where the parser says that a mark is longer than its bytes.
 pub fn joint_mark(bytes: &[u8]) {
-    if let Some((mark, len)) = JointMark::parse(bytes) {
+    if let Some((mark, len)) = JointMark::at_end_of(bytes) {
         let _ = (mark.decider(), mark.own_path());
         assert!(len <= bytes.len(), "a mark is longer than its bytes");
     }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use perdure_format::joint::JointMark;
 use perdure_sim::Dice;
 use perdure_sim::hostile::{TARGETS, small_database};
 
@@ -30,7 +31,11 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
             let bytes = std::fs::read(folder.join("books.zexp")).unwrap();
             bytes.chunks(400).take(40).map(<[u8]>::to_vec).collect()
         }
-        _ => vec![vec![0; 64], b"PDJOINT1".repeat(4)],
+        _ => {
+            let members = vec!["/srv/a.fs".to_owned(), "/srv/b.fs".to_owned()];
+            let mark = JointMark { members, own: 1 };
+            vec![mark.to_bytes().unwrap(), b"PDJOINT1".repeat(4)]
+        }
     }
 }
 

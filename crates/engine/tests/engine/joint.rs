@@ -1,4 +1,4 @@
-//! Transactions of two databases, through power losses: in both of them or in none.
+//! Transactions of several databases, through power losses: in all of them or in none.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use perdure_engine::{
-    Basis, Draft, Error, Gate, Locked, Metadata, Options, Store, finish_all, prepare_all,
+    Basis, Draft, Error, Gate, Locked, Metadata, Options, Store, Voted, finish_all, prepare_all,
     release_all,
 };
 use perdure_format::{Oid, Tid};
@@ -14,7 +14,7 @@ use perdure_sim::{Dice, Fault, SimDisk};
 
 use crate::support::*;
 
-const NAMES: [&str; 2] = ["/db/a.fs", "/db/b.fs"];
+const NAMES: [&str; 3] = ["/db/a.fs", "/db/b.fs", "/db/c.fs"];
 
 /// What is known of the transactions: which members each wrote to, and whether it was acknowledged.
 #[derive(Clone, Default)]
@@ -30,20 +30,21 @@ fn open_member(disk: &SimDisk, number: usize) -> Result<Arc<Store>> {
 fn lock(store: &Arc<Store>, dice: &mut Dice) -> Result<Locked> {
     let mut draft = Draft::new(Metadata::default())?;
     for _ in 0..=dice.below(2) {
-        let len = 1 + dice.place(900);
+        // More than the probe of a saved index covers, now and then.
+        let most = if dice.chance(10) { 9_000 } else { 900 };
+        let len = 1 + dice.place(most);
         draft.store(Oid(dice.below(9)), Basis::Copy, &dice.bytes(len));
     }
     Ok(store.lock(draft, Duration::ZERO)?.unwrap())
 }
 
 fn run(disk: &SimDisk, witness: &mut Witness, dice: &mut Dice) -> Result<()> {
-    let stores = [open_member(disk, 0)?, open_member(disk, 1)?];
+    let stores = [0, 1, 2].map(|number| open_member(disk, number));
+    let stores = stores.into_iter().collect::<Result<Vec<_>>>()?;
     for round in 0..4 + dice.below(4) {
-        let members = match dice.below(4) {
-            0 => vec![0],
-            1 => vec![1],
-            _ => vec![0, 1],
-        };
+        // Which of the members, as bits; each pair has a decider of its own.
+        let set = [1, 2, 3, 5, 6, 7, 3, 6][dice.place(8)];
+        let members: Vec<usize> = (0..3).filter(|number| set >> number & 1 == 1).collect();
         let locked = members.iter().map(|&number| lock(&stores[number], dice));
         let locked = locked.collect::<Result<Vec<_>>>()?;
         #[expect(clippy::cast_precision_loss, reason = "a few rounds")]
@@ -60,6 +61,9 @@ fn run(disk: &SimDisk, witness: &mut Witness, dice: &mut Dice) -> Result<()> {
         }
         release_all(&finished, &Gate::default());
         witness.attempted.get_mut(&tid).unwrap().1 = true;
+        if dice.chance(20) {
+            stores[dice.place(3)].save_index()?;
+        }
     }
     stores.iter().try_for_each(|store| store.close())
 }
@@ -74,16 +78,10 @@ fn tids(store: &Store) -> Vec<Tid> {
 
 fn check(disk: &SimDisk, witness: &Witness, first: usize, context: &str) {
     let mut stores = BTreeMap::new();
-    let mut order = vec![1 - first, first];
-    while let Some(number) = order.pop() {
-        let store = match open_member(disk, number) {
-            // Where the deciding member has to be recovered first, the error says so.
-            Err(Error::InDoubt { .. }) if number == 1 && order == [0] => {
-                order = vec![1, 0];
-                continue;
-            }
-            other => other.unwrap_or_else(|error| panic!("{context}: {error}")),
-        };
+    for turn in [0, 1, 2] {
+        let number = (first + turn) % 3;
+        let store = open_member(disk, number);
+        let store = store.unwrap_or_else(|error| panic!("{context}: {error}"));
         check_consistent(&store).unwrap();
         stores.insert(number, store);
     }
@@ -122,18 +120,24 @@ fn a_joint_transaction_is_in_all_members_or_in_none_after_any_power_loss() {
             for loss in 0..8 {
                 let left = disk.power_loss(seed << 8 ^ loss);
                 let context = format!("seed {seed}, death in call {at} ({call:?}), loss {loss}");
-                check(&left, &witness, usize::from(loss % 2 == 1), &context);
+                let first = usize::try_from(loss % 3).unwrap();
+                check(&left, &witness, first, &context);
                 check(&left.power_loss(loss), &witness, 0, &context);
                 crashes += 2;
             }
-            let killed = disk.restart();
-            check(
-                &killed,
-                &witness,
-                1,
-                &format!("seed {seed}, killed in call {at}"),
-            );
-            crashes += 1;
+            for first in [0, 1, 2] {
+                let killed = disk.restart();
+                let context = format!("seed {seed}, killed in call {at}, {first} opened first");
+                check(&killed, &witness, first, &context);
+                // What one member made of what it found in another has to outlast a power loss.
+                let left = killed.power_loss(seed << 8 ^ at as u64);
+                check(&left, &witness, first, &context);
+                let opened = disk.restart();
+                drop(open_member(&opened, first));
+                let left = opened.power_loss(seed << 8 ^ at as u64);
+                check(&left, &witness, (first + 1) % 3, &context);
+                crashes += 3;
+            }
         }
     }
     report("joint commit", crashes);
@@ -153,8 +157,77 @@ fn a_joint_transaction_of_which_any_call_fails_is_in_all_members_or_in_none() {
             let next = disk.restart();
             let kind = whole.trace()[at];
             let context = format!("seed {seed}, call {at} ({kind:?}) failed");
-            check(&next, &witness, at % 2, &context);
-            check(&next.power_loss(seed), &witness, at % 2, &context);
+            check(&next, &witness, at % 3, &context);
+            check(&next.power_loss(seed), &witness, at % 3, &context);
         }
     }
+}
+
+/// A transaction of the first two members that changes one object in each, prepared.
+fn prepared(stores: &[Arc<Store>], now: f64, metadata: &Metadata) -> Result<Vec<Voted>> {
+    let lock = |store: &Arc<Store>| -> Result<Locked> {
+        let mut draft = Draft::new(metadata.clone())?;
+        draft.store(Oid(1), Basis::Copy, &[7; 5_000]);
+        Ok(store.lock(draft, Duration::ZERO)?.unwrap())
+    };
+    let locked = stores
+        .iter()
+        .take(2)
+        .map(lock)
+        .collect::<Result<Vec<_>>>()?;
+    let tid = locked.iter().map(|one| one.least_tid(now)).max().unwrap();
+    prepare_all(locked, tid)
+}
+
+fn pair(disk: &SimDisk) -> Vec<Arc<Store>> {
+    let open = |number| open_member(disk, number).unwrap();
+    vec![open(0), open(1)]
+}
+
+#[test]
+fn what_a_saved_index_covers_is_finished_on_the_device() {
+    let disk = SimDisk::new(1);
+    let stores = pair(&disk);
+    let voted = prepared(&stores, NOW, &Metadata::default()).unwrap();
+    release_all(&finish_all(voted).unwrap(), &Gate::default());
+    stores[1].save_index().unwrap();
+    for seed in 0..50 {
+        let left = disk.power_loss(seed).content(Path::new(NAMES[1])).unwrap();
+        assert_eq!(left[20], b' ', "seed {seed}: its status was lost");
+    }
+}
+
+#[test]
+fn an_extension_without_room_for_the_members_paths_is_refused_and_nothing_is_left() {
+    let disk = SimDisk::new(1);
+    let stores = pair(&disk);
+    let metadata = Metadata {
+        extension: vec![b'.'; 65_530],
+        ..Metadata::default()
+    };
+    let refused = prepared(&stores, NOW, &metadata).unwrap_err();
+    assert!(
+        matches!(refused, Error::MetadataTooLong { .. }),
+        "{refused}"
+    );
+    let voted = prepared(&stores, NOW, &Metadata::default()).unwrap();
+    release_all(&finish_all(voted).unwrap(), &Gate::default());
+    for store in &stores {
+        assert_eq!(contents(store).unwrap().len(), 1);
+    }
+}
+
+#[test]
+fn members_that_name_one_another_as_deciding_are_refused() {
+    let disk = SimDisk::new(1);
+    let stores = pair(&disk);
+    drop(prepared(&stores, NOW, &Metadata::default()).unwrap());
+    let voted = prepared(&stores, NOW, &Metadata::default()).unwrap();
+    std::mem::forget(voted);
+    let second = disk.content(Path::new(NAMES[1])).unwrap();
+    let circle = SimDisk::new(2);
+    circle.put(Path::new(NAMES[0]), &second);
+    circle.put(Path::new(NAMES[1]), &second);
+    let refused = open_member(&circle, 1).unwrap_err();
+    assert!(matches!(refused, Error::InDoubt { .. }), "{refused}");
 }
