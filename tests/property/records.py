@@ -1,10 +1,13 @@
 """Records without a database: connections over a dict, and classes to fill them with."""
 
 import dataclasses
+import datetime as dt
+import decimal
 import enum
 from collections import deque, namedtuple
 from typing import Any, NamedTuple
 
+import numpy as np
 import persistent
 from persistent.wref import WeakRef
 
@@ -86,10 +89,38 @@ class Permission(enum.IntFlag):
     WRITE = 2
 
 
+class Mood(str, enum.Enum):
+    CALM = "calm"
+    GLAD = "glad"
+
+
+class Access(enum.Flag):
+    LOOK = enum.auto()
+    TOUCH = enum.auto()
+
+
 @dataclasses.dataclass(frozen=True)
 class Point:
     x: Any
     y: Any
+
+
+@dataclasses.dataclass
+class Account:
+    owner: Any
+    entries: Any = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass(slots=True)
+class Cell:
+    value: Any
+    note: Any = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Fixed:
+    value: Any
+    note: Any = None
 
 
 Pair = namedtuple("Pair", ["left", "right"])  # noqa: PYI024 - the untyped kind is in use, too
@@ -178,12 +209,28 @@ def same(left: Any, right: Any, known: dict[int, int] | None = None) -> bool:
     if id(left) in known and not isinstance(left, (str, bytes, int, float)):
         return bool(known[id(left)] == id(right))
     known[id(left)] = id(right)
+    if isinstance(left, (np.ndarray, np.generic)):
+        return _same_array(np.asarray(left), np.asarray(right), known)
     return _same_parts(left, right, known)
+
+
+def _same_array(left: Any, right: Any, known: dict[int, int]) -> bool:
+    alike = left.dtype == right.dtype and left.shape == right.shape
+    if not alike or left.flags.f_contiguous != right.flags.f_contiguous:
+        return False
+    if left.dtype.hasobject:
+        return all(same(*both, known) for both in zip(left.flat, right.flat, strict=True))
+    return bool(left.tobytes() == right.tobytes())
 
 
 def _same_parts(left: Any, right: Any, known: dict[int, int]) -> bool:
     if isinstance(left, float):
         return bool(left.hex() == right.hex())
+    if isinstance(left, decimal.Decimal):
+        return bool(left.as_tuple() == right.as_tuple())
+    if isinstance(left, (complex, dt.datetime, dt.time)):
+        # Equality overlooks the sign of a zero, and which of two same times it is.
+        return repr(left) == repr(right)
     if isinstance(left, (set, frozenset)):
         return bool(left == right) or len(left) == len(right)
     parts = [_parts(left), _parts(right)]
@@ -202,6 +249,8 @@ def _parts(value: Any) -> list[Any] | None:
         parts += value
     elif isinstance(value, Slotted):
         return [value.left, value.right]
+    elif isinstance(value, (Cell, Fixed)):
+        return [value.value, value.note]
     elif not hasattr(value, "__dict__") or isinstance(value, (type, enum.Enum)):
         return None
     if hasattr(value, "__dict__") and not isinstance(value, type):

@@ -8,15 +8,22 @@ import pickle
 import uuid
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from tests.property.records import (
+    Access,
+    Account,
     Careful,
+    Cell,
     Colour,
     DictOfItsOwn,
+    Fixed,
     Keyed,
     ListOfItsOwn,
+    Mood,
     NativeConnection,
     Pair,
     Permission,
@@ -37,19 +44,43 @@ from perdure.serialize import ObjectWriter, get_refs, referencesf
 from perdure.serialize.pickling import RecordPickler
 from perdure.serialize.writer import StandardObjectWriter
 
+zones = st.none() | st.sampled_from(
+    [
+        dt.timezone.utc,
+        dt.timezone(dt.timedelta(hours=5, minutes=30)),
+        dt.timezone(-dt.timedelta(hours=3), "west"),
+    ]
+)
+arrays = hnp.arrays(
+    hnp.scalar_dtypes() | st.just(np.dtype([("x", "<f8"), ("name", "U5")])),
+    hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3),
+)
 unusual = st.one_of(
-    st.datetimes(timezones=st.none() | st.just(dt.timezone.utc)),
+    st.datetimes(timezones=zones),
+    st.datetimes().map(lambda moment: moment.replace(fold=1)),
     st.dates(),
-    st.times(),
+    st.times(timezones=zones),
     st.timedeltas(),
-    st.decimals(allow_nan=False),
+    st.decimals(),
     st.uuids(),
     st.complex_numbers(allow_nan=False),
     st.fractions(),
     st.sampled_from(
         [Colour.RED, Colour.GREEN, Permission.READ, Permission.READ | Permission.WRITE]
     ),
-    st.just(pathlib.PurePosixPath("a/b")),
+    st.sampled_from([Mood.CALM, Mood.GLAD, Access.LOOK, Access.LOOK | Access.TOUCH]),
+    st.sampled_from(
+        [
+            pathlib.PurePosixPath("a/b"),
+            pathlib.PureWindowsPath("c:\\a\\b"),
+            pathlib.Path("/tmp/a"),
+            pathlib.Path(),
+        ]
+    ),
+    arrays,
+    arrays.map(np.asfortranarray),
+    st.sampled_from([np.float32(-0.0), np.int64(7), np.bool_(1), np.str_("a"), np.bytes_(b"b")]),
+    st.sampled_from([np.datetime64("2026-11-27T01:02"), np.dtype("<i4"), np.dtype("U3")]),
     st.sampled_from([int, Thing, Point, uuid.UUID, len, collections.OrderedDict]),
     st.builds(range, st.integers(0, 9), st.integers(0, 9)),
 )
@@ -69,6 +100,14 @@ keyed = st.builds(Keyed, st.text("abc"))
 leaves = hashable | unusual | things | keyed | st.builds(bytearray, st.binary())
 
 
+def object_array(items: list[Any]) -> Any:
+    """Return an array of objects, whatever they are."""
+    made = np.empty(len(items), dtype=object)
+    for number, item in enumerate(items):
+        made[number] = item
+    return made
+
+
 def containers(children: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     lists = st.lists(children, max_size=5)
     dicts = st.dictionaries(hashable, children, max_size=5)
@@ -86,6 +125,10 @@ def containers(children: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
         st.builds(Slotted, children, children),
         st.builds(Careful, children),
         st.builds(Point, children, children),
+        st.builds(Account, children, st.lists(children, max_size=2)),
+        st.builds(Cell, children, children),
+        st.builds(Fixed, children, children),
+        lists.map(object_array),
         st.builds(Pair, children, children),
         st.builds(TypedPair, children, children),
     )
@@ -105,8 +148,10 @@ def graphs(draw: st.DrawFn) -> list[Any]:
             holder.append(held)
         elif isinstance(holder, dict):
             holder["link"] = held
-        elif isinstance(holder, (Plain, Careful)):
+        elif isinstance(holder, (Plain, Careful, Account)):
             vars(holder)["value"] = held
+        elif isinstance(holder, (Cell, Slotted)):
+            setattr(holder, "note" if isinstance(holder, Cell) else "left", held)
     # Shared, and more than a batch of a pickle holds.
     filling = [None] * draw(st.sampled_from([0, 0, 0, 999, 1000, 1001]))
     return [pool, pool[:2], filling, dict.fromkeys(range(len(filling)))]
