@@ -53,8 +53,12 @@ class Adding(ConnectionState):
         oid = obj._p_oid
         if oid is None:
             raise ValueError("assigning to _p_jar is not supported; use connection.add()")
-        if oid not in self._added:
+        if oid in self._added:
+            return
+        if self._needs_to_join:
             self._register(obj)
+        else:
+            self._registered_objects.append(obj)
 
     def _implicitlyAdding(self, oid: Oid) -> bool:
         """Tell whether this transaction creates an object because it was reached."""

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from perdure import _native
@@ -102,6 +103,20 @@ class Commit:
             return None
         return _native.Intake(connection, storage.draft, done, self.stored, self.objects)
 
+    def first_intake(
+        self, connection: ConnectionState, first: int, done: set[Oid]
+    ) -> _native.Intake | None:
+        """Return the same, begun for it, where the object numbered *first* is to be stored."""
+        storage = connection._normal_storage
+        registered = connection._registered_objects
+        obj = registered[first] if first < len(registered) else None
+        if obj is None or not isinstance(storage, EngineView):
+            return None
+        if not obj._p_changed or obj._p_jar is not connection or is_unchanged_blob(obj):
+            return None
+        self.begin(storage)
+        return self.intake(connection, done)
+
     def finish(self, connection: ConnectionState) -> Tid:
         """Make it permanent, and the stored objects up to date; return the tid."""
         tid: Tid = connection._normal_storage.tpc_finish(self.meta)
@@ -135,34 +150,26 @@ def serialised(
     """
     _require_present(connection)
     writer = ObjectWriter(connection)
-    serialize, take_new = writer.serialize, writer.take_new
-    note_size = connection._cache.update_object_size_estimation
-    creating = connection._creating
     done: set[Oid] = set()
     late: list[Any] = []
     connection._added_during_commit = late
-    intake = None
     changes = _Changes(first)
+    reached_first: list[Any] = []
     try:
-        for changed in _to_be_stored(connection, changes, late, done):
+        intake = None if commit is None else commit.first_intake(connection, first, done)
+        if intake is not None:
+            yield from _taken(connection, writer, (changes, reached_first), intake)
+        to_be_stored = _to_be_stored(connection, changes, late, done)
+        for changed in chain(reversed(reached_first), to_be_stored):
             waiting = [changed]
             while waiting:
-                obj = waiting.pop()
-                oid = obj._p_oid
-                serial = getattr(obj, "_p_serial", NO_TID)
-                if serial == NO_TID and oid not in creating:
-                    _note_creation(connection, oid, obj)
-                data = serialize(obj)
-                _look_at(connection, obj, data)
-                size = len(data)
-                note_size(oid, size)
-                obj._p_estimated_size = size
-                done.add(oid)
-                reached = take_new()
+                record = _record_of(connection, writer, waiting.pop())
+                done.add(record[0])
+                reached = writer.take_new()
                 if reached:
                     _created(connection, reached)
                     waiting += reached
-                yield oid, serial, data, obj
+                yield record
                 if commit is not None:
                     intake = intake or commit.intake(connection, done)
                     if intake is not None:
@@ -172,7 +179,20 @@ def serialised(
     finally:
         _note_end(connection, done)
         # After an error: these have got oids, and have to lose them again.
-        _created(connection, take_new())
+        _created(connection, writer.take_new())
+
+
+def _record_of(connection: ConnectionState, writer: Any, obj: Any) -> Record:
+    oid = obj._p_oid
+    serial = getattr(obj, "_p_serial", NO_TID)
+    if serial == NO_TID and oid not in connection._creating:
+        _note_creation(connection, oid, obj)
+    data = writer.serialize(obj)
+    _look_at(connection, obj, data)
+    size = len(data)
+    connection._cache.update_object_size_estimation(oid, size)
+    obj._p_estimated_size = size
+    return oid, serial, data, obj
 
 
 def _note_end(connection: ConnectionState, done: set[Oid]) -> None:

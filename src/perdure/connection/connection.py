@@ -16,7 +16,7 @@ from perdure.connection.adding import Adding
 from perdure.connection.closed import ClosedStorage
 from perdure.connection.committing import Committing
 from perdure.connection.group import ConnectionSet
-from perdure.connection.integrity import judge_for
+from perdure.connection.integrity import ConnectionJudge
 from perdure.connection.reading import Reading
 from perdure.connection.snapshot import _Resets
 from perdure.exportimport import ExportImport
@@ -73,7 +73,7 @@ class Connection(Adding, Reading, Committing, ExportImport):
         self._storage = self._normal_storage = view
         self._savepoint_storage = None
         if isinstance(view, EngineView):
-            view.judge = judge_for(self)
+            view.judge = ConnectionJudge(self)
         # Databases of others' making may lack what is perdure's own.
         self._unflagged = getattr(db, "_unflagged", None) if before is None else None
         self._start_without_transaction()

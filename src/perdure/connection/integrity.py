@@ -1,7 +1,7 @@
 """Keeping new references from leading nowhere, within a member and between members."""
 
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from perdure import _native
@@ -13,10 +13,10 @@ from perdure.serialize.unpicklable import parts
 from perdure.storage.view import EngineView
 
 __all__ = [
+    "ConnectionJudge",
     "ForeignTargets",
     "Target",
     "forget_targets",
-    "judge_for",
     "note_foreign_target",
     "refuse_dangling",
     "require_targets",
@@ -100,16 +100,22 @@ def forget_targets(connection: ConnectionState) -> None:
     ObjectWriter(connection).require_targets(None)
 
 
-def judge_for(connection: ConnectionState) -> Callable[[Any], None]:
-    """Return the judge of a connection's transactions, which does not keep it alive."""
-    known = weakref.ref(connection)
+class ConnectionJudge:
+    """The judge of a connection's transactions (`Judge`), which does not keep it alive."""
 
-    def judge(draft: Any) -> None:
-        found = known()
+    def __init__(self, connection: ConnectionState) -> None:
+        self._known = weakref.ref(connection)
+
+    def __call__(self, draft: Any) -> None:
+        """Raise DanglingReferenceError for new references to objects that don't exist."""
+        found = self._known()
         if found is not None:
             _judge(found, draft)
 
-    return judge
+    def is_content(self) -> bool:
+        """Tell whether nothing in other members has come to be referred to."""
+        found = self._known()
+        return found is None or not found._foreign_targets
 
 
 def _judge(connection: ConnectionState, draft: Any) -> None:

@@ -1,15 +1,23 @@
 """A transaction on its way into a storage of perdure's own."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from perdure import _native
 from perdure.ids import Oid, Tid
 
 __all__ = ["Judge", "Running", "Tie"]
 
-Judge = Callable[[_native.Draft], None]
-"""Raises an error if a transaction that holds the commit lock must not be committed."""
+
+class Judge(Protocol):
+    """Says whether a transaction that holds the commit lock may be committed."""
+
+    def __call__(self, draft: _native.Draft) -> None:
+        """Raise an error if it must not be committed."""
+
+    def is_content(self) -> bool:
+        """Tell whether it may be where all that it refers to within the storage exists."""
+
 
 Tie = Callable[[bytes, Tid], bytes]
 """Returns a record of a transaction that gets a tid as it is kept in that."""

@@ -365,7 +365,7 @@ class EngineStorage(KeepsBlobs, ConflictResolvingStorage):
         running = self._running_for(transaction)
         if running.finish is None:
             running.resolved = self._lock_draft(running.draft, running.judge)
-            now = max(time.time(), self._earliest)
+            now = self._now()
             tid = running.draft.least_tid(now)
             running.tie_to(tid)
             running.draft.write(now, tid)
@@ -393,11 +393,28 @@ class EngineStorage(KeepsBlobs, ConflictResolvingStorage):
     def _vote_draft(
         self, draft: _native.Draft, judge: Judge | None = None
     ) -> tuple[list[Oid], Tid]:
-        resolved = self._lock_draft(draft, judge)
-        tid = draft.write(max(time.time(), self._earliest))
+        resolved: list[Oid] = []
+        tid = None
+        if judge is None or judge.is_content():
+            try:
+                tid = draft.vote(self._now())
+                if tid is None:
+                    resolved = self._resolve(draft, draft.conflicts())
+            except ConflictError:
+                self._make_way(draft)
+                raise
+            if tid is None and judge is not None:
+                judge(draft)
+        else:
+            resolved = self._lock_draft(draft, judge)
+        if tid is None:
+            tid = draft.write(self._now())
         if self.blobs is not None:
             self.blobs.place(draft, tid)
         return resolved, tid
+
+    def _now(self) -> float:
+        return max(time.time(), self._earliest)
 
     def _lock_draft(self, draft: _native.Draft, judge: Judge | None = None) -> list[Oid]:
         """Wait for the turn and resolve conflicts; return the oids of those.
@@ -405,20 +422,27 @@ class EngineStorage(KeepsBlobs, ConflictResolvingStorage):
         *judge* has the last word, under the commit lock.
         """
         try:
-            resolved = self._lock_and_resolve(draft)
+            resolved = self._resolve(draft, draft.lock())
         except ConflictError:
-            # What is in the way may be finished, but not durable yet.  Who tries again
-            # has to see it, or the next vote would meet the same conflict.
-            draft.abort()
-            self._native.catch_up()
+            self._make_way(draft)
             raise
         if judge is not None:
             judge(draft)
         return resolved
 
-    def _lock_and_resolve(self, draft: _native.Draft) -> list[Oid]:
+    def _make_way(self, draft: _native.Draft) -> None:
+        """Have who tries again after a conflict see what was in the way.
+
+        That may be finished, but not durable yet: the next vote would meet it again.
+        """
+        draft.abort()
+        self._native.catch_up()
+
+    def _resolve(
+        self, draft: _native.Draft, conflicts: list[tuple[int, Oid, Tid, Tid]]
+    ) -> list[Oid]:
         resolved: list[Oid] = []
-        for record, oid, committed, seen in draft.lock():
+        for record, oid, committed, seen in conflicts:
             data = self.tryToResolveConflict(
                 oid,
                 committed,

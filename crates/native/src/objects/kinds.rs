@@ -24,6 +24,8 @@ pub struct Kind {
     pub has_new_arguments: bool,
     /// Its state is its attribute dictionary, without the volatile ones.
     pub has_plain_state: bool,
+    /// Its instances are described by the class alone.
+    pub is_described_plainly: bool,
     /// Its state is set by replacing its attribute dictionary.
     pub takes_plain_state: bool,
     /// Its instances have committed data beside the record.
@@ -90,11 +92,20 @@ impl Kind {
             has_plain_state = slots.cast::<PyList>().is_ok_and(PyListMethods::is_empty)
                 && uses_plain_attributes(class, persistent);
         }
+        let is_ordinary = class.get_type().is(py.get_type::<PyType>());
+        let has_new_arguments = class.getattr_opt(intern!(py, "__getnewargs__"))?.is_some();
+        // An instance with attributes of its own could have such a method among them.
+        let is_described_plainly = is_ordinary
+            && !has_new_arguments
+            && (has_plain_state || !has_attribute_dictionary(class))
+            && uses_plain_attributes(class, persistent)
+            && is_same(intern!(py, "_p_oid"))?;
         Ok(Self {
             class: class.clone().unbind(),
-            is_ordinary: class.get_type().is(py.get_type::<PyType>()),
-            has_new_arguments: class.getattr_opt(intern!(py, "__getnewargs__"))?.is_some(),
+            is_ordinary,
+            has_new_arguments,
             has_plain_state,
+            is_described_plainly,
             takes_plain_state: inherits(intern!(py, "__setstate__"))?,
             is_blob: class
                 .getattr_opt(intern!(py, "_p_blob_committed"))?

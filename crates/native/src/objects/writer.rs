@@ -244,6 +244,7 @@ impl ObjectWriter {
         let kind = workshop.kinds.of(layout, &class)?;
         let (is_plain, is_ordinary) = (kind.has_plain_state, kind.is_ordinary);
         let has_new_arguments = kind.has_new_arguments;
+        let is_described_plainly = kind.is_described_plainly && !kind.is_broken;
         let connection = self.connection.bind(py);
         let mut pickler = Pickler {
             py,
@@ -262,7 +263,11 @@ impl ObjectWriter {
             }
             return pickler.dump_attributes(stored_attributes(obj)?);
         }
-        pickler.dump(&description(obj)?)?;
+        if is_described_plainly {
+            pickler.dump(&class)?;
+        } else {
+            pickler.dump(&description(obj)?)?;
+        }
         let found = state.insert(obj.call_method0(intern!(py, "__getstate__"))?);
         pickler.dump(found)
     }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use perdure_engine::{Basis, Draft, Locked, Store, Targets, UndoAction, UndoStep, Voted};
 use perdure_format::Tid;
@@ -117,6 +117,29 @@ impl PyDraft {
         self.with_open(|draft| draft.require(targets))
     }
 
+    /// Take the commit lock, waiting without the GIL, and go on with the transaction that has it.
+    fn lock_and<T: Send>(
+        &self,
+        py: Python<'_>,
+        work: impl Fn(Locked) -> perdure_engine::Result<T> + Sync,
+    ) -> PyResult<T> {
+        let Some(Step::Open(mut draft)) = self.take_if(|step| matches!(step, Step::Open(_))) else {
+            return Err(out_of_order(py, VOTED));
+        };
+        loop {
+            let store = &self.store;
+            let attempt = py.detach(|| match store.lock(draft, LOCK_PATIENCE)? {
+                Ok(locked) => work(locked).map(Ok),
+                Err(unlocked) => Ok(Err(unlocked)),
+            });
+            match attempt.into_python(py)? {
+                Ok(done) => return Ok(done),
+                Err(unlocked) => draft = unlocked,
+            }
+            py.check_signals()?;
+        }
+    }
+
     /// Note that the transaction relies on a revision being current.
     pub(crate) fn note_read(&self, oid: PyOid, serial: PyTid) -> PyResult<()> {
         self.with_open(|draft| draft.check_current(oid.0, serial.0))
@@ -228,22 +251,41 @@ impl PyDraft {
     ///
     /// Waits, without the GIL, for a transaction between vote and finish; can be interrupted.
     fn lock<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let Some(Step::Open(mut draft)) = self.take_if(|step| matches!(step, Step::Open(_))) else {
-            return Err(out_of_order(py, VOTED));
-        };
-        let locked = loop {
-            let store = &self.store;
-            match py
-                .detach(|| store.lock(draft, LOCK_PATIENCE))
-                .into_python(py)?
-            {
-                Ok(locked) => break locked,
-                Err(unlocked) => draft = unlocked,
+        let locked = self.lock_and(py, Ok)?;
+        *self.step() = Step::Locked(locked);
+        self.conflicts(py)
+    }
+
+    /// Take the commit lock and, where nothing is in the way, write the transaction, not finished.
+    ///
+    /// Returns its id, the least that it can have at `now` (seconds since the epoch, as of the
+    /// call; the wait is added). None where there are conflicts, or what it refers to is missing:
+    /// then it stands as after `lock`.
+    fn vote<'py>(&self, py: Python<'py>, now: f64) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let called = Instant::now();
+        let step = self.lock_and(py, |locked| {
+            if !locked.conflicts().is_empty() || !locked.missing().is_empty() {
+                return Ok(Step::Locked(locked));
             }
-            py.check_signals()?;
+            let tid = locked.least_tid(now + called.elapsed().as_secs_f64());
+            locked.write(tid).map(Step::Voted)
+        })?;
+        let tid = match &step {
+            Step::Voted(voted) => Some(tid_bytes(py, voted.tid())),
+            _ => None,
+        };
+        *self.step() = step;
+        Ok(tid)
+    }
+
+    /// The conflicts that are not resolved yet: a list of (record, oid, committed, seen).
+    fn conflicts<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let found: Vec<_> = match &*self.step() {
+            Step::Locked(locked) => locked.conflicts().to_vec(),
+            _ => return Err(out_of_order(py, NOT_LOCKED)),
         };
         let conflicts = PyList::empty(py);
-        for conflict in locked.conflicts() {
+        for conflict in found {
             conflicts.append((
                 conflict.record,
                 oid_bytes(py, conflict.oid),
@@ -251,7 +293,6 @@ impl PyDraft {
                 tid_bytes(py, conflict.seen),
             ))?;
         }
-        *self.step() = Step::Locked(locked);
         Ok(conflicts)
     }
 
