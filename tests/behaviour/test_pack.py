@@ -399,6 +399,32 @@ def test_a_packer_can_be_plugged_in(tmp_path: Path) -> None:
     again.close()
 
 
+def test_blobs_that_a_plugged_in_packer_dropped_go_too(tmp_path: Path) -> None:
+    def packer(storage: Any, referencesf: Any, stop: bytes, gc: bool) -> tuple[int, dict[str, int]]:
+        listed = Path(storage.blob_dir) / ".removed"
+        listed.write_text("".join(f"{oid.hex()}\n" for oid, _path in storage.fshelper.listOIDs()))
+        return pack_a_copy(storage, referencesf, stop, gc)
+
+    blobs = tmp_path / "blobs"
+    storage = FileStorage(
+        tmp_path / "data.fs", blob_dir=str(blobs), packer=packer, pack_keep_old=False
+    )
+    database = perdure.DB(storage)
+    connection = database.open(transaction.TransactionManager())
+    connection.root()["blob"] = blob = perdure.Blob(b"first")
+    commit(connection)
+    first = Path(blob.committed())
+    with blob.open("w") as file:
+        file.write(b"second")
+    commit(connection)
+    database.pack()
+    assert not first.exists()
+    assert not (blobs / ".removed").exists()
+    with blob.open() as file:
+        assert file.read() == b"second"
+    database.close()
+
+
 def test_a_packer_that_missed_a_commit_is_refused(tmp_path: Path) -> None:
     def slow(storage: Any, referencesf: Any, stop: bytes, gc: bool) -> tuple[int, dict[str, int]]:
         result = pack_a_copy(storage, referencesf, stop, gc)

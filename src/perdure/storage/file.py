@@ -172,15 +172,21 @@ class FileStorage(EngineStorage):
 
         A plugged-in packer is called as `packer(storage, referencesf, stop, gc)`. It
         writes the packed file, named as the data file with `.pack` behind, and returns
-        its size and index, or None where there is nothing to do.
+        its size and index, or None where there is nothing to do. What it tells of blobs in
+        the file `.removed` isn't needed: those of revisions that are gone are found.
         """
         if self.packer is None or self.isReadOnly():
             return super().pack(t, referencesf, gc, progress, members)
-        stop = _native.tid_of_time(t)
+        stop, last = _native.tid_of_time(t), self.lastTransaction()
         packed = self.packer(self, referencesf, stop, self._pack_gc if gc is None else gc)
         if packed is None:
             return None
-        return PackResult(*self._native.adopt_packed(self.pack_keep_old))
+        result = PackResult(*self._native.adopt_packed(self.pack_keep_old))
+        if self.blobs is not None:
+            with suppress(FileNotFoundError):
+                os.remove(self.blobs.directory.base_dir + ".removed")  # noqa: PTH107
+            self.blobs.remove_dropped(self, last, keep_old=self.pack_keep_old, alone=True)
+        return result
 
     def cleanup(self) -> None:
         """Remove the data file and the files beside it. Close the storage before."""
