@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal, TypedDict
 
+import benchmarks.alone  # noqa: F401 - before anything imports BTrees
 from benchmarks.job import Job, Sample
 from benchmarks.peers import FILES, OWN, RELSTORAGE, SHELVE, SQLALCHEMY, STOCK, ZEO, load_peer
 from benchmarks.workloads import WORKLOADS

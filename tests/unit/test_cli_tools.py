@@ -111,6 +111,13 @@ def test_the_past_can_be_walked_over() -> None:
     assert of_json("ls", DATA / "basic.fs", "--at", first) == []
 
 
+def test_an_object_that_is_not_there_or_was_not_yet_is_an_error_that_says_so() -> None:
+    for options in (["#0xffff"], ["--at", "2001-01-01"]):
+        done = run("show", DATA / "basic.fs", *options)
+        assert done.exit_code == 1
+        assert "there is no such object" in done.output
+
+
 def test_a_path_that_leads_nowhere_is_an_error() -> None:
     done = run("ls", DATA / "basic.fs", "/trees/none")
     assert done.exit_code == 1

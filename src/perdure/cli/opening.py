@@ -14,7 +14,7 @@ from ZConfig import ConfigurationError
 
 import perdure
 from perdure.cli.collections import Source, chosen, is_described, opened, writable
-from perdure.errors import POSError
+from perdure.errors import POSError, POSKeyError
 from perdure.timestamp import TimeStamp, tid_at_datetime
 
 __all__ = [
@@ -52,6 +52,10 @@ def errors_reported() -> Iterator[None]:
         raise  # nobody reads on, which is nothing wrong with a database
     except (POSError, OSError, ValueError, LookupError, ImportError, ConfigurationError) as error:
         message = str(error.args[0]) if type(error) is KeyError else str(error)
+        if isinstance(error, POSKeyError) and not any(
+            isinstance(detail, (str, dict)) for detail in error.args
+        ):
+            message = f"{message.split(' ')[0]}: there is no such object"
         raise click.ClickException(message or repr(error)) from error
 
 

@@ -8,6 +8,7 @@ from perdure.classname import get_pickle_metadata
 from perdure.errors import POSKeyError
 from perdure.ids import MAX_TID, ROOT_OID, Oid, Tid, oid_repr, p64
 from perdure.serialize.pickling import load_both
+from perdure.utils import before2at
 
 __all__ = ["Inspected", "Inspector", "Made", "ObjectReference"]
 
@@ -132,7 +133,7 @@ class Inspector:
         """
         found = self._storage.loadBefore(oid, self._before)
         if found is None:
-            raise POSKeyError(oid)
+            raise POSKeyError(oid, tid=before2at(self._before))
         data, tid = found[0], found[1]
         class_name = ".".join(get_pickle_metadata(data))
         try:
