@@ -98,4 +98,10 @@ def _joint(outcomes: list[Outcome]) -> list[Check]:
     broken = [
         f"{each.name}: {each.median(OWN):.2f}" for each in found if each.median(OWN) > JOINT_MAX
     ]
-    return [Check(f"a joint commit at most {JOINT_MAX} times a single one", len(found), broken)]
+    return [
+        Check(
+            f"a joint commit at most {JOINT_MAX} syncs, or single ones in memory",
+            len(found),
+            broken,
+        )
+    ]

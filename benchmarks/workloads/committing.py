@@ -1,7 +1,10 @@
 """Small transactions, alone and in company."""
 
+import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import transaction
@@ -157,28 +160,42 @@ def conflicting_inserts(job: Job) -> Sample:
     return Sample(seconds, share * threads)
 
 
-def _blocks(job: Job) -> tuple[float, float]:
-    """Return the seconds for transactions in two databases, and for as many in one, in turns."""
-    chance, blocks, commits = random.Random(1), 10, max(1, job.count // 10)
-    joint = single = 0.0
+BLOCKS = 10
+"""So many blocks of each kind of operation take turns."""
+SYNCED_BYTES = 1_000
+"""About as much as one of the transactions writes."""
+
+
+def _in_turns(kinds: list[Callable[[int], None]], count: int) -> list[float]:
+    """Return the seconds that each kind of operation takes, of *count* a kind."""
+    each = max(1, count // BLOCKS)
+    totals = [0.0] * len(kinds)
+    for block in range(BLOCKS):
+        for place, operation in enumerate(kinds):
+            with timed() as clock:
+                for number in range(each):
+                    operation(block * each + number)
+            totals[place] += clock.seconds
+    return [total / BLOCKS / each for total in totals]
+
+
+@contextmanager
+def _commits(job: Job) -> Iterator[tuple[Callable[[int], None], Callable[[int], None]]]:
+    """Give two operations: change two objects in each of two databases, or four in one."""
+    chance = random.Random(1)
     with job.both_databases() as (database, _second):
         connection = database.open()
         places = [connection, connection.get_connection(SECOND)]
         here, there = (list(each.root()["some"]) for each in places)
         for item in here + there:
             item._p_activate()
-        for number in range(2 * blocks):
-            others = there if number % 2 else here
-            with timed() as clock:
-                for price in range(commits):
-                    for item in (*chance.sample(here, 2), *chance.sample(others, 2)):
-                        item.price = price + number
-                    transaction.commit()
-            if number % 2:
-                joint += clock.seconds
-            else:
-                single += clock.seconds
-    return joint / blocks / commits, single / blocks / commits
+
+        def commit(others: list[Any], number: int) -> None:
+            for item in (*chance.sample(here, 2), *chance.sample(others, 2)):
+                item.price = number
+            transaction.commit()
+
+        yield partial(commit, there), partial(commit, here)
 
 
 @workload(
@@ -194,11 +211,29 @@ def joint_commits(job: Job) -> Sample:
     """Transactions that change two objects in each of two databases, real disk. In perdure a
     crash leaves them in both or in neither; in ZODB it can leave them in one.
     """
-    return Sample(_blocks(job)[0])
+    with _commits(job) as (joint, _single):
+        return Sample(_in_turns([joint], job.count)[0])
 
 
 @workload(
-    "joint by single commit, disk",
+    "joint by single commit",
+    data="pair",
+    count=500,
+    objects=2_000,
+    writes=True,
+    unit="x",
+)
+def joint_by_single(job: Job) -> Sample:
+    """The time of such a transaction as a multiple of one that changes four objects in one
+    database, in turns, memory-backed disk.
+    """
+    with _commits(job) as kinds:
+        joint, single = _in_turns(list(kinds), job.count)
+    return Sample(joint / single)
+
+
+@workload(
+    "joint by sync, disk",
     data="pair",
     count=500,
     objects=2_000,
@@ -206,9 +241,16 @@ def joint_commits(job: Job) -> Sample:
     writes=True,
     unit="x",
 )
-def joint_by_single(job: Job) -> Sample:
-    """The time of such a transaction as a multiple of one that changes four objects in one
-    database, in turns.
+def joint_by_sync(job: Job) -> Sample:
+    """The time of such a transaction as a multiple of appending a thousand bytes to a file and
+    syncing it, in turns, real disk.
     """
-    joint, single = _blocks(job)
-    return Sample(joint / single)
+    synced = job.path.with_suffix(".synced")
+    with _commits(job) as (joint, _single), synced.open("wb", 0) as file:
+
+        def append(_number: int) -> None:
+            file.write(b"x" * SYNCED_BYTES)
+            os.fdatasync(file)
+
+        by_joint, by_sync = _in_turns([joint, append], job.count)
+    return Sample(by_joint / by_sync)

@@ -110,7 +110,7 @@ def test_memory_above_stocks_is_named_with_and_without_imports() -> None:
 
 
 def test_a_joint_commit_is_held_to_its_bound() -> None:
-    promise = "a joint commit at most 2.2 times a single one"
+    promise = "a joint commit at most 2.2 syncs, or single ones in memory"
     assert _broken(_outcome(2.3, 1.0, unit="x"))[promise] == ["work: 2.30"]
     assert _broken(_outcome(2.1, 1.0, unit="x"))[promise] == []
 
