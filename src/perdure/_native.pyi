@@ -15,6 +15,7 @@ from perdure.ids import Oid, Tid
 __all__ = [
     "Collector",
     "ConnectionBase",
+    "DataRecord",
     "Draft",
     "Gate",
     "Intake",
@@ -90,7 +91,9 @@ class Storage:
     def load_before(self, oid: bytes, tid: bytes) -> tuple[bytes, Tid, Tid | None] | None: ...
     def load_serial(self, oid: bytes, tid: bytes) -> bytes: ...
     def current_tid(self, oid: bytes) -> Tid: ...
-    def history(self, oid: bytes, size: int) -> list[tuple[Tid, bytes, bytes, bytes, int]]: ...
+    def history(
+        self, oid: bytes, size: int, annotations: Callable[[bytes], dict[str, Any]]
+    ) -> list[dict[str, Any]]: ...
     def transactions(
         self, start: bytes | None = None, stop: bytes | None = None
     ) -> TransactionIterator: ...
@@ -241,12 +244,38 @@ class TransactionIterator:
 
 @final
 class RecordIterator:
-    """Yields (oid, tid, data, data tid, position, previous position)."""
+    """Yields the records of a transaction."""
 
     def __iter__(self) -> RecordIterator: ...
-    def __next__(self) -> tuple[Oid, Tid, bytes | None, Tid | None, int, int]: ...
-    def next_blob(self) -> tuple[Oid, Tid, bytes | None, Tid | None, int, int] | None:
+    def __next__(self) -> DataRecord: ...
+    def next_blob(self) -> DataRecord | None:
         """Return the next record that may be a blob's, None if there is none."""
+
+@disjoint_base
+class DataRecord:
+    """One revision of one object, as an iteration meets it."""
+
+    oid: Oid
+    tid: Tid
+    data: bytes | None
+    """None: the object does not exist in this revision."""
+    data_txn: Tid | None
+    """The transaction that the data were taken over from (by an undo); None: its own."""
+    pos: int
+    """Where it begins in the data file."""
+    prev: int
+    """Where the object's previous record begins; 0: there is none."""
+    version: str
+
+    def __new__(
+        cls,
+        oid: Oid,
+        tid: Tid,
+        data: bytes | None,
+        data_txn: Tid | None = None,
+        pos: int = 0,
+        prev: int = 0,
+    ) -> Self: ...
 
 # The object path (`crates/native/src/objects`).
 

@@ -8,8 +8,10 @@ import time
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from perdure import timestamp, utils
+from perdure import _native, timestamp, utils
 from perdure.ids import MAX_TID, Oid, Tid
 
 
@@ -50,6 +52,16 @@ def test_tids_are_times() -> None:
     assert timestamp.tid_at_datetime(aware) == tid
     assert timestamp.time_of_tid(tid) == pytest.approx(aware.timestamp(), abs=1e-6)
     assert "2020-02-03 04:05:06.500000" in utils.readable_tid_repr(tid)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(high=st.integers(0x037E0000, 0x09000000), low=st.integers(0, 2**32 - 1))
+def test_a_tid_is_the_same_time_natively_to_the_last_bit(high: int, low: int) -> None:
+    # Every date has its minutes of a month of 31 days; not every such number is a date.
+    day = high // 1440 % 31
+    high -= max(0, day - 27) * 1440
+    tid = Tid(utils.p64(high << 32 | low))
+    assert _native.time_of_tid(tid) == timestamp.time_of_tid(tid)
 
 
 def test_at_and_before_are_neighbours() -> None:

@@ -26,6 +26,19 @@ pub struct TransactionRecord {
 }
 
 impl TransactionRecord {
+    /// The transaction whose header, at `position`, the bytes begin with; none where they don't
+    /// hold all of it.
+    pub(crate) fn parse(position: u64, bytes: &[u8]) -> Option<Self> {
+        let header = TransactionHeader::parse(bytes).ok()?;
+        let len = usize::try_from(header.len()).ok()?;
+        let strings = bytes.get(TRANSACTION_HEADER_LEN..len)?.to_vec();
+        Some(Self {
+            position,
+            header,
+            strings,
+        })
+    }
+
     fn strings(&self) -> (&[u8], &[u8], &[u8]) {
         let user_end = usize::from(self.header.user_len);
         let description_end = user_end + usize::from(self.header.description_len);
@@ -63,6 +76,19 @@ impl TransactionRecord {
     }
 }
 
+/// A record of a transaction, its data where they were read to.
+#[derive(Clone, Copy, Debug)]
+pub struct RecordView<'a> {
+    /// Where it begins.
+    pub position: u64,
+    /// Its header.
+    pub header: RecordHeader,
+    /// Its data; none where it says that the object does not exist.
+    pub data: Option<&'a [u8]>,
+    /// The transaction that wrote the data, where it was an earlier one.
+    pub data_tid: Option<Tid>,
+}
+
 /// A record of a transaction.
 #[derive(Clone, Debug)]
 pub struct DataRecord {
@@ -74,6 +100,32 @@ pub struct DataRecord {
     pub data: Option<Vec<u8>>,
     /// The transaction that wrote the data, where it was an earlier one.
     pub data_tid: Option<Tid>,
+}
+
+impl RecordView<'_> {
+    /// The record with a copy of its data.
+    #[must_use]
+    pub fn to_record(self) -> DataRecord {
+        DataRecord {
+            position: self.position,
+            header: self.header,
+            data: self.data.map(<[u8]>::to_vec),
+            data_tid: self.data_tid,
+        }
+    }
+}
+
+impl DataRecord {
+    /// The record as it is shown where it was read.
+    #[must_use]
+    pub fn view(&self) -> RecordView<'_> {
+        RecordView {
+            position: self.position,
+            header: self.header,
+            data: self.data.as_deref(),
+            data_tid: self.data_tid,
+        }
+    }
 }
 
 /// Walks over transactions from a position to an end that were fixed when it was made.
@@ -257,25 +309,49 @@ impl Records {
     /// # Errors
     /// Where the file cannot be read.
     pub fn advance(&mut self) -> Result<Option<DataRecord>> {
+        #[expect(
+            clippy::redundant_closure_for_method_calls,
+            reason = "the method alone is not general enough in its lifetime"
+        )]
+        self.advance_with(|record| record.to_record())
+    }
+
+    /// What `take` makes of the next record, which it is shown without a copy of its data.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn advance_with<T>(&mut self, take: impl FnOnce(RecordView<'_>) -> T) -> Result<Option<T>> {
         let position = self.position;
         let Some(header) = self.advance_header()? else {
             return Ok(None);
+        };
+        let bare = RecordView {
+            position,
+            header,
+            data: None,
+            data_tid: None,
         };
         let data_start = position + RECORD_HEADER_LEN as u64;
         // In place of no data, a position stands: of none where the object does not exist.
         let is_elsewhere = header.data_len == 0;
         let len = if is_elsewhere { 8 } else { header.data_len };
-        let (data, data_tid) = match self.ahead(data_start, len)? {
-            Some(pointer) if is_elsewhere && pointer == [0; 8] => (None, None),
-            Some(data) if !is_elsewhere => (Some(data.to_vec()), None),
-            _ => self.generation.data_at(position, &mut self.buffer)?,
-        };
-        Ok(Some(DataRecord {
-            position,
-            header,
+        match self.ahead(data_start, len)? {
+            Some(pointer) if is_elsewhere && pointer == [0; 8] => {
+                return Ok(Some(take(bare)));
+            }
+            Some(data) if !is_elsewhere => {
+                let data = Some(data);
+                return Ok(Some(take(RecordView { data, ..bare })));
+            }
+            _ => {}
+        }
+        let (data, data_tid) = self.generation.data_at(position, &mut self.buffer)?;
+        let data = data.as_deref();
+        Ok(Some(take(RecordView {
             data,
             data_tid,
-        }))
+            ..bare
+        })))
     }
 
     /// The header of the next record, without its data.

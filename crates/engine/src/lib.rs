@@ -39,7 +39,7 @@ pub use check::{
 pub use checksums::{ChecksumReport, Damage};
 pub use collect::{ClassCount, Collector};
 pub use commit::{Conflict, Finished, Locked, Voted};
-pub use cursor::{DataRecord, Records, TransactionRecord, Transactions};
+pub use cursor::{DataRecord, RecordView, Records, TransactionRecord, Transactions};
 pub use draft::{Basis, Draft, Metadata};
 pub use error::{Error, Result};
 pub use generation::{Found, Located, Patience};

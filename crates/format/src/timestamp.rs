@@ -6,7 +6,11 @@
 use crate::ids::Tid;
 
 const UNITS_PER_SECOND: f64 = 4_294_967_296.0 / 60.0;
+/// Exact, which its reciprocal is not.
+const SECONDS_PER_UNIT: f64 = 60.0 / 4_294_967_296.0;
 const SECONDS_PER_DAY: i64 = 86_400;
+/// The seconds from 1901 to the epoch.
+const SINCE_1901: i64 = 2_177_452_800;
 
 /// The id that stands for a time, in seconds since the epoch (UTC).
 ///
@@ -33,6 +37,8 @@ pub fn tid_of_time(seconds: f64) -> Tid {
 }
 
 /// The time that an id stands for, in seconds since the epoch (UTC).
+///
+/// To the last bit as `persistent` has it, which counts from 1901 and rounds there.
 #[must_use]
 pub fn time_of_tid(tid: Tid) -> f64 {
     let high = i64::try_from(tid.0 >> 32).unwrap_or(0);
@@ -45,9 +51,11 @@ pub fn time_of_tid(tid: Tid) -> f64 {
         clippy::cast_precision_loss,
         reason = "exact for every year an id can hold"
     )]
-    let whole = (days * SECONDS_PER_DAY + hour * 3600 + minute * 60) as f64;
+    let whole = (days * SECONDS_PER_DAY + hour * 3600 + minute * 60 + SINCE_1901) as f64;
     let units = u32::try_from(tid.0 & 0xffff_ffff).unwrap_or(0);
-    whole + f64::from(units) / UNITS_PER_SECOND
+    #[expect(clippy::cast_precision_loss, reason = "a small constant")]
+    let since_1901 = SINCE_1901 as f64;
+    whole + f64::from(units) * SECONDS_PER_UNIT - since_1901
 }
 
 /// The id of a transaction that commits at `now`: later than `last`, whatever the clock says.

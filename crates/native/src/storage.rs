@@ -4,6 +4,7 @@ mod check;
 mod collect;
 mod draft;
 mod errors;
+mod history;
 mod iterate;
 mod joint;
 mod pack;
@@ -20,12 +21,12 @@ use perdure_format::file::Status;
 use perdure_format::{Oid, Tid, timestamp};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::{PyBytes, PyDict, PyList};
 
 use check::Reporter;
 pub(crate) use draft::PyDraft;
 use errors::{IntoPython, to_python};
-use iterate::{RecordIterator, TransactionIterator};
+use iterate::{PyDataRecord, RecordIterator, TransactionIterator};
 use pack::Watch;
 pub(crate) use view::{RecordBytes, StorageView};
 
@@ -38,6 +39,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<StorageView>()?;
     module.add_class::<TransactionIterator>()?;
     module.add_class::<RecordIterator>()?;
+    module.add_class::<PyDataRecord>()?;
     module.add_class::<joint::PyGate>()?;
     module.add_class::<collect::PyCollector>()?;
     module.add_function(wrap_pyfunction!(joint::prepare_together, module)?)?;
@@ -84,15 +86,6 @@ pub(crate) fn no_transaction(py: Python<'_>) -> PyErr {
         Err(failure) => failure,
     }
 }
-
-/// (tid, user, description, extension, data length) of a revision.
-type HistoryFields<'py> = (
-    Bound<'py, PyBytes>,
-    Bound<'py, PyBytes>,
-    Bound<'py, PyBytes>,
-    Bound<'py, PyBytes>,
-    u64,
-);
 
 /// (data, tid, next tid) of a revision.
 type RecordBefore<'py> = (
@@ -286,28 +279,20 @@ impl PyStorage {
         }
     }
 
-    /// The last `size` revisions of an object, newest first, each as
-    /// (tid, user, description, extension, data length).
+    /// Descriptions of the last `size` revisions of an object, newest first.
+    ///
+    /// `annotations` makes a dictionary of a transaction's extension, where there is one.
     fn history<'py>(
         &self,
         py: Python<'py>,
         oid: PyOid,
         size: usize,
-    ) -> PyResult<Vec<HistoryFields<'py>>> {
+        annotations: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyList>> {
         let entries = py
             .detach(|| self.store.history(oid.0, size))
             .into_python(py)?;
-        let fields = |entry: &perdure_engine::HistoryEntry| {
-            let transaction = &entry.transaction;
-            (
-                tid_bytes(py, transaction.header.tid),
-                PyBytes::new(py, transaction.user()),
-                PyBytes::new(py, transaction.description()),
-                PyBytes::new(py, transaction.extension()),
-                entry.data_len,
-            )
-        };
-        Ok(entries.iter().map(fields).collect())
+        history::described(py, &entries, annotations)
     }
 
     /// The transactions from `start` to `stop`, both included where they exist.

@@ -15,6 +15,7 @@ from perdure.storage.undo import IPlansUndo, UndoStep
 __all__ = ["History"]
 
 _SECONDS_PER_DAY = 86_400
+_TEXTS = ("user_name", "description")
 
 
 class History:
@@ -145,7 +146,8 @@ class History:
 def _with_text(infos: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
     """Decode what storages give as bytes in descriptions of transactions."""
     for info in infos:
-        for key in ("user_name", "description"):
-            if isinstance(info.get(key), bytes):
-                info[key] = info[key].decode("utf-8")
+        for key in _TEXTS:
+            text = info.get(key)
+            if isinstance(text, bytes):
+                info[key] = text.decode()
     return infos

@@ -63,7 +63,7 @@ def _native_records(
     """Give the records of blobs; the others are passed over natively."""
     for number, (*_fields, records) in enumerate(storage._native.transactions(), 1):
         while (found := records.next_blob()) is not None:
-            yield found[:3]
+            yield found.oid, found.tid, found.data
         if progress is not None and number % _TRANSACTIONS_PER_CALL == 0:
             progress(number, 0)
 

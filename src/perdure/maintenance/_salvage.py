@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from perdure.ids import Oid, Tid, p64, u64
 from perdure.maintenance.report import Finding
-from perdure.storage.records import TransactionRecord
+from perdure.storage.records import DataRecord, TransactionRecord
 
 __all__ = ["Gap", "Salvage"]
 
@@ -87,7 +87,7 @@ class Salvage:
         )
         return length, transaction
 
-    def records_between(self, start: int, end: int) -> Iterator[tuple[Any, ...]]:
+    def records_between(self, start: int, end: int) -> Iterator[DataRecord]:
         """Yield the records there, as the engine's iterators do."""
         position = start
         while position < end:
@@ -99,7 +99,7 @@ class Salvage:
                 data, data_tid = self._pointed_at(position, oid, tid)
             if data is not None or data_tid is None:
                 self.records += 1
-                yield oid, tid, data, data_tid, position, previous
+                yield DataRecord(oid, tid, data, data_tid, position, previous)
             position += _RECORD.size + (length or 8)
 
     def _pointed_at(self, position: int, oid: Oid, tid: Tid) -> tuple[bytes | None, Tid | None]:

@@ -80,13 +80,14 @@ def referencesf(p: bytes, oids: list[Oid] | None = None) -> list[Oid]:
 
     Weak references and references to other databases are left out.
     """
-    if oids is None:
-        oids = []
     try:
-        oids += _native.references(p)
+        found = _native.references(p)
     except ValueError:
         # What is unusual (or damaged) is for `pickle` to read (or to complain about).
-        oids.extend(oid for oid, _ in get_refs(p))
+        found = [oid for oid, _ in get_refs(p)]
+    if oids is None:
+        return found
+    oids += found
     return oids
 
 

@@ -4,6 +4,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Container, Mapping
+from itertools import islice
 from typing import Any, Final
 
 from zope.interface import implementer
@@ -32,7 +33,6 @@ from perdure.storage.base import copy
 from perdure.storage.packing import PackResult, is_plain_referencesf
 from perdure.storage.records import StorageIterator, extension_bytes_of, extension_of
 from perdure.storage.undo import IPlansUndo, UndoLog, UndoStep, plan_undo, tid_of_undo_id, undo_into
-from perdure.timestamp import TimeStamp
 
 __all__ = ["EngineStorage"]
 
@@ -226,20 +226,10 @@ class EngineStorage(KeepsBlobs, ConflictResolvingStorage):
         `user_name` and `description` (bytes), `size` (bytes), and whatever the
         transaction was annotated with.  POSKeyError is raised for an unknown object.
         """
-        described: list[dict[str, Any]] = []
-        wanted = size if filter is None else len(self._native.history(oid, 1 << 62))
-        for tid, user, description, extension, data_len in self._native.history(oid, wanted):
-            entry = extension_of(extension) | {
-                "time": TimeStamp(tid).timeTime(),
-                "tid": tid,
-                "serial": tid,
-                "user_name": user,
-                "description": description,
-                "size": data_len,
-            }
-            if len(described) < size and (filter is None or filter(entry)):
-                described.append(entry)
-        return described
+        if filter is None:
+            return self._native.history(oid, size, extension_of)
+        every = self._native.history(oid, 1 << 62, extension_of)
+        return list(islice((entry for entry in every if filter(entry)), max(0, size)))
 
     def iterator(self, start: Tid | None = None, stop: Tid | None = None) -> StorageIterator:
         """Walk over the transactions from *start* to *stop*, both included."""

@@ -3,15 +3,14 @@
 import io
 import pickle
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from zope.interface import implementer
+from zope.interface import classImplements, implementer
 
-from perdure.ids import Oid, Tid
+from perdure import _native
+from perdure._native import DataRecord
+from perdure.ids import Tid
 from perdure.interfaces import IStorageRecordInformation, IStorageTransactionInformation
-
-if TYPE_CHECKING:
-    from perdure import _native
 
 __all__ = [
     "DataRecord",
@@ -80,29 +79,7 @@ def extension_bytes_of(transaction: Any) -> bytes:
     return bytes(pickled)
 
 
-@implementer(IStorageRecordInformation)
-class DataRecord:
-    """One revision of one object."""
-
-    __slots__ = ("data", "data_txn", "oid", "pos", "prev", "tid")
-
-    version = ""
-
-    def __init__(
-        self,
-        oid: Oid,
-        tid: Tid,
-        data: bytes | None,
-        data_txn: Tid | None = None,
-        pos: int = 0,
-        prev: int = 0,
-    ) -> None:
-        self.oid = oid
-        self.tid = tid
-        self.data = data
-        self.data_txn = data_txn
-        self.pos = pos
-        self.prev = prev
+classImplements(DataRecord, IStorageRecordInformation)
 
 
 @implementer(IStorageTransactionInformation)
@@ -165,8 +142,7 @@ class TransactionRecord:
         return self._tpos + _HEADER_BYTES + texts
 
     def __iter__(self) -> Iterator[DataRecord]:
-        for oid, tid, data, data_tid, position, previous in self._records():
-            yield DataRecord(oid, tid, data, data_tid, position, previous)
+        return iter(self._records())
 
     def set_data(self, ob: Any, data: Any) -> None:
         """Keep *data* for *ob* (a storage that the transaction is copied to)."""
@@ -183,7 +159,7 @@ class TransactionRecord:
 class StorageIterator:
     """Walks over the transactions that a storage had when this was made."""
 
-    def __init__(self, native: "_native.Storage", start: Tid | None, stop: Tid | None) -> None:
+    def __init__(self, native: _native.Storage, start: Tid | None, stop: Tid | None) -> None:
         self._native = native
         self._transactions: Iterator[Any] = iter(native.transactions(start, stop))
 
@@ -204,7 +180,7 @@ class StorageIterator:
 class _Repeatable:
     """The records of a transaction, which may be asked for more than once."""
 
-    def __init__(self, native: "_native.Storage", tid: Tid, records: Iterable[Any]) -> None:
+    def __init__(self, native: _native.Storage, tid: Tid, records: Iterable[Any]) -> None:
         self._native = native
         self._tid = tid
         self._first: Iterable[Any] | None = records

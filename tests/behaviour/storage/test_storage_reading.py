@@ -159,6 +159,20 @@ def test_what_history_describes_is_not_hidden_by_annotations(storage: Any) -> No
     assert (entry["size"], entry["tid"], entry["serial"], entry["note"]) == (3, tid, tid, "n")
 
 
+@pytest.mark.sizes
+@pytest.mark.parametrize("before_bytes", [1, 300, 420, 480, 600, 70_000])
+def test_history_knows_the_transaction_however_far_before_the_record_it_begins(
+    storage: Any, before_bytes: int
+) -> None:
+    user = "u" * min(before_bytes, 65_000)
+    for number in (1, 2):
+        commit(storage, {2: b"x" * before_bytes, 1: b"y" * number}, user=user, description="d")
+    found = storage.history(oid(1), 3)
+    assert [entry["size"] for entry in found] == [2, 1]
+    told = {(entry["user_name"], entry["description"]) for entry in found}
+    assert told == {(user.encode(), b"d")}
+
+
 def test_history_of_an_unknown_object_is_a_keyerror(storage: Any) -> None:
     with pytest.raises(KeyError):
         storage.history(oid(1))

@@ -22,7 +22,7 @@ mod writer;
 use perdure_format::pickle::{self, Reference};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::PyList;
 
 use crate::ids::oid_bytes;
 
@@ -30,15 +30,18 @@ use crate::ids::oid_bytes;
 ///
 /// Raises `ValueError` where the data are not a record, or not one of the usual kind.
 #[pyfunction]
-fn references<'py>(py: Python<'py>, data: &[u8]) -> PyResult<Vec<Bound<'py, PyBytes>>> {
-    let mut found = Vec::new();
+fn references<'py>(py: Python<'py>, data: &[u8]) -> PyResult<Bound<'py, PyList>> {
+    let found = PyList::empty(py);
+    let mut added = Ok(());
     pickle::references(data, |reference| {
-        if let Reference::Same(oid) = reference {
-            found.push(oid_bytes(py, oid));
+        if let Reference::Same(oid) = reference
+            && added.is_ok()
+        {
+            added = found.append(oid_bytes(py, oid));
         }
     })
     .map_err(|error| PyValueError::new_err(error.to_string()))?;
-    Ok(found)
+    added.map(|()| found)
 }
 
 /// Add this module's classes to `perdure._native`.

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use perdure_engine::{DataRecord, Records, TransactionRecord, Transactions};
+use perdure_engine::{RecordView, Records, TransactionRecord, Transactions};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -24,15 +24,22 @@ type TransactionFields<'py> = (
     RecordIterator,
 );
 
-/// (oid, tid, data, data tid, position, previous position) of a record.
-type RecordFields<'py> = (
-    Bound<'py, PyBytes>,
-    Bound<'py, PyBytes>,
-    Option<Bound<'py, PyBytes>>,
-    Option<Bound<'py, PyBytes>>,
-    u64,
-    u64,
-);
+/// One revision of one object, as an iteration meets it.
+#[pyclass(
+    name = "DataRecord",
+    module = "perdure._native",
+    subclass,
+    get_all,
+    set_all
+)]
+pub(crate) struct PyDataRecord {
+    oid: Py<PyBytes>,
+    tid: Py<PyBytes>,
+    data: Option<Py<PyBytes>>,
+    data_txn: Option<Py<PyBytes>>,
+    pos: u64,
+    prev: u64,
+}
 
 /// Yields each transaction as
 /// (tid, status, user, description, extension, position, end, records).
@@ -43,7 +50,7 @@ pub(crate) struct TransactionIterator {
     backwards: bool,
 }
 
-/// Yields each record as (oid, tid, data, data tid, position, previous position).
+/// Yields each record.
 #[pyclass(module = "perdure._native", frozen)]
 pub(crate) struct RecordIterator {
     /// Guards the place. A leaf.
@@ -111,31 +118,75 @@ impl TransactionIterator {
 }
 
 #[pymethods]
+impl PyDataRecord {
+    /// No record belongs to a version: what ZODB once called so is gone.
+    #[classattr]
+    #[pyo3(name = "version")]
+    const VERSION: &'static str = "";
+
+    #[new]
+    #[pyo3(signature = (oid, tid, data, data_txn=None, pos=0, prev=0))]
+    fn new(
+        oid: Py<PyBytes>,
+        tid: Py<PyBytes>,
+        data: Option<Py<PyBytes>>,
+        data_txn: Option<Py<PyBytes>>,
+        pos: u64,
+        prev: u64,
+    ) -> Self {
+        Self {
+            oid,
+            tid,
+            data,
+            data_txn,
+            pos,
+            prev,
+        }
+    }
+}
+
+impl PyDataRecord {
+    fn of(py: Python<'_>, record: RecordView<'_>) -> Self {
+        Self {
+            oid: oid_bytes(py, record.header.oid).unbind(),
+            tid: tid_bytes(py, record.header.tid).unbind(),
+            data: record.data.map(|data| PyBytes::new(py, data).unbind()),
+            data_txn: record.data_tid.map(|tid| tid_bytes(py, tid).unbind()),
+            pos: record.position,
+            prev: record.header.previous,
+        }
+    }
+}
+
+#[pymethods]
 impl RecordIterator {
     fn __iter__(this: PyRef<'_, Self>) -> PyRef<'_, Self> {
         this
     }
 
-    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<RecordFields<'py>>> {
+    fn __next__(&self, py: Python<'_>) -> PyResult<Option<PyDataRecord>> {
         let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
-        let record = records.advance().into_python(py)?;
-        Ok(record.map(|record| record_fields(py, &record)))
+        records
+            .advance_with(|record| PyDataRecord::of(py, record))
+            .into_python(py)
     }
 
     /// The next record that may be a blob's; the others before it are passed over.
-    fn next_blob<'py>(&self, py: Python<'py>) -> PyResult<Option<RecordFields<'py>>> {
+    fn next_blob(&self, py: Python<'_>) -> PyResult<Option<PyDataRecord>> {
         let next = py.detach(|| {
             let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
-            while let Some(record) = records.advance()? {
-                if record.data.as_deref().is_some_and(may_be_blob) {
-                    return Ok(Some(record));
+            while let Some(found) = records.advance_with(|record| {
+                let may_be = record.data.is_some_and(may_be_blob);
+                may_be.then(|| record.to_record())
+            })? {
+                if found.is_some() {
+                    return Ok(found);
                 }
             }
             Ok(None)
         });
-        Ok(next
-            .into_python(py)?
-            .map(|record| record_fields(py, &record)))
+        let next = next.into_python(py)?;
+        Ok(next.map(|record| PyDataRecord::of(py, record.view())))
     }
 }
 
@@ -144,15 +195,4 @@ fn may_be_blob(data: &[u8]) -> bool {
     const NAME: &[u8] = b"ZODB.blob";
     let beginning = data.get(..BLOB_RECORD_LEN_MAX).unwrap_or(data);
     beginning.windows(NAME.len()).any(|part| part == NAME)
-}
-
-fn record_fields<'py>(py: Python<'py>, record: &DataRecord) -> RecordFields<'py> {
-    (
-        oid_bytes(py, record.header.oid),
-        tid_bytes(py, record.header.tid),
-        record.data.as_deref().map(|data| PyBytes::new(py, data)),
-        record.data_tid.map(|tid| tid_bytes(py, tid)),
-        record.position,
-        record.header.previous,
-    )
 }
