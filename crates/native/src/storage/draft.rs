@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use perdure_engine::{Basis, Draft, Locked, Store, Targets, UndoAction, UndoStep, Voted};
 use perdure_format::Tid;
@@ -117,23 +117,23 @@ impl PyDraft {
         self.with_open(|draft| draft.require(targets))
     }
 
-    /// Take the commit lock, waiting without the GIL, and go on with the transaction that has it.
-    fn lock_and<T: Send>(
-        &self,
-        py: Python<'_>,
-        work: impl Fn(Locked) -> perdure_engine::Result<T> + Sync,
-    ) -> PyResult<T> {
-        let Some(Step::Open(mut draft)) = self.take_if(|step| matches!(step, Step::Open(_))) else {
-            return Err(out_of_order(py, VOTED));
-        };
+    /// Take the transaction out before its lock.
+    fn take_open(&self, py: Python<'_>) -> PyResult<Draft> {
+        match self.take_if(|step| matches!(step, Step::Open(_))) {
+            Some(Step::Open(draft)) => Ok(draft),
+            _ => Err(out_of_order(py, VOTED)),
+        }
+    }
+
+    /// Take the commit lock, waiting without the GIL.
+    fn wait_for_lock(&self, py: Python<'_>, mut draft: Draft) -> PyResult<Locked> {
         loop {
             let store = &self.store;
-            let attempt = py.detach(|| match store.lock(draft, LOCK_PATIENCE)? {
-                Ok(locked) => work(locked).map(Ok),
-                Err(unlocked) => Ok(Err(unlocked)),
-            });
-            match attempt.into_python(py)? {
-                Ok(done) => return Ok(done),
+            match py
+                .detach(|| store.lock(draft, LOCK_PATIENCE))
+                .into_python(py)?
+            {
+                Ok(locked) => return Ok(locked),
                 Err(unlocked) => draft = unlocked,
             }
             py.check_signals()?;
@@ -251,25 +251,32 @@ impl PyDraft {
     ///
     /// Waits, without the GIL, for a transaction between vote and finish; can be interrupted.
     fn lock<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let locked = self.lock_and(py, Ok)?;
+        let draft = self.take_open(py)?;
+        let locked = self.wait_for_lock(py, draft)?;
         *self.step() = Step::Locked(locked);
         self.conflicts(py)
     }
 
     /// Take the commit lock and, where nothing is in the way, write the transaction, not finished.
     ///
-    /// Returns its id, the least that it can have at `now` (seconds since the epoch, as of the
-    /// call; the wait is added). None where there are conflicts, or what it refers to is missing:
-    /// then it stands as after `lock`.
+    /// Returns its id, the least that it can have at `now` (seconds since the epoch). None where
+    /// the lock had to be waited for, there are conflicts, or what it refers to is missing: then
+    /// it stands as after `lock`.
     fn vote<'py>(&self, py: Python<'py>, now: f64) -> PyResult<Option<Bound<'py, PyBytes>>> {
-        let called = Instant::now();
-        let step = self.lock_and(py, |locked| {
-            if !locked.conflicts().is_empty() || !locked.missing().is_empty() {
-                return Ok(Step::Locked(locked));
+        let draft = self.take_open(py)?;
+        let store = &self.store;
+        let step = py.detach(|| match store.lock(draft, Duration::ZERO)? {
+            Ok(locked) if locked.conflicts().is_empty() && locked.missing().is_empty() => {
+                let tid = locked.least_tid(now);
+                locked.write(tid).map(Step::Voted)
             }
-            let tid = locked.least_tid(now + called.elapsed().as_secs_f64());
-            locked.write(tid).map(Step::Voted)
-        })?;
+            Ok(locked) => Ok(Step::Locked(locked)),
+            Err(unlocked) => Ok(Step::Open(unlocked)),
+        });
+        let step = match step.into_python(py)? {
+            Step::Open(draft) => Step::Locked(self.wait_for_lock(py, draft)?),
+            step => step,
+        };
         let tid = match &step {
             Step::Voted(voted) => Some(tid_bytes(py, voted.tid())),
             _ => None,
