@@ -12,7 +12,7 @@ from perdure.storage.before import BeforeStorage
 from perdure.storage.demo import DemoStorage, DemoStorage2
 from perdure.storage.zlib import ZlibStorage
 
-__all__ = ["STACKS", "encrypting", "zstd"]
+__all__ = ["LAYERED_MEMBERS", "STACKS", "encrypting", "zstd"]
 
 
 def zstd(base: Any) -> Any:
@@ -63,3 +63,15 @@ STACKS: dict[str, Callable[[Path], Any]] = {
     "encrypting-over-zlib-over-demo2": _layers_over_demo2,
 }
 """Each makes an empty storage with files in the directory, or opens what was left there."""
+
+LAYERED_MEMBERS: dict[str, Callable[[Path, str], Any]] = {
+    "zlib": lambda where, name: ZlibStorage(_file(where, name)),
+    "zstd": lambda where, name: zstd(_file(where, name)),
+    "encrypting": lambda where, name: encrypting(_file(where, name)),
+    "blobs": lambda where, name: BlobStorage(str(where / f"{name}.blobs"), _file(where, name)),
+    "encrypting-over-zlib": lambda where, name: encrypting(ZlibStorage(_file(where, name))),
+    "zstd-over-encrypting-with-blobs": lambda where, name: zstd(
+        encrypting(BlobStorage(str(where / f"{name}.blobs"), _file(where, name)))
+    ),
+}
+"""Each makes a member of a collection that takes part in joint commits, with its name."""

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import transaction
 from tests.behaviour.models import Account
+from tests.layers import LAYERED_MEMBERS
 
 import perdure
 from perdure import errors
@@ -15,10 +16,13 @@ from perdure.db import garbage
 from perdure.ids import Oid
 
 
-@pytest.fixture(params=["file", "memory"])
+@pytest.fixture(params=["file", "memory", *LAYERED_MEMBERS])
 def collection(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    in_file = request.param == "file"
-    members = {name: tmp_path / name if in_file else None for name in ("one", "two")}
+    members: dict[str, Any] = dict.fromkeys(("one", "two"))
+    if request.param != "memory":
+        members = {name: tmp_path / name for name in members}
+    if request.param in LAYERED_MEMBERS:
+        members["one"] = LAYERED_MEMBERS[request.param](tmp_path, "one")
     with perdure.Collection(members) as made:
         yield made
 

@@ -13,7 +13,7 @@ from tests.behaviour.models import Account
 import perdure
 from perdure import errors
 from perdure.storage import MappingStorage
-from perdure.storage.zlib import ZlibStorage
+from perdure.storage.demo import DemoStorage
 
 
 class TakesNoAdvice(MappingStorage):
@@ -187,8 +187,8 @@ def test_a_member_is_not_packed_without_one_that_a_record_refers_to(tmp_path: Pa
 
 def test_what_cannot_be_asked_keeps_garbage_from_being_dropped(tmp_path: Path) -> None:
     databases: dict[str, Any] = {}
-    zlib = ZlibStorage(MappingStorage())
-    perdure.DB(zlib, database_name="one", databases=databases)
+    overlay = DemoStorage(base=MappingStorage())
+    perdure.DB(overlay, database_name="one", databases=databases)
     with perdure.DB(tmp_path / "two.fs", database_name="two", databases=databases) as two:
         garbage = _garbage(two)
         two.pack(time.time() + 1)

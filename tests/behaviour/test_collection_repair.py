@@ -10,6 +10,7 @@ from BTrees.OOBTree import OOBTree
 from persistent.wref import WeakRef
 from tests.behaviour.models import Node
 from tests.behaviour.test_collection_references import linked, lose
+from tests.layers import LAYERED_MEMBERS
 
 import perdure
 from perdure.db import repairing
@@ -19,10 +20,13 @@ from perdure.ids import ROOT_OID, Oid, u64
 NODE = f"{Node.__module__}.Node"
 
 
-@pytest.fixture(params=["file", "memory"])
+@pytest.fixture(params=["file", "memory", *LAYERED_MEMBERS])
 def collection(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[perdure.Collection]:
-    in_file = request.param == "file"
-    members = {name: tmp_path / f"{name}.fs" if in_file else None for name in ("one", "two")}
+    members: dict[str, Any] = dict.fromkeys(("one", "two"))
+    if request.param == "file":
+        members = {name: tmp_path / f"{name}.fs" for name in members}
+    elif request.param in LAYERED_MEMBERS:
+        members = {name: LAYERED_MEMBERS[request.param](tmp_path, name) for name in members}
     with perdure.Collection(members) as made:
         yield made
 

@@ -10,6 +10,7 @@ import transaction
 from persistent.mapping import PersistentMapping
 from persistent.wref import WeakRef
 from tests.behaviour.models import Account, Node
+from tests.layers import LAYERED_MEMBERS
 
 import perdure
 from perdure import errors
@@ -17,10 +18,13 @@ from perdure.connection import TransactionMetaData
 from perdure.db.garbage import _LastLook
 
 
-@pytest.fixture(params=["memory", "file"])
+@pytest.fixture(params=["memory", "file", *LAYERED_MEMBERS])
 def collection(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[perdure.Collection]:
     paths = {name: tmp_path / f"{name}.fs" for name in ("one", "two")}
-    members = paths if request.param == "file" else dict.fromkeys(paths)
+    members: dict[str, Any] = paths if request.param == "file" else dict.fromkeys(paths)
+    if request.param in LAYERED_MEMBERS:
+        members["one"] = LAYERED_MEMBERS[request.param](tmp_path, "one")
+        members["two"] = tmp_path / "two.fs"
     with perdure.Collection(members) as made:
         yield made
 

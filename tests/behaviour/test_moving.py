@@ -11,17 +11,20 @@ from BTrees.OOBTree import OOBTree
 from persistent.mapping import PersistentMapping
 from persistent.wref import WeakRef
 from tests.behaviour.models import Account, Node
+from tests.layers import LAYERED_MEMBERS
 
 import perdure
 from perdure import errors
 from perdure.maintenance import ObjectPlace
 
 
-@pytest.fixture(params=["memory", "file"])
+@pytest.fixture(params=["memory", "file", *LAYERED_MEMBERS])
 def collection(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[perdure.Collection]:
     def storage(name: str) -> Any:
         if request.param == "memory":
             return perdure.MappingStorage(name)
+        if request.param in LAYERED_MEMBERS and name != "three":
+            return LAYERED_MEMBERS[request.param](tmp_path, name)
         return perdure.FileStorage(str(tmp_path / f"{name}.fs"), blob_dir=str(tmp_path / name))
 
     with perdure.Collection({name: storage(name) for name in ("one", "two", "three")}) as made:

@@ -128,8 +128,10 @@ impl Collector {
                 if generation.position(oid)? != Some(position) {
                     continue;
                 }
-                if let Some((tid, data)) = reader.record(position)? {
-                    let class = number_of(&mut numbers, &mut self.classes, data);
+                if let Some(kept) = reader.record(position)? {
+                    let tid = kept.tid;
+                    let data = self.marking.plain(member, kept)?;
+                    let class = number_of(&mut numbers, &mut self.classes, &data);
                     self.garbage.push(Garbage {
                         member: u32::try_from(member).unwrap_or(u32::MAX),
                         class,

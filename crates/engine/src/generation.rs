@@ -67,6 +67,15 @@ pub struct Located {
     pub end: usize,
 }
 
+/// The data of a revision as they are kept, and whose they are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kept<'a> {
+    pub(crate) oid: Oid,
+    /// The transaction that wrote the revision.
+    pub(crate) tid: Tid,
+    pub(crate) data: &'a [u8],
+}
+
 /// The header of a revision, and the next newer revision's tid.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Revision {
@@ -358,15 +367,15 @@ impl Generation {
         position: u64,
         buffer: &'a mut Vec<u8>,
     ) -> Result<Option<&'a [u8]>> {
-        Ok(self.record_in(position, buffer)?.map(|(_, data)| data))
+        Ok(self.record_in(position, buffer)?.map(|kept| kept.data))
     }
 
-    /// As [`Generation::data_in`], with the transaction that wrote the revision.
+    /// As [`Generation::data_in`], with whose revision it is.
     pub(crate) fn record_in<'a>(
         &self,
         position: u64,
         buffer: &'a mut Vec<u8>,
-    ) -> Result<Option<(Tid, &'a [u8])>> {
+    ) -> Result<Option<Kept<'a>>> {
         let patience = Patience::Wait;
         let Some((header, filled)) = self.record_at(buffer, position, patience)? else {
             return Ok(None);
@@ -380,7 +389,11 @@ impl Generation {
         match self.data_of(&revision, buffer, patience)? {
             Found::Record(located) => {
                 let data = buffer.get(located.start..located.end);
-                Ok(data.map(|data| (located.tid, data)))
+                Ok(data.map(|data| Kept {
+                    oid: header.oid,
+                    tid: located.tid,
+                    data,
+                }))
             }
             Found::Nothing | Found::Deleted(_) | Found::WouldWait => Ok(None),
         }

@@ -4,6 +4,7 @@
 //! which they stand in their files; then all that was written since. Marks are bits that all
 //! threads set; no record is kept.
 
+mod decoding;
 mod objects;
 mod reader;
 mod round;
@@ -17,10 +18,11 @@ use perdure_format::{Oid, Tid};
 
 use crate::cursor::Transactions;
 use crate::error::{Error, Result};
-use crate::generation::Generation;
+use crate::generation::{Generation, Kept};
 use crate::pack::{PackPhase, PackWatch, report};
 use crate::store::Store;
 
+pub use decoding::{Decoder, KeptRecord};
 pub(crate) use objects::Objects;
 pub(crate) use reader::Reader;
 
@@ -31,6 +33,9 @@ pub struct Member {
     pub name: Vec<u8>,
     /// Its storage.
     pub store: Arc<Store>,
+    /// What gives the records back as they were before layers put them into another form; none
+    /// where they are kept as they are.
+    pub decoder: Option<Arc<dyn Decoder>>,
 }
 
 /// The state of a store at which marking begins.
@@ -171,15 +176,8 @@ impl Marking {
         }
     }
 
-    /// Mark what a record of a member, whose data are plain pickles, refers to. Whose record it is
-    /// matters only if it cannot be searched.
-    fn search(
-        &self,
-        number: usize,
-        whose: impl Fn() -> Result<Oid>,
-        data: &[u8],
-        frontier: &mut Frontier,
-    ) -> Result<()> {
+    /// Mark what a record of a member, whose data are plain pickles, refers to.
+    fn search(&self, number: usize, oid: Oid, data: &[u8], frontier: &mut Frontier) -> Result<()> {
         let mut missing = None;
         let outcome = references(data, |reference| match (reference, &self.names) {
             (Reference::Same(target), _) => self.mark(number, target, frontier),
@@ -192,22 +190,15 @@ impl Marking {
         match (outcome, missing) {
             (Ok(()), None) => Ok(()),
             (Ok(()), Some(database)) => Err(Error::MemberMissing {
-                oid: whose()?,
+                oid,
                 member: self.name_of(number),
                 database,
             }),
             (Err(error), _) => Err(Error::References {
-                oid: whose()?,
+                oid,
                 problem: error.to_string(),
             }),
         }
-    }
-
-    /// Whose record stands at a position.
-    fn oid_at(&self, number: usize, position: u64) -> Result<Oid> {
-        let generation = self.generation(number);
-        let header = generation.map(|generation| generation.header_at(position));
-        header.map_or(Ok(Oid::ZERO), |header| Ok(header?.oid))
     }
 
     fn name_of(&self, number: usize) -> String {
@@ -219,14 +210,13 @@ impl Marking {
     fn ask(
         &self,
         number: usize,
-        whose: impl Fn() -> Result<Oid>,
+        oid: Oid,
         data: &[u8],
         frontier: &mut Frontier,
         watch: &mut dyn PackWatch,
     ) -> Result<()> {
         let mut found = Vec::new();
         if let Err(problem) = watch.references(data, &mut found) {
-            let oid = whose()?;
             return Err(Error::References { oid, problem });
         }
         for target in found {
@@ -260,9 +250,18 @@ impl Marking {
                     self.mark(number, oid, frontier);
                 }
                 if watch.is_plain() {
-                    self.search(number, || Ok(oid), &data, frontier)?;
+                    let tid = record.header.tid;
+                    let plain = self.plain(
+                        number,
+                        Kept {
+                            oid,
+                            tid,
+                            data: &data,
+                        },
+                    )?;
+                    self.search(number, oid, &plain, frontier)?;
                 } else {
-                    self.ask(number, || Ok(oid), &data, frontier, watch)?;
+                    self.ask(number, oid, &data, frontier, watch)?;
                 }
             }
             unread = transaction.header.tid.successor();

@@ -224,6 +224,7 @@ impl Store {
         let own = own.cloned().unwrap_or_else(|| Member {
             name: Vec::new(),
             store: Arc::clone(self),
+            decoder: None,
         });
         let mut all = vec![(own, moment)];
         if options.collect_garbage {

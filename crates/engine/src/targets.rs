@@ -27,6 +27,19 @@ pub struct Targets {
     pub collections: u64,
 }
 
+impl Targets {
+    /// Add what else a transaction refers to, which sees what it saw before.
+    pub fn add_to(self, targets: &mut Option<Self>) {
+        match targets {
+            Some(before) => {
+                before.loaded.extend(self.loaded);
+                before.unknown.extend(self.unknown);
+            }
+            None => *targets = Some(self),
+        }
+    }
+}
+
 /// What was removed since the storage was opened.
 #[derive(Debug, Default)]
 pub(crate) struct Removals {
@@ -102,13 +115,7 @@ impl Generation {
 impl Draft {
     /// Note which objects the transaction refers to, besides those it creates.
     pub fn require(&mut self, targets: Targets) {
-        match &mut self.targets {
-            Some(before) => {
-                before.loaded.extend(targets.loaded);
-                before.unknown.extend(targets.unknown);
-            }
-            None => self.targets = Some(targets),
-        }
+        targets.add_to(&mut self.targets);
     }
 
     /// The objects that the draft has data of.

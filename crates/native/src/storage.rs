@@ -2,6 +2,7 @@
 
 mod check;
 mod collect;
+mod decoding;
 mod draft;
 mod errors;
 mod history;
@@ -24,6 +25,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
 use check::Reporter;
+use decoding::Raised;
 pub(crate) use draft::PyDraft;
 use errors::{IntoPython, to_python};
 use iterate::{PyDataRecord, RecordIterator, TransactionIterator};
@@ -454,7 +456,7 @@ impl PyStorage {
     ///
     /// `references(data, oids)` adds a record's references to a list; None: the records are plain
     /// pickles. `progress(phase, done, total)` is called now and then; what it raises stops the
-    /// pack. `members`, names and storages, are the databases of its collection in the order in
+    /// pack. `members`, names, storages and decoders, are the databases of its collection in the order in
     /// which they are locked: what they lead to is no garbage; None: others do not count. Returns
     /// (bytes before, bytes after, objects before, objects after), or None where there was nothing
     /// to do.
@@ -473,18 +475,19 @@ impl PyStorage {
         keep_old: bool,
         references: Option<Py<PyAny>>,
         progress: Option<Py<PyAny>>,
-        members: Option<Vec<(String, PyRef<'_, Self>)>>,
+        members: Option<Vec<collect::MemberFields<'_>>>,
     ) -> PyResult<Option<(u64, u64, u64, u64)>> {
         let options = PackOptions {
             until: until.0,
             collect_garbage,
             keep_old,
         };
+        let raised = Raised::default();
         let members = members.unwrap_or_default().into_iter();
         let members: Vec<_> = members
-            .map(|(name, storage)| collect::member_of(name, &storage))
+            .map(|fields| collect::member_of(fields, &raised))
             .collect();
-        let mut watch = Watch::new(references, progress);
+        let mut watch = Watch::new(references, progress, raised.clone());
         let packed = py.detach(|| self.store.pack(options, &members, &mut watch));
         let packed = watch.outcome(packed).into_python(py)??;
         let sizes = |packed: Packed| {

@@ -208,10 +208,11 @@ class Collection(Maintained):
         after it was deleted, is gone, and the commit that refers to it is refused: let *days*
         be longer than connections live.
 
-        Raises Unsupported where a member's storage is not perdure's own, ReadOnlyError
-        where it is read-only, MissingMemberError where a reference leads to a database that
-        is no member, PackError where a member is being packed, ConnectionStateError if one
-        is closed.
+        Raises Unsupported where a member's storage is not perdure's own, with or without
+        layers, ReadOnlyError where it is read-only, MissingMemberError where a reference
+        leads to a database that is no member, PackError where a member is being packed,
+        ConnectionStateError if one is closed, and whatever a layer raises for a record that
+        it can't decode; nothing is deleted then.
         """
         return collect_garbage(dict(self), days, dry_run=dry_run, progress=progress)
 
@@ -275,8 +276,8 @@ class Collection(Maintained):
         Raises ConflictError, and nothing is changed, if others change these objects or come
         to refer to them meanwhile: try again.  ValueError for an object that isn't stored, has
         uncommitted changes or is a root object, KeyError for an unknown member, Unsupported
-        where a member's storage is not perdure's own, InvalidObjectReference where a member
-        with `xrefs=False` would have to refer to another.
+        where a member's storage is not perdure's own, with or without layers,
+        InvalidObjectReference where a member with `xrefs=False` would have to refer to another.
         """
         return move(dict(self), obj, target, reachable=reachable)
 

@@ -19,7 +19,8 @@ from perdure import _native
 from perdure.db.undo import TransactionalUndo
 from perdure.errors import ConflictError, PackError, ReadOnlyError, Unsupported
 from perdure.ids import Tid
-from perdure.storage.view import EngineAdapter
+from perdure.storage._layers import decoder_of
+from perdure.storage.view import EngineFace
 from perdure.utils import p64, u64
 
 __all__ = ["GarbageReport", "collect_garbage"]
@@ -69,7 +70,10 @@ def collect_garbage(
     _require_own(members)
     before = _moments(members, days)
     collector = _native.Collector(
-        [(name, member.storage._native, before[name]) for name, member in members.items()],
+        [
+            ((name, member._mvcc_storage.engine._native, decoder_of(member.storage)), before[name])
+            for name, member in members.items()
+        ],
         progress,
     )
     total = len(collector)
@@ -101,7 +105,7 @@ def _by_member(
 def _require_own(members: Mapping[str, Any]) -> None:
     for name, database in members.items():
         database._require_open()
-        if not isinstance(database._mvcc_storage, EngineAdapter):
+        if not isinstance(database._mvcc_storage, EngineFace):
             raise Unsupported(
                 f"garbage can't be collected: the storage of {name!r} is not one of perdure's own"
             )
@@ -138,7 +142,7 @@ class _Deletion(TransactionalUndo):
 
     def commit(self, transaction: Any) -> None:
         """Delete them; the vote fails for those that were changed meanwhile."""
-        draft = self._view._draft(self._meta)
+        draft = self._view.whole_draft(self._meta)
         self._collector.stage(self._start, self._stop, self._number, draft)
 
 

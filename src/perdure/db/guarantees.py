@@ -9,7 +9,7 @@ from perdure.interfaces import IBlobStorage, IStorageIteration
 from perdure.storage._transforming import TransformingStorage
 from perdure.storage.file import FileStorage
 from perdure.storage.mapping import MappingStorage
-from perdure.storage.view import EngineAdapter, EngineFace
+from perdure.storage.view import EngineFace
 
 __all__ = ["Guarantees", "MemberGuarantees", "guarantees_of"]
 
@@ -45,7 +45,10 @@ class MemberGuarantees:
     blobs: bool
     """Whether it keeps blobs."""
     references_checked: bool
-    """Whether new references to what isn't there are refused."""
+    """Whether new references to what isn't there are refused.
+
+    Where they aren't, those to objects of other members that aren't loaded still may be.
+    """
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,6 @@ def _of_one(found: dict[str, MemberGuarantees]) -> Guarantees:
 def _member(database: Any) -> MemberGuarantees:
     storage = database.storage
     joint = isinstance(database._mvcc_storage, EngineFace)
-    is_bare = isinstance(database._mvcc_storage, EngineAdapter)
     durable = _durable(storage)
     writable = not storage.isReadOnly()
     bottom = _bottom(storage)
@@ -137,12 +139,12 @@ def _member(database: Any) -> MemberGuarantees:
         one_snapshot=joint,
         writable=writable,
         undo=joint and writable and bool(database.supportsUndo()),
-        gc=is_bare and writable,
+        gc=joint and writable,
         references=bool(IStorageIteration.providedBy(storage)),
-        repair=is_bare and writable,
+        repair=joint and writable,
         backup=isinstance(bottom, FileStorage),
         blobs=bool(IBlobStorage.providedBy(storage)),
-        references_checked=bool(database.check_references),
+        references_checked=joint and bool(database.check_references),
     )
 
 

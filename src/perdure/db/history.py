@@ -135,7 +135,7 @@ class History:
         In a collection, what another member refers to is no garbage: all of them are
         searched.  MissingMemberError is raised if that isn't possible, because one is
         closed or read-only, or a record refers to a database that is no member.  Where
-        a member's storage is not perdure's own, no object is dropped; one that can't be
+        a member's storage is not perdure's own, layers aside, no object is dropped; one that can't be
         told so raises Unsupported.
         """
         when = time.time() if t is None else t

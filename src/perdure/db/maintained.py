@@ -80,7 +80,7 @@ class Maintained(Mapping[str, DB]):
         cache, which stays of that class as long as something refers to it there.
 
         Raises ValueError for what isn't lost, Unsupported where a member to be changed is not
-        perdure's own, ReadOnlyError where it is read-only, StorageError where others keep changing
+        perdure's own, with or without layers, ReadOnlyError where it is read-only, StorageError where others keep changing
         what refers to it, ConnectionStateError if a member is closed.
         """
         return repair(self._open_members(), lost, dry_run=dry_run)

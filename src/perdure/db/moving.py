@@ -26,7 +26,7 @@ from perdure.errors import ConflictError, POSKeyError, Unsupported
 from perdure.ids import NO_TID, ROOT_OID, Oid, Tid, oid_repr
 from perdure.maintenance import ObjectPlace, References
 from perdure.serialize.unpicklable import parts
-from perdure.storage.view import EngineAdapter
+from perdure.storage.view import EngineFace
 from perdure.utils import p64, u64
 
 __all__ = ["Moved", "move"]
@@ -88,7 +88,7 @@ def _place_of(members: Mapping[str, Any], obj: Any) -> ObjectPlace:
 def _require_own(members: Mapping[str, Any]) -> None:
     for name, member in members.items():
         member._require_open()
-        if not isinstance(member._mvcc_storage, EngineAdapter):
+        if not isinstance(member._mvcc_storage, EngineFace):
             raise Unsupported(
                 f"objects can't be moved: the storage of {name!r} is not one of perdure's own"
             )
@@ -158,9 +158,11 @@ class _LastLook:
     def commit(self, transaction: Any) -> None:
         """Look at what was written; raises Unsupported where a reference is left."""
         for name, connection in self.connections.items():
-            draft = connection._normal_storage.draft
-            for number in range(0 if draft is None else len(draft)):
-                left = self._references(name, draft.data(number))
+            commit, view = connection._commit_running, connection._normal_storage
+            if commit is None or not commit.begun:
+                continue
+            for number in range(len(view.whole_draft(commit.meta))):
+                left = self._references(name, view.new_data(number))
                 if left:
                     raise Unsupported(
                         f"an object in {name!r} keeps a reference to {left.pop()} that can't be "
@@ -170,7 +172,7 @@ class _LastLook:
     def tpc_vote(self, transaction: Any) -> None:
         """Look at what others have committed; raises ConflictError where it refers to those."""
         for name, member in self._members.items():
-            member.storage._native.catch_up()
+            member._mvcc_storage.engine._native.catch_up()
             for written in member.storage.iterator(Tid(p64(u64(self._since[name]) + 1))):
                 for record in written:
                     found = self._references(name, record.data)

@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from perdure.errors import MissingMemberError, Unsupported
-from perdure.storage.engine import EngineStorage
+from perdure.storage._layers import decoder_of
 from perdure.storage.joint import lock_place
-from perdure.storage.packing import is_plain_referencesf
-from perdure.storage.view import EngineAdapter
+from perdure.storage.packing import SearchedMember, is_plain_referencesf
+from perdure.storage.view import EngineFace
 
 __all__ = ["members_at_hand", "pack_database"]
 
@@ -39,28 +39,28 @@ def pack_database(
 
 def _is_searched_natively(database: Any) -> bool:
     return (
-        isinstance(database._mvcc_storage, EngineAdapter)
+        isinstance(database._mvcc_storage, EngineFace)
         and is_plain_referencesf(database.references)
-        and database.storage.packs_itself()
+        and database._mvcc_storage.engine.packs_itself()
     )
 
 
-def members_at_hand(database: Any) -> dict[str, EngineStorage] | None:
+def members_at_hand(database: Any) -> dict[str, SearchedMember] | None:
     """Return the storages that may refer to *database*, and its own, in the order of locks.
 
     None where one of them is not perdure's own, so that it can't be asked.  Raises
     MissingMemberError where one is closed, or can be changed by another process.
     """
-    found: dict[str, EngineStorage] = {}
+    found: dict[str, SearchedMember] = {}
     for name, member in database.databases.items():
         if member.closed:
             raise _missing(database, name, "is closed")
-        if not isinstance(member._mvcc_storage, EngineAdapter):
+        if not isinstance(member._mvcc_storage, EngineFace):
             return None
         if member is not database and member.storage.isReadOnly():
             raise _missing(database, name, "is read-only here: another process may be changing it")
-        found[name] = member.storage
-    return dict(sorted(found.items(), key=lambda item: lock_place(item[1])))
+        found[name] = SearchedMember(member._mvcc_storage.engine, decoder_of(member.storage))
+    return dict(sorted(found.items(), key=lambda item: lock_place(item[1].storage)))
 
 
 def _missing(database: Any, name: str, reason: str) -> MissingMemberError:

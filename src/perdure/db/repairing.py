@@ -19,7 +19,8 @@ from perdure.lost import LostObject
 from perdure.maintenance import Dangling, ObjectPlace, References
 from perdure.serialize.pickling import dump_both
 from perdure.serialize.rewriting import Reference, rewrite_references
-from perdure.storage.view import EngineAdapter
+from perdure.storage.engine import EngineStorage
+from perdure.storage.view import EngineFace
 
 __all__ = ["Repaired", "repair"]
 
@@ -109,14 +110,14 @@ def _writes(
         writes.setdefault(place.member, []).append((place.oid, tid, data))
     rewritten = {name: len(found) for name, found in writes.items()}
     for each in placed:
-        storage = members[each.member].storage
-        record = (each.oid, _last_tid(storage, each.oid), _record(each))
+        engine = members[each.member]._mvcc_storage.engine
+        record = (each.oid, _last_tid(engine, each.oid), _record(each))
         writes.setdefault(each.member, []).append(record)
     return writes, rewritten
 
 
 def _require_writable(name: str, database: Any) -> None:
-    if not isinstance(database._mvcc_storage, EngineAdapter):
+    if not isinstance(database._mvcc_storage, EngineFace):
         raise Unsupported(
             f"the storage of {name!r} is not one of perdure's own: it can't be repaired"
         )
@@ -138,9 +139,9 @@ def _rewritten(storage: Any, place: ObjectPlace, tid: Tid, lost: set[ObjectPlace
     return rewrite_references(data, replacement)
 
 
-def _last_tid(storage: Any, oid: Oid) -> Tid:
+def _last_tid(engine: EngineStorage, oid: Oid) -> Tid:
     """Return the transaction that deleted an object, zeros for one that never was."""
-    revisions: list[Tid] = storage._native.revisions_after(oid, NO_TID)
+    revisions = engine._native.revisions_after(oid, NO_TID)
     return revisions[-1] if revisions else NO_TID
 
 
@@ -167,8 +168,8 @@ class _Placing(TransactionalUndo):
         """Write them; the vote fails for those that were changed meanwhile."""
         for oid, serial, data in self._writes:
             # No new object may get the oid of one that was lost with the end of a file.
-            self._database.storage._native.raise_max_oid(oid)
-            self._view.store(oid, serial, data, "", current)
+            self._database._mvcc_storage.engine._native.raise_max_oid(oid)
+            self._view.store(oid, serial, data, "", self._meta)
 
 
 def _commit(

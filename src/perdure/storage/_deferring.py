@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from perdure.blob import BlobStorage
-from perdure.errors import ReadOnlyError, StorageTransactionError
+from perdure.errors import ConflictError, ReadOnlyError, StorageTransactionError
 from perdure.ids import Oid, Tid
 from perdure.storage._layers import engine_below, transforming_layers
+from perdure.storage._missing import missing_object
 from perdure.storage._tids import ITakesTids
 from perdure.storage._transforming import RecordTransform, TransformingStorage
 from perdure.timestamp import tid_after
@@ -103,7 +104,13 @@ class DeferringStorage(TransformingStorage):
         """
         pending = self._running(transaction)
         self.base.getTid(oid)
-        pending.records[oid] = lambda _tid: self.base.deleteObject(oid, oldserial, transaction)
+        pending.records[oid] = lambda _tid: self._delete(oid, oldserial, transaction)
+
+    def _delete(self, oid: Oid, oldserial: Tid, transaction: Any) -> None:
+        try:
+            self.base.deleteObject(oid, oldserial, transaction)
+        except missing_object() as error:
+            raise ConflictError("the object was deleted by another transaction", oid=oid) from error
 
     def checkCurrentSerialInTransaction(self, oid: Oid, serial: Tid, transaction: Any) -> None:
         """Have the vote fail with ReadConflictError unless *serial* is current."""

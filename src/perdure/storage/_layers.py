@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from perdure.blob import BlobStorage
+from perdure.ids import Oid, Tid
 from perdure.storage._transforming import TransformingStorage
 from perdure.storage.engine import EngineStorage
+from perdure.storage.packing import Decode
 
-__all__ = ["engine_below", "transforming_layers"]
+__all__ = ["decoder_of", "engine_below", "transforming_layers"]
 
 _PASSED_BY = ("load", "loadBefore", "lastTransaction", "new_oid", "getTid", "__getattr__")
 """What connections do without a layer: it must not have methods of its own for it."""
@@ -40,3 +42,17 @@ def transforming_layers(storage: Any) -> list[TransformingStorage]:
     """Return the layers that keep records in another form, the lowest first."""
     found = [layer for layer in _layers(storage) if isinstance(layer, TransformingStorage)]
     return found[::-1]
+
+
+def decoder_of(storage: Any) -> Decode | None:
+    """Return what decodes the records below *storage*; None where they are kept as they are."""
+    layers = transforming_layers(storage)
+    if not layers:
+        return None
+
+    def decode(data: bytes, oid: Oid, tid: Tid) -> bytes:
+        for layer in layers:
+            data = layer.decode_for(data, oid, tid)
+        return data
+
+    return decode

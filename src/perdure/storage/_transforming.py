@@ -193,6 +193,9 @@ class TransformingStorage:
 
     def pack(self, pack_time: float, referencesf: References, *args: Any, **options: Any) -> Any:
         """Pack the base, finding the references in its records for it."""
+        if options.get("members"):
+            # It is told there how they are to be decoded.
+            return self.base.pack(pack_time, referencesf, *args, **options)
 
         def references(data: bytes, *oids: Any) -> Any:
             return referencesf(self._inside.decode(data), *oids)

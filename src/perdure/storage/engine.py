@@ -30,7 +30,7 @@ from perdure.storage._blobs import KeepsBlobs
 from perdure.storage._running import Judge, Running
 from perdure.storage._tids import ITakesTids
 from perdure.storage.base import copy
-from perdure.storage.packing import PackResult, is_plain_referencesf
+from perdure.storage.packing import PackResult, SearchedMember, is_plain_referencesf
 from perdure.storage.records import StorageIterator, extension_bytes_of, extension_of
 from perdure.storage.undo import IPlansUndo, UndoLog, UndoStep, plan_undo, tid_of_undo_id, undo_into
 
@@ -501,7 +501,7 @@ class EngineStorage(KeepsBlobs, ConflictResolvingStorage):
         referencesf: Any = None,
         gc: bool | None = None,
         progress: Callable[[str, int, int], object] | None = None,
-        members: "Mapping[str, EngineStorage] | None" = None,
+        members: "Mapping[str, EngineStorage | SearchedMember] | None" = None,
     ) -> PackResult | None:
         """Drop what is not needed any more: revisions, and with *gc* unreachable objects.
 
@@ -517,7 +517,7 @@ class EngineStorage(KeepsBlobs, ConflictResolvingStorage):
                 much of how much is done; what it raises stops the pack.
             members: the databases of the collection that it belongs to, by name, itself
                 included, in the order in which they are locked: what they lead to is no
-                garbage.  None: references from and to other databases don't count.
+                garbage.  A `SearchedMember` says how its records are decoded.  None: references from and to other databases don't count.
 
         Returns:
             What was gained; None where nothing was committed up to *t* since the last pack.
@@ -537,7 +537,12 @@ class EngineStorage(KeepsBlobs, ConflictResolvingStorage):
             keep_old=self.pack_keep_old,
             references=None if is_plain_referencesf(referencesf) else referencesf,
             progress=progress,
-            members=[(name, one._native) for name, one in members.items()] if members else None,
+            members=[
+                (name, one._native, None)
+                if isinstance(one, EngineStorage)
+                else (name, one.storage._native, one.decode)
+                for name, one in (members or {}).items()
+            ],
         )
         if self.blobs is not None:
             # Also where there is nothing to pack: a crash may have left files behind.

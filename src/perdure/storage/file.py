@@ -15,7 +15,7 @@ from perdure.ids import Tid
 from perdure.interfaces import IBlobStorageRestoreable
 from perdure.storage._index import ObjectIndex
 from perdure.storage.engine import EngineStorage
-from perdure.storage.packing import PackResult
+from perdure.storage.packing import PackResult, SearchedMember
 
 __all__ = ["FileStorage"]
 
@@ -166,7 +166,7 @@ class FileStorage(EngineStorage):
         referencesf: Any = None,
         gc: bool | None = None,
         progress: Callable[[str, int, int], object] | None = None,
-        members: Mapping[str, EngineStorage] | None = None,
+        members: Mapping[str, EngineStorage | SearchedMember] | None = None,
     ) -> PackResult | None:
         """Drop what is not needed any more; see `EngineStorage.pack`.
 

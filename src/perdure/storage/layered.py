@@ -86,10 +86,15 @@ class LayeredView(EngineView):
 
     def _begin(self, transaction: Any) -> None:
         self._storage.tpc_begin(transaction)
-        if not any(layer.ties for layer in self._layers[:1]):
-            running = self.engine._running_for(transaction)
-            running.judge = self.judge
-            self.attach(running.draft)
+        if any(layer.ties for layer in self._layers[:1]):
+            self.expect_draft()
+        else:
+            self._attach_draft(transaction)
+
+    def _attach_draft(self, transaction: Any) -> None:
+        running = self.engine._running_for(transaction)
+        running.judge = self.judge
+        self.attach(running.draft)
 
     def _require(self, transaction: Any) -> Any:
         if transaction is None or transaction is not self._transaction:
@@ -140,7 +145,9 @@ class LayeredView(EngineView):
     def tpc_vote(self, transaction: Any) -> Iterable[Oid]:
         """Get ready to finish; return the oids whose conflicts were resolved."""
         self._require(transaction)
-        if self._joint is not None:
+        if self._joint is None:
+            self.whole_draft(transaction)
+        else:
             self._joint.vote(self)
         resolved: Iterable[Oid] = self._storage.tpc_vote(transaction) or ()
         return resolved
@@ -154,9 +161,17 @@ class LayeredView(EngineView):
             data = layer.decode_new(data)
         return data
 
+    def whole_draft(self, transaction: Any) -> _native.Draft:
+        """Return the draft with all that was stored in it; nothing more can be stored then."""
+        self._require(transaction)
+        if self.draft is None:
+            hand_down(self._storage, transaction)
+            self._attach_draft(transaction)
+        return self._own_draft()
+
     def lock_draft(self) -> tuple[_native.Draft, list[Oid]]:
         """Wait for the turn; return the draft, and the oids whose conflicts were resolved."""
-        hand_down(self._storage, self._transaction)
+        self.whole_draft(self._transaction)
         return super().lock_draft()
 
     def tie_draft(self, tid: Tid) -> None:

@@ -1,8 +1,17 @@
 """What packing a storage takes and gives."""
 
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-__all__ = ["PackResult", "is_plain_referencesf"]
+from perdure.ids import Oid, Tid
+
+if TYPE_CHECKING:
+    from perdure.storage.engine import EngineStorage
+
+__all__ = ["Decode", "PackResult", "SearchedMember", "is_plain_referencesf"]
+
+Decode = Callable[[bytes, Oid, Tid], bytes]
+"""Gives a record of an object's revision back as it was before layers put it into another form."""
 
 _PLAIN: Final = {
     ("perdure.serialize.references", "referencesf"),
@@ -22,6 +31,15 @@ class PackResult(NamedTuple):
     bytes_after: int
     objects_before: int
     objects_after: int
+
+
+class SearchedMember(NamedTuple):
+    """A database of a collection whose records are searched for references."""
+
+    storage: "EngineStorage"
+    """The storage, which layers may stand on."""
+    decode: Decode | None = None
+    """What decodes records that layers have put into another form; None: they are as they are."""
 
 
 def is_plain_referencesf(referencesf: Any) -> bool:

@@ -228,6 +228,10 @@ class EngineView(_native.StorageView, EngineFace):
 
     # What a joint commit asks for, when it is the view's turn.
 
+    def whole_draft(self, transaction: Any) -> _native.Draft:
+        """Return the draft with all that was stored in it; nothing more can be stored then."""
+        return self._draft(transaction)
+
     def new_data(self, number: int) -> bytes | None:
         """Return a record of the transaction that is being stored, by its number."""
         return self._own_draft().data(number)

@@ -1,10 +1,9 @@
 //! Reading many records in the order of their positions.
 
-use perdure_format::Tid;
 use perdure_format::file::{RECORD_HEADER_LEN, RecordHeader};
 
 use crate::error::Result;
-use crate::generation::Generation;
+use crate::generation::{Generation, Kept};
 use crate::scan::Window;
 
 /// When objects lie so close together on average, reading all between them is cheaper than
@@ -35,8 +34,8 @@ impl<'a> Reader<'a> {
         self.is_dense = records > 1 && span / (records as u64) < CLOSE_BYTES_MAX;
     }
 
-    /// Transaction and data of the record at a position; none where the object did not exist.
-    pub(crate) fn record(&mut self, position: u64) -> Result<Option<(Tid, &[u8])>> {
+    /// The record at a position; none where the object did not exist.
+    pub(crate) fn record(&mut self, position: u64) -> Result<Option<Kept<'_>>> {
         if self.is_dense
             && let Ok(header) = RecordHeader::parse(self.window.at(position, RECORD_HEADER_LEN)?)
         {
@@ -45,7 +44,11 @@ impl<'a> Reader<'a> {
             // What is unusual, or cut off, is read (or refused) in the usual way.
             if len > 0 && self.window.at(place, len)?.len() == len {
                 let data = self.window.at(place, len)?;
-                return Ok(Some((header.tid, data)));
+                return Ok(Some(Kept {
+                    oid: header.oid,
+                    tid: header.tid,
+                    data,
+                }));
             }
         }
         self.generation.record_in(position, &mut self.buffer)

@@ -4,12 +4,15 @@ use std::num::NonZero;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
+use super::decoding::{Decoder, KeptRecord, decode};
 use super::{Frontier, Marking, Reader};
 use crate::error::Result;
 use crate::pack::{PackPhase, PackWatch, report};
 
 /// How many objects a thread takes at a time.
 const PART_OBJECTS_MAX: usize = 1 << 12;
+/// How many records are decoded at a time: few enough to be kept in memory.
+const DECODED_OBJECTS_MAX: usize = 1 << 6;
 
 /// The objects of a round, in parts that any thread may take.
 struct Round<'a> {
@@ -123,10 +126,35 @@ impl<'a> Round<'a> {
         found: &mut Frontier,
     ) -> Result<()> {
         prepare(reader, part);
+        if let Some(decoder) = self.marking.decoder(member) {
+            return self.search_decoded(member, part, reader, decoder, found);
+        }
         for &position in part {
-            if let Some((_, data)) = reader.record(position)? {
-                let whose = || self.marking.oid_at(member, position);
-                self.marking.search(member, whose, data, found)?;
+            if let Some(kept) = reader.record(position)? {
+                self.marking.search(member, kept.oid, kept.data, found)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Search a part whose records are to be decoded first, many at a time.
+    fn search_decoded(
+        &self,
+        member: usize,
+        part: &[u64],
+        reader: &mut Reader<'_>,
+        decoder: &dyn Decoder,
+        found: &mut Frontier,
+    ) -> Result<()> {
+        for some in part.chunks(DECODED_OBJECTS_MAX) {
+            let mut records = Vec::with_capacity(some.len());
+            for &position in some {
+                records.extend(reader.record(position)?.map(KeptRecord::from));
+            }
+            decode(decoder, &mut records)?;
+            for record in &records {
+                self.marking
+                    .search(member, record.oid, &record.data, found)?;
             }
         }
         Ok(())
@@ -142,9 +170,9 @@ impl<'a> Round<'a> {
             };
             prepare(reader, part);
             for &position in part {
-                if let Some((_, data)) = reader.record(position)? {
-                    let whose = || self.marking.oid_at(member, position);
-                    self.marking.ask(member, whose, data, &mut found, watch)?;
+                if let Some(kept) = reader.record(position)? {
+                    self.marking
+                        .ask(member, kept.oid, kept.data, &mut found, watch)?;
                 }
             }
             let (done, total) = (self.marking.total_marked(), self.marking.total());

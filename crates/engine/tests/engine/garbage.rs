@@ -40,6 +40,7 @@ fn member(name: &str) -> Member {
     Member {
         name: name.as_bytes().to_vec(),
         store: Arc::new(store.unwrap()),
+        decoder: None,
     }
 }
 

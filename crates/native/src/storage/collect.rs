@@ -2,20 +2,31 @@
 
 use std::sync::Arc;
 
-use perdure_engine::{Collector, Member};
+use perdure_engine::{Collector, Decoder, Member};
 use pyo3::prelude::*;
 
 use super::PyStorage;
+use super::decoding::{ByCallable, Raised};
 use super::draft::PyDraft;
 use super::errors::IntoPython;
 use super::pack::Watch;
 use crate::ids::PyTid;
 
-/// What the members of a collection are called, and their storages.
-pub(crate) fn member_of(name: String, storage: &PyStorage) -> Member {
+/// What a member of a collection is called, its storage, and what decodes its records as
+/// `decode(data, oid, tid)`; None where they are kept as they are.
+pub(crate) type MemberFields<'py> = (String, PyRef<'py, PyStorage>, Option<Py<PyAny>>);
+
+/// A member of a collection; what its decoder raises is put into `raised`.
+pub(crate) fn member_of(fields: MemberFields<'_>, raised: &Raised) -> Member {
+    let (name, storage, decode) = fields;
+    let decoder = decode.map(|decode| -> Arc<dyn Decoder> {
+        let raised = raised.clone();
+        Arc::new(ByCallable { decode, raised })
+    });
     Member {
         name: name.into_bytes(),
         store: Arc::clone(&storage.store),
+        decoder,
     }
 }
 
@@ -23,29 +34,31 @@ pub(crate) fn member_of(name: String, storage: &PyStorage) -> Member {
 #[pyclass(name = "Collector", module = "perdure._native")]
 pub(crate) struct PyCollector {
     collector: Collector,
+    raised: Raised,
 }
 
 #[pymethods]
 impl PyCollector {
     /// Mark what was reachable in each member before a transaction, and what was written since.
     ///
-    /// `members` are their names, storages and those transactions. `progress(phase, done, total)`
+    /// `members` are their names, storages and decoders, and those transactions. `progress(phase, done, total)`
     /// is called now and then; what it raises stops the marking.
     #[new]
     #[pyo3(signature = (members, progress=None))]
     fn new(
         py: Python<'_>,
-        members: Vec<(String, PyRef<'_, PyStorage>, PyTid)>,
+        members: Vec<(MemberFields<'_>, PyTid)>,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
+        let raised = Raised::default();
         let members = members.into_iter();
         let members = members
-            .map(|(name, storage, before)| (member_of(name, &storage), before.0))
+            .map(|(fields, before)| (member_of(fields, &raised), before.0))
             .collect();
-        let mut watch = Watch::new(None, progress);
+        let mut watch = Watch::new(None, progress, raised.clone());
         let marked = py.detach(|| Collector::mark(members, &mut watch));
         let collector = watch.outcome(marked).into_python(py)??;
-        Ok(Self { collector })
+        Ok(Self { collector, raised })
     }
 
     /// How many unreachable objects were found.
@@ -66,7 +79,7 @@ impl PyCollector {
     /// Take what was finished since the last time for reachable; what is not visible, too, with
     /// `settled`, while no member can commit.
     fn catch_up(&mut self, py: Python<'_>, settled: bool) -> PyResult<()> {
-        let mut watch = Watch::new(None, None);
+        let mut watch = Watch::new(None, None, self.raised.clone());
         let caught_up = py.detach(|| self.collector.catch_up(settled, &mut watch));
         watch.outcome(caught_up).into_python(py)?
     }

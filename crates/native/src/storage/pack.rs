@@ -8,6 +8,7 @@ use perdure_format::Oid;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
+use super::decoding::Raised;
 use crate::ids::PyOid;
 
 /// How often the GIL is taken to report and to look for an interrupt.
@@ -19,22 +20,26 @@ pub(crate) struct Watch {
     progress: Option<Py<PyAny>>,
     reported: Instant,
     /// What a callable or a signal handler raised.
-    raised: Option<PyErr>,
+    raised: Raised,
 }
 
 impl Watch {
-    pub(crate) fn new(references: Option<Py<PyAny>>, progress: Option<Py<PyAny>>) -> Self {
+    pub(crate) fn new(
+        references: Option<Py<PyAny>>,
+        progress: Option<Py<PyAny>>,
+        raised: Raised,
+    ) -> Self {
         Self {
             references,
             progress,
             reported: Instant::now(),
-            raised: None,
+            raised,
         }
     }
 
     /// What was watched has ended: an error that Python raised comes before the engine's.
     pub(crate) fn outcome<T>(self, ended: EngineResult<T>) -> EngineResult<PyResult<T>> {
-        match (ended, self.raised) {
+        match (ended, self.raised.take()) {
             (Err(_), Some(raised)) => Ok(Err(raised)),
             (ended, _) => ended.map(Ok),
         }
@@ -68,11 +73,7 @@ impl PackWatch for Watch {
         let Some(ask) = &self.references else {
             return Ok(());
         };
-        Python::attach(|py| asked(py, ask, data, found)).map_err(|error| {
-            let message = error.to_string();
-            self.raised = Some(error);
-            message
-        })
+        Python::attach(|py| asked(py, ask, data, found)).map_err(|error| self.raised.put(error))
     }
 
     fn progress(&mut self, phase: PackPhase, done: u64, total: u64) -> ControlFlow<()> {
@@ -90,7 +91,7 @@ impl PackWatch for Watch {
         match outcome {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {
-                self.raised = Some(error);
+                self.raised.put(error);
                 ControlFlow::Break(())
             }
         }

@@ -1,7 +1,7 @@
 //! `perdure._native.StorageView`: what one connection reads through, at one snapshot.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use perdure_engine::{Error, Found, Located, Patience, Store, Targets};
 use perdure_format::{Oid, Tid};
@@ -54,12 +54,28 @@ pub(crate) struct StorageView {
     /// A buffer for the next read. A leaf.
     spare: Mutex<Vec<u8>>,
     /// The transaction that is being stored. A leaf.
-    draft: Mutex<Option<Py<PyDraft>>>,
+    storing: Mutex<Storing>,
+}
+
+/// The transaction that a view is storing.
+#[derive(Debug, Default)]
+enum Storing {
+    /// There is none.
+    #[default]
+    Nothing,
+    /// It has no draft yet; what it refers to.
+    Expected(Option<Targets>),
+    /// It is put together in this draft.
+    Into(Py<PyDraft>),
 }
 
 impl StorageView {
     fn snapshot_tid(&self) -> Tid {
         Tid(self.snapshot.load(Ordering::Acquire))
+    }
+
+    fn storing(&self) -> MutexGuard<'_, Storing> {
+        self.storing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn take_buffer(&self) -> Vec<u8> {
@@ -96,16 +112,18 @@ impl StorageView {
         loaded: Vec<Oid>,
         unknown: Vec<Oid>,
     ) -> PyResult<()> {
-        let draft = self.draft.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*draft {
-            Some(draft) => draft.bind(py).get().require(Targets {
-                loaded,
-                unknown,
-                snapshot: self.snapshot_tid(),
-                collections: self.collections,
-            }),
-            None => Ok(()),
+        let targets = Targets {
+            loaded,
+            unknown,
+            snapshot: self.snapshot_tid(),
+            collections: self.collections,
+        };
+        match &mut *self.storing() {
+            Storing::Into(draft) => draft.bind(py).get().require(targets)?,
+            Storing::Expected(before) => targets.add_to(before),
+            Storing::Nothing => (),
         }
+        Ok(())
     }
 
     /// Why there is no revision at the snapshot.
@@ -168,7 +186,7 @@ impl StorageView {
             own: AtomicU64::new(0),
             fixed,
             spare: Mutex::default(),
-            draft: Mutex::default(),
+            storing: Mutex::default(),
         }
     }
 
@@ -228,16 +246,28 @@ impl StorageView {
         self.own.store(tid.0.0, Ordering::Release);
     }
 
+    /// Begin to store a transaction whose draft will be attached before its vote.
+    fn expect_draft(&self) {
+        *self.storing() = Storing::Expected(None);
+    }
+
     /// Begin to store a transaction, whose draft `begin` made.
-    fn attach(&self, draft: Py<PyDraft>) {
-        *self.draft.lock().unwrap_or_else(PoisonError::into_inner) = Some(draft);
+    fn attach(&self, py: Python<'_>, draft: Py<PyDraft>) -> PyResult<()> {
+        let attached = Storing::Into(draft.clone_ref(py));
+        let before = std::mem::replace(&mut *self.storing(), attached);
+        match before {
+            Storing::Expected(Some(targets)) => draft.bind(py).get().require(targets),
+            _ => Ok(()),
+        }
     }
 
     /// The draft of the transaction that is being stored; None where there is none.
     #[getter]
     fn draft(&self, py: Python<'_>) -> Option<Py<PyDraft>> {
-        let draft = self.draft.lock().unwrap_or_else(PoisonError::into_inner);
-        draft.as_ref().map(|draft| draft.clone_ref(py))
+        match &*self.storing() {
+            Storing::Into(draft) => Some(draft.clone_ref(py)),
+            _ => None,
+        }
     }
 
     /// Finish the transaction that is being stored; see `Draft.finish`.
@@ -262,10 +292,10 @@ impl StorageView {
 
     /// Take away and return the draft of the transaction that is being stored.
     fn detach(&self) -> Option<Py<PyDraft>> {
-        self.draft
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
+        match std::mem::take(&mut *self.storing()) {
+            Storing::Into(draft) => Some(draft),
+            _ => None,
+        }
     }
 
     /// An oid that no object has.
@@ -287,10 +317,9 @@ impl StorageView {
     ) -> PyResult<()> {
         let _ = (version, transaction);
         let serial = super::serial_of(serial)?;
-        let draft = self.draft.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*draft {
-            Some(draft) => draft.bind(py).get().add(oid, PyTid(serial), data),
-            None => Err(super::no_transaction(py)),
+        match &*self.storing() {
+            Storing::Into(draft) => draft.bind(py).get().add(oid, PyTid(serial), data),
+            _ => Err(super::no_transaction(py)),
         }
     }
 
@@ -304,10 +333,9 @@ impl StorageView {
         transaction: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let _ = transaction;
-        let draft = self.draft.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*draft {
-            Some(draft) => draft.bind(py).get().note_read(oid, serial),
-            None => Err(super::no_transaction(py)),
+        match &*self.storing() {
+            Storing::Into(draft) => draft.bind(py).get().note_read(oid, serial),
+            _ => Err(super::no_transaction(py)),
         }
     }
 }
