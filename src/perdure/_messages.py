@@ -5,7 +5,14 @@ from typing import Final
 
 from perdure.ids import Oid, Tid, oid_repr, readable_tid_repr
 
-__all__ = ["BTREES_REASONS", "about", "with_details"]
+__all__ = [
+    "BTREES_REASONS",
+    "about",
+    "locked_message",
+    "undo_message",
+    "unflagged_message",
+    "with_details",
+]
 
 BTREES_REASONS: Final = [
     "both split the bucket",
@@ -50,3 +57,26 @@ def with_details(message: str, parts: Sequence[str], advice: str = "") -> str:
     """Return *message* with *parts* in parentheses and *advice* at its end."""
     details = f" ({', '.join(parts)})" if parts else ""
     return f"{message}{details}{': ' + advice if advice else ''}"
+
+
+def undo_message(oid: Oid | None, reason: str | None) -> str:
+    """Return what an object keeps from being undone, and why."""
+    of = f" {oid_repr(oid)}" if oid is not None else ""
+    return f"Undo error{of}" + (f": {reason}" if reason else "")
+
+
+def unflagged_message(changes: Sequence[tuple[Oid, str, str]], database: str) -> str:
+    """Return which attributes changed without notice, and what to do."""
+    lines = [f"{name}.{attribute} (oid {oid_repr(oid)})" for oid, name, attribute in changes]
+    where = f" in database {database!r}" if database else ""
+    return (
+        f"changed without notice{where}: {', '.join(lines)}: set _p_changed = True on the "
+        "object after changing a plain list, dict or set in it, "
+        "or use PersistentList, PersistentMapping or a BTree"
+    )
+
+
+def locked_message(path: str | None, pid: int | None) -> str:
+    """Return who has a database open, and what to do."""
+    holder = f"process {pid}" if pid else "another process"
+    return f"{path} is locked by {holder}: stop it first, or open the database with read_only=True"

@@ -9,6 +9,7 @@
      |    |    +-- ReadConflictError             ... what readCurrent() named
      |    |    +-- BTreesConflictError           ... a BTree, and it can't be merged
      |    +-- DanglingReferenceError (TransactionError)
+     |    |    +-- StaleReferenceError (ConflictError)   ... somebody deleted or moved it
      |    +-- VersionError, VersionCommitError, VersionLockError
      |    +-- UndoError
      |    |    +-- MultipleUndoErrors
@@ -63,7 +64,14 @@ import transaction.interfaces
 from transaction.interfaces import TransactionError, TransactionFailedError
 
 from perdure import _coexist
-from perdure._messages import BTREES_REASONS, about, with_details
+from perdure._messages import (
+    BTREES_REASONS,
+    about,
+    locked_message,
+    undo_message,
+    unflagged_message,
+    with_details,
+)
 from perdure.classname import get_pickle_metadata
 from perdure.ids import Oid, Tid, oid_repr, tid_repr
 
@@ -100,6 +108,7 @@ __all__ = [
     "ReadOnlyError",
     "ReadOnlyHistoryError",
     "RedundantPackWarning",
+    "StaleReferenceError",
     "StateLoadError",
     "StorageError",
     "StorageLocked",
@@ -273,7 +282,7 @@ class DanglingReferenceError(POSError, transaction.interfaces.TransactionError):
     """
 
     def __init__(self, referer: Oid, missing: Oid, known: dict[str, str] | None = None) -> None:
-        super().__init__(referer, missing, *((known,) if known else ()))
+        POSError.__init__(self, referer, missing, *((known,) if known else ()))
         self.referer, self.missing = referer, missing
         known = known or {}
         self.class_name = known.get("class_name")
@@ -285,6 +294,20 @@ class DanglingReferenceError(POSError, transaction.interfaces.TransactionError):
         path = f", {self.path}" if self.path else ""
         place = f" in database {self.database!r}, which doesn't exist" if self.database else ""
         return f"from {what}{oid_repr(self.referer)}{path} to {oid_repr(self.missing)}{place}"
+
+
+class StaleReferenceError(DanglingReferenceError, ConflictError):
+    """Another transaction deleted `missing`, or moved it, after this one began and saw it.
+
+    `oid` is that of the referer.
+    """
+
+    def __init__(self, referer: Oid, missing: Oid, known: dict[str, str] | None = None) -> None:
+        super().__init__(referer, missing, known)
+        self.oid = referer
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} any more: abort and run the transaction again"
 
 
 class VersionError(POSError):
@@ -304,8 +327,7 @@ class UndoError(POSError):
 
     def __init__(self, reason: str | None = None, oid: Oid | None = None) -> None:
         super().__init__(reason, oid)
-        self._reason = reason
-        self._oid = oid
+        self._reason, self._oid = reason, oid
 
     @property
     def reason(self) -> str | None:
@@ -318,7 +340,7 @@ class UndoError(POSError):
         return self._oid
 
     def __str__(self) -> str:
-        return _undo_message(self.oid, self.reason)
+        return undo_message(self.oid, self.reason)
 
 
 class MultipleUndoErrors(UndoError):  # noqa: N818 - ZODB's name, or a state and no mistake
@@ -336,12 +358,7 @@ class MultipleUndoErrors(UndoError):  # noqa: N818 - ZODB's name, or a state and
         return self._errs
 
     def __str__(self) -> str:
-        return "\n".join(_undo_message(oid, reason) for oid, reason in self.errors)
-
-
-def _undo_message(oid: Oid | None, reason: str | None) -> str:
-    of = f" {oid_repr(oid)}" if oid is not None else ""
-    return f"Undo error{of}" + (f": {reason}" if reason else "")
+        return "\n".join(undo_message(oid, reason) for oid, reason in self.errors)
 
 
 class StorageError(POSError):
@@ -410,14 +427,7 @@ class StorageLocked(StorageError):  # noqa: N818 - ZODB's name, or a state and n
         self.path, self.pid = path, pid
 
     def __str__(self) -> str:
-        message = super().__str__()
-        if message:
-            return message
-        holder = f"process {self.pid}" if self.pid else "another process"
-        return (
-            f"{self.path} is locked by {holder}: stop it first, "
-            "or open the database with read_only=True"
-        )
+        return super().__str__() or locked_message(self.path, self.pid)
 
 
 LockError = StorageLocked
@@ -519,10 +529,8 @@ class CorruptedError(CorruptedFileStorageError):
         found: object = None,
     ) -> None:
         super().__init__(*args)
-        self.path = path
-        self.position = position
-        self.expected = expected
-        self.found = found
+        self.path, self.position = path, position
+        self.expected, self.found = expected, found
 
     def __str__(self) -> str:
         parts = [self.path] if self.path else []
@@ -681,15 +689,7 @@ class UnflaggedChangeError(POSError):
         self.database = database
 
     def __str__(self) -> str:
-        lines = [
-            f"{name}.{attribute} (oid {oid_repr(oid)})" for oid, name, attribute in self.changes
-        ]
-        where = f" in database {self.database!r}" if self.database else ""
-        return (
-            f"changed without notice{where}: {', '.join(lines)}: set _p_changed = True on the "
-            "object after changing a plain list, dict or set in it, "
-            "or use PersistentList, PersistentMapping or a BTree"
-        )
+        return unflagged_message(self.changes, self.database)
 
 
 class BlobError(_coexist.OutwardError):

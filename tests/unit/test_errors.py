@@ -47,6 +47,7 @@ def test_key_error_keeps_the_oid_as_its_argument() -> None:
         lambda: errors.UndoError("changed since", OID),
         lambda: errors.MultipleUndoErrors([(OID, "changed since")]),
         lambda: errors.DanglingReferenceError(OID, OID),
+        lambda: errors.StaleReferenceError(OID, OID, {"path": ".x", "database": "main"}),
         lambda: errors.StorageLocked(path="Data.fs", pid=17),
         lambda: errors.CorruptedDataError(OID, b"x", 4),
         lambda: errors.DictionaryMissing("gone", key=7, oid=OID),

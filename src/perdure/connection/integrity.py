@@ -6,7 +6,7 @@ from typing import Any
 
 from perdure import _native
 from perdure.connection.state import ConnectionState
-from perdure.errors import DanglingReferenceError
+from perdure.errors import DanglingReferenceError, StaleReferenceError
 from perdure.ids import NO_TID, Oid
 from perdure.serialize import ObjectWriter
 from perdure.serialize.unpicklable import parts
@@ -165,7 +165,8 @@ def refuse_dangling(connection: ConnectionState, obj: Any, missing: Iterable[Tar
     for database, oid, target in missing:
         if (None if database == own else database, oid) not in before:
             cls = type(obj)
-            raise DanglingReferenceError(
+            kind = _kind_of_failure(connection, database, oid)
+            raise kind(
                 obj._p_oid,
                 oid,
                 {
@@ -174,6 +175,22 @@ def refuse_dangling(connection: ConnectionState, obj: Any, missing: Iterable[Tar
                     "database": database,
                 },
             )
+
+
+def _kind_of_failure(
+    connection: ConnectionState, database: str, oid: Oid
+) -> type[DanglingReferenceError]:
+    """Tell whether an object that is gone was there when the transaction began."""
+    own = connection._db.database_name
+    view = (connection if database == own else connection.connections[database])._normal_storage
+    try:
+        view.load(oid)
+    except KeyError:
+        return DanglingReferenceError
+    if isinstance(view, EngineView):
+        # Who tries again has to see that it is gone.
+        view.engine._native.catch_up()
+    return StaleReferenceError
 
 
 def _previous_references(connection: ConnectionState, obj: Any) -> set[tuple[str | None, Oid]]:
