@@ -10,13 +10,17 @@ transaction::
     transaction.commit()
 """
 
+from __future__ import annotations
+
 import sys
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
 
 from perdure._lazy import importing_late
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from types import ModuleType
+    from typing import Any
+
     from persistent import Persistent
     from persistent.list import PersistentList
     from persistent.mapping import PersistentMapping
@@ -121,7 +125,7 @@ _MODULES = (
 __getattr__ = importing_late(__name__, _HOMES, _MODULES)
 
 
-class _Package(ModuleType):
+class _Package(type(sys)):  # type: ignore[misc]
     """This package: `perdure.connection` is the function, whoever imports the package inside."""
 
     @property

@@ -4,10 +4,16 @@ Who opens a database and packs it needs neither encryption nor backups: importin
 would take a program's time and memory.
 """
 
+from __future__ import annotations
+
 import sys
-from collections.abc import Callable, Collection, Mapping
 from importlib import import_module
-from typing import Any
+
+# Not from `typing`: every program that uses perdure waits for this first.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+    from typing import Any
 
 __all__ = ["importing_late"]
 

@@ -1,9 +1,9 @@
 """The `perdure` command."""
 
-from typing import TYPE_CHECKING
-
 from perdure._lazy import importing_late
 
+# Not from `typing`, here and above: the sooner it is imported, the sooner Ctrl-C ends quietly.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from perdure.cli.commands import main
 
