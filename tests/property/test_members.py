@@ -23,13 +23,16 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from persistent import Persistent
 from persistent.mapping import PersistentMapping
 from tests.campaign import CAMPAIGN, SEED, report
+from tests.layers import LAYERED_MEMBERS
 
 import perdure
 from perdure import errors
 from perdure.ids import Tid
 
-STEPS = 500
+STEPS = 250
+"""Of a walk over members without layers, and of one over members with them."""
 MEMBERS = ("a", "b", "c")
+LAYERED = {"b": "zstd", "c": "encrypting-over-zlib"}
 CONNECTIONS = 3
 
 Place = tuple[str, int]
@@ -137,6 +140,8 @@ class Members(RuleBasedStateMachine):
     """Connections that change objects in three members and commit, in any order."""
 
     directories: Iterator[Path]
+    layers: ClassVar[dict[str, str]] = {}
+    """The layers that members stand under."""
     done: ClassVar[Counter[str]]
     """How often what happened."""
 
@@ -156,8 +161,10 @@ class Members(RuleBasedStateMachine):
         self._connect()
 
     def _open(self) -> None:
-        paths = {name: str(self.directory / f"{name}.fs") for name in MEMBERS}
-        self.collection = perdure.Collection(paths, cache_size=3)
+        members: dict[str, Any] = {name: str(self.directory / f"{name}.fs") for name in MEMBERS}
+        for name, layers in self.layers.items():
+            members[name] = LAYERED_MEMBERS[layers](self.directory, name)
+        self.collection = perdure.Collection(members, cache_size=3)
 
     def _connect(self) -> None:
         for one in self.ones:
@@ -474,13 +481,14 @@ def _walk(machine: Members, seed: int, steps: int) -> None:
             raise AssertionError(f"seed {seed}, step {number}: {name} {known}") from error
 
 
-@pytest.fixture
-def machine(tmp_path: Path) -> type[Members]:
+@pytest.fixture(params=["plain", "layered"])
+def machine(request: pytest.FixtureRequest, tmp_path: Path) -> type[Members]:
     """The machine, with its files below a directory of the test's own."""
     names = itertools.count()
 
     class InThisDirectory(Members):
         done: ClassVar[Counter[str]] = Counter()
+        layers: ClassVar[dict[str, str]] = LAYERED if request.param == "layered" else {}
 
         def __init__(self) -> None:
             super().__init__()
@@ -492,7 +500,7 @@ def machine(tmp_path: Path) -> type[Members]:
 def test_three_members_are_what_a_plain_model_says(machine: type[Members]) -> None:
     checks = list(HealthCheck)
     examples = settings(
-        max_examples=5 * CAMPAIGN,
+        max_examples=3 * CAMPAIGN,
         stateful_step_count=40,
         deadline=None,
         suppress_health_check=checks,
@@ -512,4 +520,4 @@ def test_long_walks_over_three_members_are_what_a_plain_model_says(
     assert all(
         machine.done[what] for what in ("undos", "crashes", "conflicts", "looks at the past")
     )
-    report("model", steps=STEPS * CAMPAIGN, **machine.done)
+    report("model", layers=dict(machine.layers), steps=STEPS * CAMPAIGN, **machine.done)
