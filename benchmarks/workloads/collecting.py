@@ -44,7 +44,7 @@ def check(job: Job) -> Sample:
     into the files' structure, nor at checksums.
     """
     if job.peer.name == OWN:
-        from perdure.maintenance.check_collection import check_collection  # as above
+        from perdure.maintenance.collection_check import check_collection  # as above
 
         with timed() as clock:
             reports = check_collection(job.paths())

@@ -33,19 +33,19 @@ if TYPE_CHECKING:
     from perdure.ids import Oid, Tid
     from perdure.lost import LostObject
     from perdure.maintenance._places import DataFile
-    from perdure.maintenance.backup import backup, restore, verify_backup
-    from perdure.maintenance.backup_collection import (
+    from perdure.maintenance.backups import backup, restore, verify_backup
+    from perdure.maintenance.checking import check
+    from perdure.maintenance.collection_backups import (
         backup_collection,
         is_backup_of_collection,
         restore_collection,
         verify_collection_backup,
     )
-    from perdure.maintenance.check import check
-    from perdure.maintenance.check_collection import check_collection
-    from perdure.maintenance.copy_collection import copy_collection
+    from perdure.maintenance.collection_check import check_collection
+    from perdure.maintenance.collection_copy import copy_collection
     from perdure.maintenance.copying import copy
     from perdure.maintenance.inspection import Inspector
-    from perdure.maintenance.recover import recover
+    from perdure.maintenance.recovering import recover
     from perdure.maintenance.references import References
     from perdure.maintenance.referrers import refers_to
     from perdure.storage import FileStorage, MappingStorage

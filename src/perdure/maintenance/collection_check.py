@@ -10,7 +10,7 @@ from typing import Any
 from perdure.errors import POSError
 from perdure.ids import Oid, oid_repr
 from perdure.maintenance._places import DataFile
-from perdure.maintenance.check import check_together
+from perdure.maintenance.checking import check_together
 from perdure.maintenance.references import Dangling, References
 from perdure.maintenance.referrers import missing_in
 from perdure.maintenance.report import CheckReport, Finding

@@ -12,7 +12,7 @@ from perdure.blob import copyTransactionsFromTo
 from perdure.errors import StorageError
 from perdure.ids import NO_TID, Oid, Tid, oid_repr, tid_repr
 from perdure.maintenance._salvage import Gap, Salvage
-from perdure.maintenance.check import check
+from perdure.maintenance.checking import check
 from perdure.maintenance.report import CheckReport, Finding
 from perdure.storage.file import FileStorage
 
