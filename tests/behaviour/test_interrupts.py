@@ -16,7 +16,7 @@ from persistent.mapping import PersistentMapping
 
 import perdure
 
-TURNS, OBJECTS = 1_200, 10
+TURNS, OBJECTS = 100, 10
 INTERRUPTED = 130
 
 PROGRAM = """
@@ -24,6 +24,8 @@ import os, signal, sys
 from contextlib import contextmanager
 from perdure.cli import analyzing, backing, changing, checking, info, main, opening
 
+# Whoever runs the tests in the background may have it ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 left = int(sys.argv.pop(1))
 opening._SHOWN_AFTER_SECONDS = float(sys.argv.pop(1))
 
