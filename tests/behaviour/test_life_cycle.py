@@ -261,6 +261,7 @@ def test_a_weak_reference_to_what_is_gone_gives_none(conn: perdure.Connection) -
     conn.root.weak = Node(ref=WeakRef(Node()))
     commit(conn)
     conn.root.weak.ref.oid = b"\0\0\0\0\0\xff\xff\xff"
+    del conn.root.weak.ref._v_ob
     conn.root.weak._p_changed = True
     commit(conn)
     conn.cacheMinimize()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ZConfig
 from tests.behaviour.models import Account
 
 import perdure
@@ -332,9 +333,9 @@ def test_a_file_has_a_primary_member_and_routes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (SHOP.replace('= "catalog"', '= "nowhere"'), r"routes: .*'nowhere', which is no member"),
-        (SHOP.replace('"tests.', '"tests..'), r"routes: 'tests\.\.behaviour.*can't be routed"),
-        (SHOP.replace('primary = "orders"', 'primary = "x"'), "primary: 'x' is no member"),
+        (SHOP.replace('= "catalog"', '= "nowhere"'), r":12: routes.*'nowhere', which is no m"),
+        (SHOP.replace('"tests.', '"tests..'), r":12: routes.*can't be routed"),
+        (SHOP.replace('primary = "orders"', 'primary = "x"'), r":2: primary: 'x' is no member"),
         (SHOP.replace('primary = "orders"', "primary = 1"), "primary"),
     ],
 )
@@ -412,5 +413,8 @@ def test_zconfig_text_has_routes_too(tmp_path: Path) -> None:
             conn.transaction_manager.commit()
             assert account._p_jar is conn["catalog"]
     twice = ZCONFIG.replace("<zodb orders>", "<zodb orders>\n  route shop.catalog")
-    with pytest.raises(ValueError, match=r"'shop\.catalog' is routed to two"):
+    message = r"'shop\.catalog' is routed to two databases, 'orders' and 'catalog'"
+    with pytest.raises(ZConfig.ConfigurationError, match=message):
         perdure.config.collectionFromString(twice)
+    with pytest.raises(ZConfig.ConfigurationError, match=r"'1x' can't be routed.*line 7"):
+        perdure.config.collectionFromString(ZCONFIG.replace("shop.catalog", "1x"))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from persistent.wref import WeakRef
 from tests.behaviour.models import Account, Node
 
 import perdure
@@ -53,6 +54,15 @@ def test_references_that_leave_a_closed_member_are_found(members: dict[str, Any]
         )
         with pytest.warns(CollectionWarning, match=expected):
             collection.validate()
+
+
+def test_weak_references_that_leave_a_closed_member_are_found(members: dict[str, Any]) -> None:
+    with opened(members) as collection, collection.transaction() as conn:
+        account = conn.root.nodes[0].account
+        conn.root.nodes[0].account = WeakRef(account)
+        conn.root.nodes[0].own = WeakRef(conn.root.nodes[1])
+    with opened(members, "main") as collection:
+        assert kinds(collection) == [("crossing", "main", 1)]
 
 
 def test_references_that_a_route_would_lead_out_of_a_closed_member_are_found(

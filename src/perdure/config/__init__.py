@@ -21,6 +21,8 @@ import io
 from collections.abc import Iterable, MutableMapping
 from typing import IO, TYPE_CHECKING, Any
 
+import ZConfig
+
 from perdure.config._members import (
     data_files_of,
     has_layers,
@@ -125,7 +127,9 @@ def _add_routes(routes: dict[str, str], factory: ZODBDatabase, database_name: st
     # Sections of other packages may be databases without this key.
     for name in getattr(factory.config, "routes", ()):
         if name in routes:
-            raise ValueError(f"{name!r} is routed to two databases")
+            raise ZConfig.ConfigurationError(
+                f"{name!r} is routed to two databases, {routes[name]!r} and {database_name!r}"
+            )
         routes[name] = database_name
 
 

@@ -64,6 +64,13 @@ def importable_name(name: str) -> Any:
     return found
 
 
+def route_name(name: str) -> str:
+    """Return *name*, which a route may have; raises ValueError for what names no class or module."""
+    from perdure.db.routes import route_name as checked
+
+    return checked(name)
+
+
 class Factory:
     """A section of the configuration, which `open` makes a storage or a database.
 

@@ -16,6 +16,7 @@ else:
 __all__ = ["ConfigurationError", "read"]
 
 _TABLE = re.compile(r"\s*\[+\s*(?P<name>[^\]]+?)\s*\]+\s*(#.*)?$")
+_PART = re.compile(r"""\s*"[^"]*"\s*|\s*'[^']*'\s*|[^.]+""")
 _KEY = re.compile(r"""\s*(?P<name>[\w.\-"' ]+?)\s*=""")
 
 
@@ -90,4 +91,4 @@ def _lines(text: str) -> Mapping[tuple[str, ...], int]:
 
 
 def _names(dotted: str) -> tuple[str, ...]:
-    return tuple(name.strip().strip("\"'") for name in dotted.split("."))
+    return tuple(name.strip().strip("\"'") for name in _PART.findall(dotted) if name.strip())

@@ -1,7 +1,7 @@
 """Holding what a TOML file says against the published JSON Schema."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.resources import files
 from typing import Any, Final, NamedTuple
@@ -36,8 +36,9 @@ def schema() -> Any:
 
 
 def problems(value: Any) -> Iterator[Problem]:
-    """Yield what in *value*, a file's content, doesn't fit the schema."""
-    return _problems(value, schema(), ())
+    """Yield what in *value*, a file's content, doesn't fit the schema, or names no member."""
+    found = list(_problems(value, schema(), ()))
+    yield from found or _problems_of_members(value)
 
 
 def _resolved(rule: Any) -> Any:
@@ -63,6 +64,28 @@ def _problems(value: Any, rule: Any, keys: tuple[str, ...]) -> Iterator[Problem]
             yield from _problems(each, rule["items"], keys)
     if kind == "object":
         yield from _problems_of_table(value, rule, keys)
+
+
+def _problems_of_members(value: Mapping[str, Any]) -> Iterator[Problem]:
+    members = value.get("databases") or {"unnamed": None}
+    primary = value.get("primary")
+    if not (primary is None or primary in members):
+        there_are = ", ".join(sorted(members))
+        yield Problem(("primary",), f"{primary!r} is no member: there are {there_are}")
+    for name, member in value.get("routes", {}).items():
+        wrong = _wrong_with_route(name, member, members)
+        if wrong is not None:
+            yield Problem(("routes", name), wrong)
+
+
+def _wrong_with_route(name: str, member: str, members: Mapping[str, Any]) -> str | None:
+    from perdure.db.routes import Routes
+
+    try:
+        Routes({name: member}, members)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def _problems_of_number(value: float, rule: Any, keys: tuple[str, ...]) -> Iterator[Problem]:

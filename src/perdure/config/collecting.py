@@ -101,7 +101,7 @@ def _from_mapping(
             raise ConfigurationError(problem.message, key=".".join(problem.keys))
         members = source.get("databases") or {"unnamed": source["database"]}
         primary = primary or source.get("primary")
-        routes = _checked(source.get("routes"), members) if routes is None else routes
+        routes = source.get("routes") if routes is None else routes
         if primary is not None and primary not in members:
             raise ConfigurationError(f"{primary!r} is no member", key="primary")
     from perdure.db import DB, Collection
@@ -121,17 +121,6 @@ def _from_mapping(
         made = Collection(given, primary=primary or first, routes=routes)
         on_failure.pop_all()
     return made
-
-
-def _checked(
-    routes: Mapping[str, str] | None, members: Mapping[str, Any]
-) -> Mapping[str, str] | None:
-    from perdure.db.routes import Routes
-
-    try:
-        return None if routes is None else Routes(routes, members)
-    except ValueError as error:
-        raise ConfigurationError(str(error), key="routes") from error
 
 
 def _is_content_of_file(source: Mapping[str, Any]) -> bool:

@@ -103,25 +103,48 @@ class Adding(ConnectionState):
         return ["m", (name, obj._p_oid, cls)]
 
     def _why_not_foreign(self, obj: Any, name: str) -> str | None:
-        own = self._db.database_name
         jar = obj._p_jar
-        if not self._db.xrefs:
-            return (
-                f"Database {own!r} doesn't allow implicit cross-database references "
-                f"(xrefs=False): {_described(obj)} is in {name!r}"
-            )
-        if self._db.databases.get(name) is None or self._db.databases[name] is not jar.db():
-            return (
-                f"Attempt to store an object from a foreign database connection: "
-                f"{_described(obj)} is in {name!r}, which isn't in one collection with {own!r}"
-            )
-        if self._set.get(name) is not jar:
+        reason = self._why_not_of_database(jar, name, _described(obj))
+        if reason is None and self._set.get(name) is not jar:
             return (
                 "Attempt to store a reference to an object from a separate connection to the "
                 f"same database or multidatabase: {_described(obj)} was loaded by {jar!r}; "
                 f"load it through get_connection({name!r}) of {self!r}"
             )
+        return reason
+
+    def _why_not_of_database(self, jar: Any, name: str, described: str) -> str | None:
+        """Return why nothing here may refer to objects that *jar* loads, if that is so."""
+        own = self._db.database_name
+        if not self._db.xrefs:
+            return (
+                f"Database {own!r} doesn't allow implicit cross-database references "
+                f"(xrefs=False): {described} is in {name!r}"
+            )
+        if self._db.databases.get(name) is None or self._db.databases[name] is not jar.db():
+            return (
+                f"Attempt to store an object from a foreign database connection: "
+                f"{described} is in {name!r}, which isn't in one collection with {own!r}"
+            )
         return None
+
+    def _weak_database(self, weak: Any) -> str:
+        """Return the name of the member that a weak reference leads to.
+
+        Raises InvalidObjectReference, naming object and members, if this
+        database may not refer to it.
+        """
+        jar = weak.dm
+        name = self._database_name(jar)
+        if getattr(jar, "db", lambda: None)() is not self._db:
+            target = getattr(weak, "_v_ob", None)
+            described = f"object {oid_repr(weak.oid)}" if target is None else _described(target)
+            reason = self._why_not_of_database(jar, name, described)
+            if reason is not None:
+                raise InvalidObjectReference(
+                    reason, object=target, databases=(self._db.database_name, name)
+                )
+        return name
 
     def _reached_from_several(self, obj: Any, name: str) -> InvalidObjectReference:
         found = members_that_reach(self.connections, obj)

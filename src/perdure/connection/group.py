@@ -38,7 +38,10 @@ class ConnectionSet:
     def _join(self, database_name: str) -> "Connection":
         leader = self._leader
         leader._require_open()
-        database = leader._db.databases[database_name]
+        database = leader._db.databases.get(database_name)
+        if database is None:
+            names = ", ".join(sorted(leader._db.databases))
+            raise KeyError(f"no member {database_name!r} among {names}")
         joining: Connection = database._lend_to_set(leader.before)
         joining._set = self
         joining.connections = self.members

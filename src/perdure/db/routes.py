@@ -6,7 +6,7 @@ from contextvars import ContextVar
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
-__all__ = ["Routes", "chooser", "using"]
+__all__ = ["Routes", "chooser", "route_name", "using"]
 
 _IN_USE: Final[ContextVar[tuple[tuple[object, str], ...]]] = ContextVar("using", default=())
 """The blocks of `using` that run: for each the collection's `Shared` and the member."""
@@ -28,7 +28,7 @@ class Routes(Mapping[str, str]):
     """
 
     def __init__(self, routes: Mapping[Any, str], members: Collection[str]) -> None:
-        self._routes = {_name(what): member for what, member in routes.items()}
+        self._routes = {route_name(what): member for what, member in routes.items()}
         for name, member in self._routes.items():
             if member not in members:
                 raise ValueError(
@@ -71,8 +71,11 @@ class Routes(Mapping[str, str]):
         return None
 
 
-def _name(what: Any) -> str:
-    """Return the name of a class or module, which may be given itself."""
+def route_name(what: Any) -> str:
+    """Return the name of a class or module, which may be given itself.
+
+    Raises ValueError for what can't be the name of one.
+    """
     name = f"{what.__module__}.{what.__qualname__}" if isinstance(what, type) else what
     if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):
         raise ValueError(

@@ -66,8 +66,8 @@ def _of_routes(members: Mapping[str, Any], routes: Routes) -> Iterator[Finding]:
         others = [other for name, other in members.items() if name != member]
         if not any(other.xrefs for other in others):
             text = (
-                f"routes lead to {member!r}, but no other member may refer to it (xrefs=False): "
-                "whatever they send there is refused"
+                f"routes lead to {member!r}, but no other member may refer to anything there, for "
+                "all have xrefs=False: new objects can only be reached from itself"
             )
             yield Finding("closed off", member, 0, text)
 
@@ -126,9 +126,9 @@ class _Stored:
         for oid, data in self._records(name):
             by = self._classes[name].get(oid, "unknown")
             for kind, target, other in _references(data):
-                if kind == "weak":
-                    continue
                 member = name if other is None else other
+                if kind == "weak" and member == name:
+                    continue
                 cls = self._classes.get(member, {}).get(target, "unknown")
                 if member != name:
                     crossing[by, cls, member] += 1

@@ -75,9 +75,9 @@ class ConnectionHooks:
             "Attempt to store an object from a foreign database connection", obj
         )
 
-    def _weak_database(self, jar: Any) -> str:
-        """Return the name of the member that *jar* is a connection to."""
-        name: str = jar.db().database_name
+    def _weak_database(self, weak: Any) -> str:
+        """Return the name of the member that a weak reference leads to, or raise."""
+        name: str = weak.dm.db().database_name
         return name
 
     def _blob_loaded(self, obj: Any, oid: Oid, serial: Tid, record: bytes) -> None:

@@ -27,8 +27,8 @@ class WritingConnection(Protocol):
     def _foreign_reference(self, obj: Any) -> Any:
         """Return the reference to write for an object of another connection."""
 
-    def _weak_database(self, jar: Any) -> str:
-        """Return the name of the member that *jar* is a connection to."""
+    def _weak_database(self, weak: WeakRef) -> str:
+        """Return the name of the member that a weak reference leads to, from here."""
 
 
 class StandardObjectWriter:
@@ -107,13 +107,17 @@ class StandardObjectWriter:
         return cast("Oid", obj._p_oid)
 
     def _weak_reference(self, weak: WeakRef) -> Any:
-        if weak.oid is None:
-            target = weak()
+        target = getattr(weak, "_v_ob", None)
+        if target is not None:
+            # It may have got its place since, or lost it when a transaction was aborted.
             weak.oid = self._adopted(target) if target._p_oid is None else target._p_oid
             weak.dm = target._p_jar
-            weak.database_name = self._jar._weak_database(weak.dm)
-        if weak.dm is self._jar:
+        # Without a connection, it led to a member that isn't there when it was loaded.
+        jar = getattr(weak, "dm", None)
+        if jar is self._jar:
             return ["w", (weak.oid,)]
+        if jar is not None:
+            weak.database_name = self._jar._weak_database(weak)
         return ["w", (weak.oid, weak.database_name)]
 
 
