@@ -12,7 +12,18 @@ from persistent.timestamp import TimeStamp
 
 from perdure.ids import Tid
 
-__all__ = ["TimeStamp", "tid_after", "tid_at_datetime", "tid_at_time", "time_of_tid"]
+__all__ = [
+    "Moment",
+    "TimeStamp",
+    "tid_after",
+    "tid_at_datetime",
+    "tid_at_time",
+    "tid_of",
+    "time_of_tid",
+]
+
+Moment = Tid | bytes | dt.datetime
+"""A tid or a time; one without time zone is taken as UTC."""
 
 
 def tid_at_time(seconds: float) -> Tid:
@@ -29,6 +40,15 @@ def tid_at_datetime(moment: dt.datetime) -> Tid:
     seconds = moment.second + moment.microsecond / 1_000_000
     stamp = TimeStamp(moment.year, moment.month, moment.day, moment.hour, moment.minute, seconds)
     return Tid(stamp.raw())
+
+
+def tid_of(moment: Moment) -> Tid:
+    """Return a tid as it is, and that of a time; ValueError for bytes that aren't a tid."""
+    if isinstance(moment, dt.datetime):
+        return tid_at_datetime(moment)
+    if len(moment) != 8:
+        raise ValueError(f"neither a transaction id of 8 bytes nor a datetime: {moment!r}")
+    return Tid(moment)
 
 
 def tid_after(previous: Tid | None) -> Tid:

@@ -1,5 +1,6 @@
 """Backups of a collection: one moment, whole or not at all, whatever happens while they are made."""
 
+import datetime as dt
 import subprocess
 import sys
 import threading
@@ -91,6 +92,27 @@ def test_every_transaction_in_it_can_be_restored(
         folder = tmp_path / f"at-{number}"
         perdure.restore_collection(tmp_path / "backup", folder, at=tid)
         assert numbers(folder) == expected[number]
+
+
+def test_a_backup_is_restored_as_it_was_at_a_time(
+    collection: perdure.Collection, tmp_path: Path
+) -> None:
+    set_all(collection, 1)
+    between = dt.datetime.now(dt.timezone.utc)
+    set_all(collection, 2)
+    collection.backup(tmp_path / "backup")
+    perdure.restore_collection(tmp_path / "backup", tmp_path / "then", at=between)
+    assert numbers(tmp_path / "then") == [1, 1, 1]
+    later = between + dt.timedelta(days=1)
+    perdure.restore_collection(tmp_path / "backup", tmp_path / "now", at=later)
+    assert numbers(tmp_path / "now") == [2, 2, 2]
+    perdure.backup(tmp_path / "now" / "one.fs", tmp_path / "one")
+    perdure.restore(tmp_path / "one", tmp_path / "then" / "again.fs", at=between)
+    with perdure.DB(tmp_path / "then" / "again.fs") as db, db.transaction() as conn:
+        assert conn.root.number == 1
+    with pytest.raises(ValueError, match="neither a transaction id"):
+        perdure.restore_collection(tmp_path / "backup", tmp_path / "never", at=b"soon")
+    assert not (tmp_path / "never").exists()
 
 
 def test_after_a_pack_a_member_is_copied_anew_and_the_past_stays_restorable(

@@ -95,6 +95,8 @@ def test_a_dry_run_deletes_nothing(collection: perdure.Collection) -> None:
 def test_what_was_reachable_some_days_ago_stays_undoable(collection: perdure.Collection) -> None:
     first, second = _circle(collection)
     assert collection.gc(days=1).total == 0
+    with pytest.raises(ValueError, match="not -1"):
+        collection.gc(days=-1)
     assert _exists(collection, "one", first)
     assert _exists(collection, "two", second)
 

@@ -511,6 +511,8 @@ def test_the_command_line_tells_and_settles(tmp_path: Path) -> None:
     listed = run.invoke(main, ["indoubt", "list", file])
     assert listed.exit_code == 0
     assert f"{tmp_path / 'a.fs'} decides" in listed.output
+    unsaid = run.invoke(main, ["indoubt", "resolve", file])
+    assert (unsaid.exit_code, "give --commit or --abort" in unsaid.output) == (2, True)
     settled = run.invoke(main, ["indoubt", "resolve", "--commit", file])
     assert settled.exit_code == 0, settled.output
     assert reopened(tmp_path, "b") == "new"

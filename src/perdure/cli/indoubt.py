@@ -50,14 +50,16 @@ def list_(files: tuple[Path, ...], *, as_json: bool) -> None:
 
 @indoubt.command("resolve")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--commit/--abort", required=True, help="Finish it, or drop it.")
-def resolve_(file: Path, *, commit: bool) -> None:
+@click.option("--commit/--abort", default=None, help="Finish it, or drop it: one has to be given.")
+def resolve_(file: Path, *, commit: bool | None) -> None:
     """Say by hand what becomes of the transaction in doubt in FILE.
 
     Say the same in all its members. What is dropped is kept in a file beside it.
 
     Example: perdure indoubt resolve --commit maintainers.fs
     """
+    if commit is None:
+        raise click.UsageError("say what becomes of it: give --commit or --abort")
     try:
         settled = resolve(file, commit=commit)
     except (POSError, OSError, ValueError) as error:

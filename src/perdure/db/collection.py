@@ -211,8 +211,8 @@ class Collection(Maintained):
         Raises Unsupported where a member's storage is not perdure's own, with or without
         layers, ReadOnlyError where it is read-only, MissingMemberError where a reference
         leads to a database that is no member, PackError where a member is being packed,
-        ConnectionStateError if one is closed, and whatever a layer raises for a record that
-        it can't decode; nothing is deleted then.
+        ConnectionStateError if one is closed, ValueError if *days* is negative, and whatever a
+        layer raises for a record that it can't decode; nothing is deleted then.
         """
         return collect_garbage(dict(self), days, dry_run=dry_run, progress=progress)
 
@@ -301,7 +301,10 @@ class Collection(Maintained):
         return sum(member.cacheSize() for member in self.values())
 
     def sync(self) -> None:
-        """Look at the newest state, in each member that has a connection open."""
+        """Have the storages of all members learn what was committed by others.
+
+        Open connections see it with their next transaction.  (`Connection.sync` begins one.)
+        """
         for member in self.values():
             for connection in member._all_connections():
                 if connection.opened is not None and connection.before is None:

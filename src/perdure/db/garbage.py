@@ -68,6 +68,8 @@ def collect_garbage(
     """Delete what can't be reached; see `Collection.gc`."""
     started = time.perf_counter()
     _require_own(members)
+    if days < 0:
+        raise ValueError(f"days has to be 0 or more, not {days}")
     before = _moments(members, days)
     collector = _native.Collector(
         [

@@ -30,7 +30,8 @@ def joint_undo_log(
     for name, database in members.items():
         for info in database.undoLog(0, end, accepts):
             known = merged.setdefault(info["id"], {**info, "size": 0, "members": []})
-            known["size"] += info["size"]
+            # RelStorage doesn't tell it.
+            known["size"] += info.get("size", 0)
             known["members"].append(name)
     newest_first = sorted(merged.values(), key=lambda info: info["time"], reverse=True)
     return newest_first[first:end]

@@ -10,6 +10,7 @@ from perdure.ids import NO_TID, Tid, tid_repr
 from perdure.maintenance._backupfiles import locked, sync_folder, written_privately
 from perdure.maintenance._following import Follower
 from perdure.maintenance._series import BackedUp, Series
+from perdure.timestamp import Moment, tid_of
 
 __all__ = ["BackedUp", "backup", "restore", "verify_backup"]
 
@@ -52,25 +53,26 @@ def restore(
     folder: str | os.PathLike[str],
     target: str | os.PathLike[str],
     *,
-    at: Tid | None = None,
+    at: Moment | None = None,
     blob_dir: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> Tid:
     """Make the data file *target* from a backup; return its last transaction.
 
-    With *at*, it ends with the last transaction up to that one. *blob_dir* is the folder for its
+    With *at* (a tid or a datetime), it ends with the last transaction up to then. *blob_dir* is the folder for its
     blobs. Raises StorageError where the backup is damaged or empty, doesn't reach back so far, or
     the target exists; there is no target then.
     """
     series, path = Series(Path(folder)), Path(target)
+    until = None if at is None else tid_of(at)
     if path.exists():
         raise StorageError(f"{path} exists already: restore to a new file")
     partial = path.with_name(path.name + ".restoring")
     try:
         with written_privately(partial) as file:
-            last = series.write(series.place_for(at), at, file, progress)
+            last = series.write(series.place_for(until), until, file, progress)
         if last == NO_TID:
-            wanted = f" up to {tid_repr(at)}" if at else ""
+            wanted = f" up to {tid_repr(until)}" if until else ""
             raise StorageError(f"the backup has no transaction{wanted}")
         if blob_dir is not None:
             series.write_blobs(Path(blob_dir), last)

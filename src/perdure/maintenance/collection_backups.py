@@ -26,6 +26,7 @@ from perdure.maintenance._backupfiles import (
 from perdure.maintenance._following import Follower, common_cut
 from perdure.maintenance._places import DataFile, data_files, require_names
 from perdure.maintenance._series import BackedUp, Place, Series, now
+from perdure.timestamp import Moment, tid_of
 
 __all__ = [
     "CollectionBackedUp",
@@ -143,12 +144,12 @@ def restore_collection(
     folder: str | os.PathLike[str],
     target: str | os.PathLike[str] | Mapping[str, Any],
     *,
-    at: Tid | None = None,
+    at: Moment | None = None,
     progress: Progress | None = None,
 ) -> CollectionRestored:
     """Make the data files of all members from a collection's backup.
 
-    With *at*, each ends with its last transaction up to that one: the collection is as it was then.
+    With *at* (a tid or a datetime), each ends with its last transaction up to then: the collection is as it was then.
 
     *target* is a new folder, in which the member NAME gets the file NAME.fs and the folder
     NAME.blobs for its blobs, and which appears when all is done; or it gives a path or `DataFile`
@@ -158,11 +159,12 @@ def restore_collection(
     exists, ValueError where *target* has other names; nothing is restored then.
     """
     source = Path(folder)
-    moment = _moment_for(_read_moments(source), source, at)
+    until = None if at is None else tid_of(at)
+    moment = _moment_for(_read_moments(source), source, until)
     if isinstance(target, Mapping):
         files = data_files(target)
         require_names(moment["members"], files, "the targets of a restore")
-        return _restore(source, moment, files, at, progress)
+        return _restore(source, moment, files, until, progress)
     new = Path(target)
     if new.exists():
         raise StorageError(f"{new} exists already: restore to a new folder")
@@ -171,7 +173,7 @@ def restore_collection(
     partial.mkdir(parents=True)
     try:
         files = {name: _in_folder(partial, name) for name in moment["members"]}
-        done = _restore(source, moment, files, at, progress)
+        done = _restore(source, moment, files, until, progress)
         sync_folder(partial)
         partial.rename(new)
         sync_folder(new.parent)
