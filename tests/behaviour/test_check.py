@@ -182,6 +182,7 @@ def test_members_of_a_collection_are_checked_against_each_other() -> None:
     assert {each.database for each in perdure.check(members["a"]).references_to_others} == {"b"}
     alone = perdure.check_collection({"a": DATA / "multi_a.fs"})
     assert "isn't in the collection" in alone["a"].findings[0].problem
+    assert alone["a"].references_to_others == perdure.check(members["a"]).references_to_others
 
 
 def test_who_refers_to_an_object(conn: Any, db: Any, tm: transaction.TransactionManager) -> None:

@@ -1,10 +1,11 @@
 //! Checking a data file: everything is read once, front to back, and nothing is run.
 
 mod checker;
+mod others;
 mod pairs;
 mod paths;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,12 +22,16 @@ use crate::generation::Generation;
 use crate::index::Index;
 use crate::scan::{self, Range, Scanned, Stop};
 use crate::store::Store;
-use checker::{Checker, Known};
+use checker::{Checker, Known, scan_whole};
+use others::{Others, Targets};
 use pairs::Pairs;
 pub use pairs::ReferencePairs;
 
 /// How long a check of several files goes on between two reports.
-const REPORT_EVERY: Duration = Duration::from_millis(2);
+const MEMBERS_REPORT_EVERY: Duration = Duration::from_millis(2);
+
+/// How many records, or objects, are read between two reports of one file.
+const REPORT_EVERY: u64 = 4096;
 
 /// What a small record takes in a file.
 const RECORD_BYTES: u64 = 128;
@@ -110,13 +115,15 @@ pub struct Checked {
 /// Where the file cannot be read, or `progress` asked to stop.
 pub fn check_file(path: &Path, progress: Progress<'_>) -> Result<Checked> {
     let (generation, len) = generation_of(path)?;
-    run(&generation, len, progress).map(alone)
+    run_alone(&generation, len, progress)
 }
 
 /// All references to other databases count where those are not checked, too.
-fn alone((mut checked, known): (Checked, Known)) -> Checked {
-    checked.others = known.others_but(&[]);
-    checked
+fn run_alone(generation: &Arc<Generation>, end: u64, progress: Progress<'_>) -> Result<Checked> {
+    let others = Others::Told(BTreeMap::new());
+    let (mut checked, known) = run(generation, end, others, progress)?;
+    checked.others = known.others();
+    Ok(checked)
 }
 
 /// What a check reads.
@@ -154,7 +161,7 @@ pub fn check_members(
                 seen = now;
                 continue_unless(stopped.load(Ordering::Relaxed))
             };
-            run(generation, end, &mut note)
+            run(generation, end, Others::Noted(Targets::new()), &mut note)
         };
         let mut threads = Vec::new();
         for (generation, end) in &sources {
@@ -166,7 +173,7 @@ pub fn check_members(
             }
         }
         while threads.iter().any(|thread| !thread.is_finished()) {
-            thread::park_timeout(REPORT_EVERY);
+            thread::park_timeout(MEMBERS_REPORT_EVERY);
             if progress(done.load(Ordering::Relaxed), total).is_break() {
                 stopped.store(true, Ordering::Relaxed);
             }
@@ -183,8 +190,14 @@ pub fn check_members(
         let of_each = found.iter().map(|(_, one)| one.others_but(&known));
         of_each.collect()
     };
-    for ((checked, _), others) in found.iter_mut().zip(others) {
-        checked.others = others;
+    let mut again = |_, _| progress(total, total);
+    for (((checked, _), others), (generation, end)) in found.iter_mut().zip(others).zip(&sources) {
+        if !others.is_empty() {
+            let mut pairs = Pairs::new(generation, *end, &mut again);
+            pairs.only_to(HashSet::new(), others);
+            scan_whole(generation, &checked.gaps, *end, &mut pairs)?;
+            checked.others = pairs.into_referrers();
+        }
     }
     Ok(found.into_iter().map(|(checked, _)| checked).collect())
 }
@@ -221,7 +234,7 @@ impl Store {
     /// Where the file cannot be read, or `progress` asked to stop.
     pub fn check(&self, progress: Progress<'_>) -> Result<Checked> {
         let (generation, end) = self.generation_and_end();
-        run(&generation, end, progress).map(alone)
+        run_alone(&generation, end, progress)
     }
 
     /// Which current record refers to which object, of this database or of another.
@@ -236,7 +249,7 @@ impl Store {
             ..Range::default()
         };
         scan::scan(&generation.file, &generation.path, range, &mut pairs)?;
-        pairs.sorted()
+        Ok(pairs.sorted())
     }
 
     /// Those of the targets in `pairs` (see [`ReferencePairs`]) that do not exist, sorted.
@@ -260,15 +273,19 @@ impl Store {
     }
 }
 
-fn run(generation: &Arc<Generation>, end: u64, progress: Progress<'_>) -> Result<(Checked, Known)> {
-    let mut checker = Checker::new(generation, end, progress);
+fn run(
+    generation: &Arc<Generation>,
+    end: u64,
+    others: Others,
+    progress: Progress<'_>,
+) -> Result<(Checked, Known)> {
+    let mut checker = Checker::new(generation, end, others, progress);
     let mut range = Range {
         end,
         ..Range::default()
     };
     loop {
         let scanned = scan::scan(&generation.file, &generation.path, range, &mut checker)?;
-        checker.check_stopped()?;
         let Some(gap) = gap_behind(generation, &scanned, end)? else {
             break;
         };

@@ -45,6 +45,10 @@ pub(crate) trait Visitor {
     fn data(&mut self, _position: u64, _header: &RecordHeader, _data: &[u8]) {}
     /// All records of this transaction were told.
     fn transaction(&mut self, _position: u64, _header: &TransactionHeader) {}
+    /// Was it asked to end the scan? It ends with an error then.
+    fn is_stopped(&self) -> bool {
+        false
+    }
     /// The records told since the last transaction belong to a damaged one.
     fn discard(&mut self);
 }
@@ -219,6 +223,9 @@ fn transaction<V: Visitor>(
             }
             if header.status != Status::Voted {
                 visitor.record(at, &record);
+                if visitor.is_stopped() {
+                    return Err(Error::PackStopped);
+                }
                 if V::READS_DATA {
                     let start = at + RECORD_HEADER_LEN as u64;
                     let len = usize::try_from(record.record_len()).unwrap_or(usize::MAX);

@@ -1,26 +1,24 @@
 //! What looks at every record.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use perdure_format::Oid;
 use perdure_format::file::{RecordHeader, TransactionHeader};
 use perdure_format::pickle::{self, Reference, Scanner};
 
+use super::others::{Others, Referrers, Targets};
 use super::paths::Paths;
-use super::{Checked, Finding, FindingKind, Gap, Pairs, Progress, objects_in, pointer_of};
-use crate::error::{Error, Result};
+use super::{
+    Checked, Finding, FindingKind, Gap, Pairs, Progress, REPORT_EVERY, objects_in, pointer_of,
+};
+use crate::error::Result;
 use crate::generation::Generation;
 use crate::pack::oids::{OidMap, OidSet};
 use crate::scan::{self, Range, Visitor};
 
 /// How many findings are kept.
 const FINDINGS_MAX: usize = 10_000;
-/// How many records are read between two reports.
-const REPORT_EVERY: u64 = 4096;
-/// The objects of other databases that are referred to, by database; for each, the oid of one that
-/// does, plus one.
-type Others = BTreeMap<String, OidMap>;
 
 /// What a check knows of the objects when it has read everything.
 pub(super) struct Known {
@@ -34,18 +32,17 @@ impl Known {
         self.positions.get(oid).is_some() && !self.deleted.contains(&oid)
     }
 
-    /// The references to other databases but those to what is known to be in one of them.
-    pub(super) fn others_but(&self, members: &[(&str, &Self)]) -> BTreeMap<(String, Oid), Oid> {
-        let mut left = BTreeMap::new();
-        for (name, referred) in &self.others {
-            let member = members.iter().find(|(member, _)| member == name);
-            for (oid, referrer) in referred.iter() {
-                if member.is_none_or(|(_, known)| !known.has(oid)) {
-                    left.insert((name.clone(), oid), Oid(referrer - 1));
-                }
-            }
-        }
-        left
+    /// What is referred to in other databases, with one that does.
+    pub(super) fn others(&self) -> Referrers {
+        self.others.told()
+    }
+
+    /// The same but for what is known to be in one of the members; without those who refer to it.
+    pub(super) fn others_but(&self, members: &[(&str, &Self)]) -> Targets {
+        self.others.but(|name, oid| {
+            let member = members.iter().find(|(member, _)| *member == name);
+            member.is_some_and(|(_, known)| known.has(oid))
+        })
     }
 }
 
@@ -72,7 +69,12 @@ pub(super) struct Checker<'a> {
 }
 
 impl<'a> Checker<'a> {
-    pub(super) fn new(generation: &'a Arc<Generation>, end: u64, progress: Progress<'a>) -> Self {
+    pub(super) fn new(
+        generation: &'a Arc<Generation>,
+        end: u64,
+        others: Others,
+        progress: Progress<'a>,
+    ) -> Self {
         Self {
             generation,
             end,
@@ -86,18 +88,11 @@ impl<'a> Checker<'a> {
             replaced: Vec::new(),
             start: u64::MAX,
             deleted: HashSet::new(),
-            others: BTreeMap::new(),
+            others,
             referred: OidSet::default(),
             whole: (0, 0),
             buffer: Vec::new(),
         }
-    }
-
-    pub(super) fn check_stopped(&self) -> Result<()> {
-        if self.stopped {
-            return Err(Error::PackStopped);
-        }
-        Ok(())
     }
 
     /// Note a part of the file that is no whole transaction.
@@ -197,16 +192,7 @@ impl<'a> Checker<'a> {
         let (referred, others) = (&mut self.referred, &mut self.others);
         let mut found = |reference: Reference<'_>| match reference {
             Reference::Same(target) => referred.insert(target),
-            Reference::Other { oid, database } => {
-                let name = String::from_utf8_lossy(database);
-                let known = match others.get_mut(name.as_ref()) {
-                    Some(known) => known,
-                    None => others.entry(name.into_owned()).or_default(),
-                };
-                if known.get(oid).is_none() {
-                    known.insert(oid, header.oid.0.saturating_add(1));
-                }
-            }
+            Reference::Other { oid, database } => others.insert(database, oid, header.oid),
             // What is referred to weakly may go.
             Reference::Weak { .. } => {}
         };
@@ -235,7 +221,9 @@ impl<'a> Checker<'a> {
             .filter_map(|finding| finding.oid);
         let wanted: HashSet<Oid> = named.collect();
         if !wanted.is_empty() {
-            let paths = Paths::find(self.generation, &self.positions, &wanted);
+            let end = self.end;
+            let mut again = || (self.progress)(end, end);
+            let paths = Paths::find(self.generation, &self.positions, &wanted, &mut again)?;
             for finding in &mut self.checked.findings {
                 finding.path = finding
                     .oid
@@ -282,18 +270,11 @@ impl<'a> Checker<'a> {
         if wanted.is_empty() {
             return Ok(());
         }
-        let mut nothing = |_, _| std::ops::ControlFlow::Continue(());
-        let mut pairs = Pairs::new(self.generation, self.end, &mut nothing);
-        pairs.only_to(wanted);
-        let mut range = Range::default();
-        let (file, path) = (&self.generation.file, &self.generation.path);
-        for gap in &self.checked.gaps {
-            range.end = gap.start;
-            range.after = scan::scan(file, path, range, &mut pairs)?.last_tid;
-            range.start = gap.end;
-        }
-        range.end = self.end;
-        scan::scan(file, path, range, &mut pairs)?;
+        let end = self.end;
+        let mut again = |_, _| (self.progress)(end, end);
+        let mut pairs = Pairs::new(self.generation, end, &mut again);
+        pairs.only_to(wanted, Targets::new());
+        scan_whole(self.generation, &self.checked.gaps, end, &mut pairs)?;
         for (target, referrer, position) in pairs.into_found() {
             if self.positions.get(referrer) == Some(position) {
                 self.note_missing(target, referrer, position)?;
@@ -301,6 +282,23 @@ impl<'a> Checker<'a> {
         }
         Ok(())
     }
+}
+
+/// Show all whole transactions to a visitor: those between the gaps that were found.
+pub(super) fn scan_whole(
+    generation: &Generation,
+    gaps: &[Gap],
+    end: u64,
+    visitor: &mut impl Visitor,
+) -> Result<()> {
+    let mut range = Range::default();
+    for gap in gaps {
+        range.end = gap.start;
+        range.after = scan::scan(&generation.file, &generation.path, range, visitor)?.last_tid;
+        range.start = gap.end;
+    }
+    range.end = end;
+    scan::scan(&generation.file, &generation.path, range, visitor).map(drop)
 }
 
 /// The class that a record names, as "module.name"; empty where it cannot be read.
@@ -317,7 +315,7 @@ impl Visitor for Checker<'_> {
 
     fn record(&mut self, position: u64, header: &RecordHeader) {
         self.checked.records += 1;
-        if self.checked.records.is_multiple_of(REPORT_EVERY) && !self.stopped {
+        if self.checked.records.is_multiple_of(REPORT_EVERY) {
             self.stopped = (self.progress)(position, self.end).is_break();
         }
         let last = self.positions.get(header.oid).unwrap_or(0);
@@ -336,9 +334,6 @@ impl Visitor for Checker<'_> {
     }
 
     fn data(&mut self, position: u64, header: &RecordHeader, data: &[u8]) {
-        if self.stopped {
-            return;
-        }
         if !self.deleted.is_empty() {
             self.deleted.remove(&header.oid);
         }
@@ -347,6 +342,10 @@ impl Visitor for Checker<'_> {
         } else {
             self.references(position, header, data);
         }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stopped
     }
 
     fn transaction(&mut self, _position: u64, _header: &TransactionHeader) {

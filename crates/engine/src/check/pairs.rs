@@ -7,14 +7,11 @@ use perdure_format::Oid;
 use perdure_format::file::RecordHeader;
 use perdure_format::pickle::{self, Reference};
 
-use super::{Progress, objects_in, pointer_of};
-use crate::error::{Error, Result};
+use super::others::{Referrers, Targets};
+use super::{Progress, REPORT_EVERY, objects_in, pointer_of};
 use crate::generation::Generation;
 use crate::pack::oids::OidMap;
 use crate::scan::Visitor;
-
-/// How many records are read between two reports.
-const REPORT_EVERY: u64 = 4096;
 
 /// Who refers to whom: for each reference the oids of the target and of the referrer, 8 bytes each,
 /// sorted and without repetitions.
@@ -29,6 +26,23 @@ pub struct ReferencePairs {
 /// A target, who refers to it, and the position of the record that does.
 type Found = (Oid, Oid, u64);
 
+/// The references that are asked for.
+struct Wanted {
+    /// To these objects of the same database, by whomever.
+    own: HashSet<Oid>,
+    /// To these of others: the first one to each.
+    others: Targets,
+}
+
+impl Wanted {
+    /// Is it the first reference to an object of another database that was asked for?
+    fn take_other(&mut self, database: &[u8], target: Oid) -> bool {
+        let name = String::from_utf8_lossy(database);
+        let targets = self.others.get_mut(name.as_ref());
+        targets.is_some_and(|targets| targets.remove(target))
+    }
+}
+
 /// Collects references with the position of the record that has them.
 pub(crate) struct Pairs<'a> {
     generation: &'a Arc<Generation>,
@@ -37,7 +51,7 @@ pub(crate) struct Pairs<'a> {
     stopped: bool,
     records: u64,
     positions: OidMap,
-    wanted: Option<HashSet<Oid>>,
+    wanted: Option<Wanted>,
     found: Vec<Found>,
     /// References to other members, by the bytes of their names.
     others: BTreeMap<Box<[u8]>, Vec<Found>>,
@@ -60,9 +74,9 @@ impl<'a> Pairs<'a> {
         }
     }
 
-    /// Collect only references to these objects.
-    pub(super) fn only_to(&mut self, wanted: HashSet<Oid>) {
-        self.wanted = Some(wanted);
+    /// Collect only references to these objects; of those to others' objects, one to each.
+    pub(super) fn only_to(&mut self, own: HashSet<Oid>, others: Targets) {
+        self.wanted = Some(Wanted { own, others });
     }
 
     /// (target, referrer, position of its record) in the order of the file.
@@ -70,54 +84,62 @@ impl<'a> Pairs<'a> {
         self.found
     }
 
+    /// What was found to refer to objects of other databases.
+    pub(super) fn into_referrers(self) -> Referrers {
+        let others = self.others.into_iter().flat_map(|(database, found)| {
+            let name = String::from_utf8_lossy(&database).into_owned();
+            let found = found.into_iter();
+            found.map(move |(target, referrer, _)| ((name.clone(), target), referrer))
+        });
+        others.collect()
+    }
+
     /// The pairs of target and referrer that current records make.
-    pub(super) fn sorted(self) -> Result<ReferencePairs> {
-        if self.stopped {
-            return Err(Error::PackStopped);
-        }
+    pub(super) fn sorted(self) -> ReferencePairs {
         let positions = &self.positions;
         let name = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
         let others = self.others.into_iter();
-        Ok(ReferencePairs {
+        ReferencePairs {
             own: current_pairs(self.found, positions),
             others: others
                 .map(|(database, found)| (name(&database), current_pairs(found, positions)))
                 .filter(|(_, pairs)| !pairs.is_empty())
                 .collect(),
-        })
+        }
     }
 
     fn collect(&mut self, position: u64, referrer: Oid, data: &[u8]) {
-        let (wanted, all, others) = (&self.wanted, &mut self.found, &mut self.others);
+        let (wanted, all, others) = (&mut self.wanted, &mut self.found, &mut self.others);
         // What cannot be read to its end has the references before that.
-        let _ = pickle::references(data, |reference| {
-            let target = match reference {
+        let _ = pickle::references(data, |reference| match (reference, &mut *wanted) {
+            (Reference::Same(target), Some(wanted)) => {
+                if wanted.own.contains(&target) {
+                    all.push((target, referrer, position));
+                }
+            }
+            (Reference::Other { oid, database }, Some(wanted)) => {
+                if wanted.take_other(database, oid) {
+                    note_other(others, database, (oid, referrer, position));
+                }
+            }
+            // A weak reference may lead nowhere.
+            (Reference::Weak { .. }, Some(_)) => {}
+            (
                 Reference::Same(target)
                 | Reference::Weak {
                     oid: target,
                     database: None,
-                } => target,
+                },
+                None,
+            ) => all.push((target, referrer, position)),
+            (
                 Reference::Other { oid, database }
                 | Reference::Weak {
                     oid,
                     database: Some(database),
-                } => {
-                    if wanted.is_none() {
-                        note_other(others, database, (oid, referrer, position));
-                    }
-                    return;
-                }
-            };
-            match wanted {
-                None => all.push((target, referrer, position)),
-                // A weak reference may lead nowhere.
-                Some(wanted) if matches!(reference, Reference::Same(_)) => {
-                    if wanted.contains(&target) {
-                        all.push((target, referrer, position));
-                    }
-                }
-                Some(_) => {}
-            }
+                },
+                None,
+            ) => note_other(others, database, (oid, referrer, position)),
         });
     }
 }
@@ -147,7 +169,7 @@ impl Visitor for Pairs<'_> {
 
     fn record(&mut self, position: u64, header: &RecordHeader) {
         self.records += 1;
-        if self.records.is_multiple_of(REPORT_EVERY) && !self.stopped {
+        if self.records.is_multiple_of(REPORT_EVERY) {
             self.stopped = (self.progress)(position, self.end).is_break();
         }
         if self.wanted.is_none() {
@@ -156,9 +178,6 @@ impl Visitor for Pairs<'_> {
     }
 
     fn data(&mut self, position: u64, header: &RecordHeader, data: &[u8]) {
-        if self.stopped {
-            return;
-        }
         if header.data_len > 0 {
             self.collect(position, header.oid, data);
         } else if pointer_of(data) != 0 {
@@ -168,6 +187,10 @@ impl Visitor for Pairs<'_> {
             }
             self.buffer = buffer;
         }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stopped
     }
 
     fn discard(&mut self) {}

@@ -1,12 +1,15 @@
 //! How objects are reached from the root.
 
 use std::collections::{HashSet, VecDeque};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use perdure_format::Oid;
 use perdure_format::pickle::{self, Reference};
 
+use super::REPORT_EVERY;
 use super::checker::class_of;
+use crate::error::{Error, Result};
 use crate::generation::Generation;
 use crate::pack::oids::OidMap;
 
@@ -19,20 +22,25 @@ pub(super) struct Paths {
 }
 
 impl Paths {
-    /// Follow references from the root until all of `wanted` are met.
+    /// Follow references from the root until all of `wanted` are met. `watch` may ask to stop.
     pub(super) fn find(
         generation: &Arc<Generation>,
         positions: &OidMap,
         wanted: &HashSet<Oid>,
-    ) -> Self {
+        watch: &mut dyn FnMut() -> ControlFlow<()>,
+    ) -> Result<Self> {
         let mut parents = OidMap::default();
         let mut missing = wanted.len() - usize::from(wanted.contains(&Oid::ZERO));
         parents.insert(Oid::ZERO, 1);
         let mut waiting = VecDeque::from([Oid::ZERO]);
-        let mut buffer = Vec::new();
+        let (mut buffer, mut followed) = (Vec::new(), 0_u64);
         while let Some(oid) = waiting.pop_front() {
             if missing == 0 {
                 break;
+            }
+            followed += 1;
+            if followed.is_multiple_of(REPORT_EVERY) && watch().is_break() {
+                return Err(Error::PackStopped);
             }
             let Some(position) = positions.get(oid).filter(|position| *position != 0) else {
                 continue;
@@ -51,7 +59,7 @@ impl Paths {
                 }
             });
         }
-        Self { parents }
+        Ok(Self { parents })
     }
 
     /// The objects from the root to this one, each with its class; empty where there is no way.

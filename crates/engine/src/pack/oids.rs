@@ -119,6 +119,16 @@ impl OidSet {
         }
     }
 
+    /// Take one out; whether it was there.
+    pub(crate) fn remove(&mut self, oid: Oid) -> bool {
+        let (word, bit) = (Oid(oid.0 / 64), 1 << (oid.0 % 64));
+        let bits = self.words.get(word).unwrap_or(0);
+        if bits & bit != 0 {
+            self.words.insert(word, bits & !bit);
+        }
+        bits & bit != 0
+    }
+
     /// All of them, in no order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Oid> + '_ {
         self.words.iter().flat_map(|(word, bits)| {

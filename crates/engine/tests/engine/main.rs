@@ -8,6 +8,7 @@
 )]
 
 mod beside_writer;
+mod checks;
 mod checksums;
 mod concurrency;
 mod facts;

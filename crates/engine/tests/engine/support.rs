@@ -229,3 +229,23 @@ pub fn seed() -> u64 {
     let seed = std::env::var("PERDURE_SEED").ok();
     seed.map_or(1, |text| text.parse().expect("PERDURE_SEED: a number"))
 }
+
+/// A record that refers to objects of its own database, and of others.
+pub fn record(own: &[u64], others: &[(&str, u64)]) -> Vec<u8> {
+    let mut data = b"\x80\x03cshop\nItem\n.\x80\x03](".to_vec();
+    for oid in own {
+        data.extend_from_slice(b"C\x08");
+        data.extend_from_slice(&oid.to_be_bytes());
+        data.push(b'Q');
+    }
+    for (name, oid) in others {
+        data.extend_from_slice(b"](X\x01\0\0\0n(X");
+        data.extend_from_slice(&(name.len() as u32).to_le_bytes());
+        data.extend_from_slice(name.as_bytes());
+        data.extend_from_slice(b"C\x08");
+        data.extend_from_slice(&oid.to_be_bytes());
+        data.extend_from_slice(b"teQ");
+    }
+    data.extend_from_slice(b"e.");
+    data
+}
