@@ -22,7 +22,7 @@ INTERRUPTED = 130
 PROGRAM = """
 import os, signal, sys
 from contextlib import contextmanager
-from perdure.cli import analyzing, backing, changing, checking, info, main, opening
+from perdure.cli import analyzing, backing, changing, checking, exporting, info, main, opening
 
 # Whoever runs the tests in the background may have it ignored.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -44,7 +44,7 @@ def interrupting(original):
             yield counted
     return progressing
 
-for module in (analyzing, backing, changing, checking, info):
+for module in (analyzing, backing, changing, checking, exporting, info):
     module.progressing = interrupting(module.progressing)
 main(prog_name="perdure")
 """
@@ -174,8 +174,37 @@ def test_a_command_that_only_looks_can_be_interrupted(file: Path, command: str) 
     assert interrupted(command, 1, file)
 
 
-def on_a_terminal(*command: Any, shown_after: float) -> tuple[str, int]:
-    """Run a command on a terminal; return what it shows there, and its exit code."""
+def test_ctrl_c_while_the_arguments_are_looked_at_ends_as_anywhere_else(file: Path) -> None:
+    program = """
+import os, signal
+from perdure.cli import collections, main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+collections._Source.convert = lambda *_arguments: os.kill(os.getpid(), signal.SIGINT)
+main(["info", "Data.fs"], prog_name="perdure")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == INTERRUPTED
+    assert "Traceback" not in done.stderr
+
+
+def test_an_import_that_is_interrupted_stores_nothing(file: Path) -> None:
+    exported = file.parent / "all.zexp"
+    assert run(0, "export", file, "/", exported).returncode == 0
+    before = file.read_bytes()
+    assert interrupted("import", 3, file, exported, "again")
+    assert file.read_bytes() == before
+
+
+def on_a_terminal(
+    *command: Any, shown_after: float, answering: tuple[bytes, bytes] = (b"", b"")
+) -> tuple[str, int]:
+    """Run a command on a terminal; return what it shows there, and its exit code.
+
+    When it shows the first of `answering`, it is given the second one.
+    """
+    awaited, answer = answering
     ours, theirs = pty.openpty()
     environment = os.environ | {"TERM": "xterm", "COLUMNS": "100"}
     with subprocess.Popen(
@@ -193,6 +222,9 @@ def on_a_terminal(*command: Any, shown_after: float) -> tuple[str, int]:
             except OSError:  # the other end is closed
                 break
             shown += piece
+            if awaited and awaited in shown:
+                os.write(ours, answer)
+                awaited = b""
         code = process.wait(timeout=60)
     os.close(ours)
     return shown.decode(), code
@@ -215,6 +247,24 @@ def test_what_takes_long_shows_its_progress_on_a_terminal(
     assert code == 0
     assert title in shown
     assert "%" in shown
+
+
+def test_an_import_shows_how_much_of_the_file_is_read(file: Path) -> None:
+    exported, target = file.parent / "all.zexp", file.parent / "other.fs"
+    target.write_bytes(file.read_bytes())
+    assert run(0, "export", file, "/", exported).returncode == 0
+    shown, code = on_a_terminal("import", target, exported, "again", shown_after=0.0)
+    assert code == 0
+    assert "importing" in shown
+    assert "%" in shown
+
+
+def test_what_tells_no_progress_shows_that_it_is_at_work(file: Path) -> None:
+    program = "with perdure.cli.opening.progressing('working'): print('heard', input())"
+    command = ["shell", file, "-c", program]
+    shown, code = on_a_terminal(*command, shown_after=0.01, answering=(b"working", b"that\n"))
+    assert code == 0
+    assert "heard that" in shown
 
 
 def test_what_is_quick_shows_no_progress(file: Path) -> None:

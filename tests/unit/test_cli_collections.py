@@ -68,6 +68,7 @@ def test_a_collection_is_backed_up_and_restored_to_where_its_configuration_says(
 ) -> None:
     folder = tmp_path / "backup"
     first = of_json("backup", toml, folder)
+    assert all((folder / each["file"]).is_file() for each in first["members"].values())
     assert first["members"]["one"]["blobs"] == 1
     add(toml, 2)
     second = of_json("backup", toml, folder)

@@ -58,7 +58,7 @@ def test_looking_changes_nothing(command: str, file: Path) -> None:
 def test_check_tells_scripts_whether_something_is_wrong() -> None:
     assert of_json("check", DATA / "basic.fs")[0]["ok"] is True
     (report,) = of_json("check", DATA / "damaged_middle.fs", code=3)
-    assert report["findings"][0]["path"][-1][1] == "BTrees.OOBTree.OOBucket"
+    assert report["findings"][0]["path"][-1]["class_name"] == "BTrees.OOBTree.OOBucket"
     done = run("check", DATA / "damaged_middle.fs")
     assert "0xae (BTrees.OOBTree.OOBucket)" in done.output
 
@@ -118,6 +118,13 @@ def test_an_object_that_is_not_there_or_was_not_yet_is_an_error_that_says_so() -
         assert "there is no such object" in done.output
 
 
+@pytest.mark.parametrize("name", ["#", "#zz", "#0x" + "f" * 17])
+def test_a_path_that_begins_with_no_oid_is_an_error(name: str) -> None:
+    done = run("show", DATA / "basic.fs", name)
+    assert done.exit_code == 1
+    assert done.output == f"Error: {name!r} is no oid such as '#0x2a'\n"
+
+
 def test_a_path_that_leads_nowhere_is_an_error() -> None:
     done = run("ls", DATA / "basic.fs", "/trees/none")
     assert done.exit_code == 1
@@ -148,6 +155,22 @@ def test_undo_says_first_what_it_would_do(file: Path) -> None:
     assert steps
     assert of_json("undo", file, tid)["undone"] == tid
     assert of_json("log", file, "--limit", 1)[0]["records"] == len(steps)
+
+
+def test_a_dry_run_of_undo_says_what_is_in_the_way_and_tells_scripts(file: Path) -> None:
+    for number in range(2):
+        assert run("shell", "--write", file, "-c", f"root.x = {number}; commit()").exit_code == 0
+    last, before = (each["tid"] for each in of_json("log", file, "--limit", 2))
+    possible = run("undo", "--dry-run", file, last)
+    assert (possible.exit_code, possible.output) == (
+        0,
+        "0x00 persistent.mapping.PersistentMapping: restored\n",
+    )
+    impossible = run("undo", "--dry-run", file, before)
+    assert impossible.exit_code == 3
+    assert f": impossible: the object was changed later by 0x{last}" in impossible.output
+    assert of_json("undo", "--dry-run", file, before, code=3)[0]["effect"] == "impossible"
+    assert run("undo", file, before).exit_code == 1
 
 
 def test_undo_refuses_what_only_the_key_can_undo(tmp_path: Path) -> None:
@@ -181,6 +204,20 @@ def test_analyze_counts_by_class() -> None:
     assert books["objects"] == 50
     assert books["records"] >= books["objects"]
     assert "sample_classes.Book" in run("analyze", DATA / "basic.fs").output
+    largest = of_json("analyze", "--limit", 1, DATA / "basic.fs")["classes"]
+    assert [each["class_name"] for each in largest] == [classes[0]["class_name"]]
+
+
+def test_names_are_never_cut_where_programs_read_on(file: Path) -> None:
+    name = "PersistentMappingWithAVeryLongName" * 4
+    program = f"""
+from persistent.mapping import PersistentMapping
+made = type("{name}", (PersistentMapping,), {{"__module__": "__main__"}})
+import __main__; __main__.{name} = made
+root.long = made(); commit()
+"""
+    assert run("shell", "--write", file, "-c", program).exit_code == 0
+    assert f"__main__.{name}" in run("analyze", "--limit", 50, file).output
 
 
 def test_diff_tells_what_changed(file: Path, tmp_path: Path) -> None:
@@ -194,12 +231,23 @@ def test_diff_tells_what_changed(file: Path, tmp_path: Path) -> None:
 
 def test_who_refers_to_an_object(file: Path) -> None:
     assert len(of_json("referrers", file, "0xcb")) >= 2
+    kept = file.with_name("Data.fs.refs")
+    assert kept.stat().st_mode & 0o007 == 0  # as the data file is made
 
 
 def test_the_shell_is_read_only_unless_asked(file: Path) -> None:
     done = run("shell", file, "-c", "print(sorted(root()))")
     assert "'books'" in done.output
     assert run("shell", file, "-c", "root.x = 1; commit()").exit_code != 0
+
+
+def test_what_a_program_in_the_shell_does_wrong_is_told_as_python_does(file: Path) -> None:
+    done = run("shell", file, "-c", "def f():\n    1 / 0\nf()")
+    assert done.exit_code == 1
+    assert done.stderr.splitlines()[0] == "Traceback (most recent call last):"
+    assert done.stderr.splitlines()[-1] == "ZeroDivisionError: division by zero"
+    assert "perdure" not in done.stderr
+    assert run("shell", file, "-c", "raise SystemExit(7)").exit_code == 7
 
 
 def test_what_is_no_oid_is_a_wrong_call(file: Path) -> None:

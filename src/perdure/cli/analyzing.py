@@ -26,6 +26,8 @@ from perdure.ids import oid_repr
 
 __all__ = ["analyze", "diff"]
 
+_CLASSES_SHOWN = 20
+
 
 @dataclass
 class _ClassSizes:
@@ -40,10 +42,15 @@ class _ClassSizes:
 
 @click.command()
 @click.argument("file", type=SOURCE)
-@click.option("-n", "--limit", type=click.IntRange(min=1), default=20, show_default=True)
+@click.option(
+    "-n",
+    "--limit",
+    type=click.IntRange(min=1),
+    help="How many classes, the largest first. [default: 20; all with --json]",
+)
 @MEMBER
 @JSON
-def analyze(file: Source, limit: int, *, member: str | None, as_json: bool) -> None:
+def analyze(file: Source, limit: int | None, *, member: str | None, as_json: bool) -> None:
     """Tell how many bytes and objects of which class FILE holds, and how it grew.
 
     Old revisions count as records, not as objects: a pack may free them.
@@ -53,13 +60,16 @@ def analyze(file: Source, limit: int, *, member: str | None, as_json: bool) -> N
     with reading(file, member) as storage, progressing("reading") as progress:
         classes, months = _measure(storage, progress)
     rows = sorted(classes, key=lambda each: -each.all_bytes)
+    rows = rows[: limit or (None if as_json else _CLASSES_SHOWN)]
     if as_json:
         print_json({"classes": [asdict(row) for row in rows], "bytes_by_month": months})
         return
     table = Table("class", "objects", "bytes", "records", "bytes of all", box=None)
+    # Names of classes are looked for by others, in `grep` for one: never cut.
+    table.columns[0].overflow = "fold"
     for column in table.columns[1:]:
         column.justify = "right"
-    for row in rows[:limit]:
+    for row in rows:
         numbers = (f"{row.objects:,}", size(row.current_bytes), f"{row.records:,}")
         table.add_row(row.class_name, *numbers, size(row.all_bytes))
     console = Console(highlight=False)

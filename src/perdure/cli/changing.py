@@ -1,6 +1,7 @@
 """`perdure pack` and `perdure undo`."""
 
 import base64
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ from perdure.ids import oid_repr
 
 __all__ = ["pack", "undo"]
 
+IN_THE_WAY = 3
+"""The exit code of a dry run that found something in the way."""
 _SECONDS_PER_DAY = 86_400
 _ENCRYPTED = b".e"
 """What the records of an encrypted database begin with."""
@@ -96,9 +99,10 @@ def _pack_described(
     with writing_all(source) as collection, progressing("packing") as progress:
         wanted = collection if member is None else {member: chosen(collection, member)}
         for name, database in wanted.items():
-            facts = {"packed": True, **_measured(database, "before")}
+            facts = _measured(database, "before")
             database.pack(when, gc=gc, progress=progress)
-            done[name] = facts | _measured(database, "after")
+            facts |= _measured(database, "after")
+            done[name] = {"packed": facts["bytes_after"] != facts["bytes_before"]} | facts
     if as_json:
         print_json(done)
     for name, facts in () if as_json else done.items():
@@ -127,6 +131,9 @@ def _told(facts: dict[str, Any]) -> str:
 def undo(file: Source, tid: bytes, *, dry_run: bool, member: str | None, as_json: bool) -> None:
     """Undo the transaction TID of FILE (see `perdure log`).
 
+    Exit code 1: it can't be undone, and nothing has changed. With --dry-run that is 3, and what
+    stands in the way is told for each object.
+
     Example: perdure undo --dry-run Data.fs 040d278105e33d77
     """
     if not is_described(file):
@@ -135,18 +142,16 @@ def undo(file: Source, tid: bytes, *, dry_run: bool, member: str | None, as_json
     with writing(file, member) as db:
         key = base64.encodebytes(tid).rstrip(b"\n")
         if dry_run:
-            steps = [step._asdict() for step in db.undo(key, dry_run=True)]
-            if as_json:
-                print_json(steps)
-            for step in () if as_json else steps:
-                text = ", ".join(f"{name} {_shown(value)}" for name, value in step.items())
-                click.echo(text)
+            with progressing("looking"):
+                steps = db.undo(key, dry_run=True)
+            _tell_steps(steps, as_json=as_json)
             return
         manager = transaction.TransactionManager()
         current = manager.begin()
         current.note(f"undo {tid.hex()}")
-        db.undo(key, current)
-        manager.commit()
+        with progressing("undoing"):
+            db.undo(key, current)
+            manager.commit()
         last = db.lastTransaction().hex()
     if as_json:
         print_json({"undone": tid, "by": last})
@@ -162,5 +167,12 @@ def _require_in_clear(storage: Any, file: Source) -> None:
         )
 
 
-def _shown(value: Any) -> str:
-    return oid_repr(value) if isinstance(value, bytes) else str(value)
+def _tell_steps(steps: Any, *, as_json: bool) -> None:
+    """Print what an undo would do; exit with a code of its own where it can't be done."""
+    if as_json:
+        print_json(list(steps))
+    for step in () if as_json else steps:
+        reason = f": {step.reason}" if step.reason else ""
+        click.echo(f"{oid_repr(step.oid)} {step.class_name}: {step.effect}{reason}")
+    if any(step.effect == "impossible" for step in steps):
+        sys.exit(IN_THE_WAY)

@@ -21,6 +21,18 @@ from perdure.cli.walking import ls, show
 class _Commands(click.Group):
     """The commands; one that is interrupted says so."""
 
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """Run one command and exit, as click does, but for what an interrupt ends with.
+
+        It may come while the arguments are looked at: click would exit with 1 then.
+        """
+        try:
+            return super().main(*arguments, **options)
+        except SystemExit as ended:
+            if ended.__context__ and isinstance(ended.__context__.__cause__, KeyboardInterrupt):
+                raise SystemExit(INTERRUPTED) from None
+            raise
+
     def invoke(self, ctx: click.Context) -> Any:
         # Here, too: click would end with codes of its own.
         with ending_quietly(ctx.info_name or "perdure"):

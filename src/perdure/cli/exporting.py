@@ -1,7 +1,8 @@
 """`perdure export` and `perdure import`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,16 @@ from perdure.cli.collections import (
     opened,
     writable,
 )
-from perdure.cli.opening import FILE, JSON, MEMBER, errors_reported, print_json, reading, writing
+from perdure.cli.opening import (
+    FILE,
+    JSON,
+    MEMBER,
+    errors_reported,
+    print_json,
+    progressing,
+    reading,
+    writing,
+)
 from perdure.cli.output import size
 from perdure.ids import oid_repr
 
@@ -56,7 +66,8 @@ def export(
         if oid is None:
             raise click.ClickException(f"{path} is a plain value: only objects can be exported")
         connection = database.open(transaction.TransactionManager())
-        connection.exportFile(oid, str(target), follow=follow).close()
+        with progressing("exporting"):
+            connection.exportFile(oid, str(target), follow=follow).close()
         connection.close()
     facts = {"oid": oid, "class": found.class_name, "bytes": target.stat().st_size}
     if as_json:
@@ -113,10 +124,11 @@ def import_(
                 f"the root of {database.storage.getName()} has {name!r} already"
             )
         try:
-            clue = f"import of {source.name}"
-            imported = connection.importFile(str(source), clue=clue, members=names)
-            root[name] = imported
-            manager.commit()
+            with progressing("importing") as progress, _Watched(source, progress) as file:
+                clue = f"import of {source.name}"
+                imported = connection.importFile(file, clue=clue, members=names)
+                root[name] = imported
+                manager.commit()
         except BaseException:
             manager.abort()
             raise
@@ -126,6 +138,21 @@ def import_(
         print_json({"oid": oid, "name": name})
     else:
         click.echo(f"{database.storage.getName()}: /{name} is {oid_repr(oid)}")
+
+
+class _Watched(BufferedReader):
+    """A file that tells how much of it was read."""
+
+    def __init__(self, path: Path, progress: Callable[[int, int], None]) -> None:
+        super().__init__(FileIO(path))
+        self._bytes_read, self._bytes = 0, path.stat().st_size
+        self._progress = progress
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        found = super().read(size)
+        self._bytes_read += len(found)
+        self._progress(self._bytes_read, self._bytes)
+        return found
 
 
 def _names(renamed: Sequence[str]) -> dict[str, str]:

@@ -2,12 +2,13 @@
 
 import json
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from ZConfig import ConfigurationError
@@ -34,6 +35,7 @@ __all__ = [
     "writing_all",
 ]
 
+_T = TypeVar("_T")
 _SHOWN_AFTER_SECONDS = 1.0
 
 FILE = click.Path(path_type=Path)
@@ -67,12 +69,15 @@ def reading(source: Source, member: str | None = None) -> Iterator[Any]:
     """
     if is_described(source):
         require_description(source)
-        with errors_reported(), opened([source]) as storages:
+        with errors_reported(), _opening(opened([source])) as storages:
             yield chosen(storages, member)
         return
     file = required_file(source, member)
-    with errors_reported(), closing(perdure.FileStorage(str(file), read_only=True)) as storage:
-        yield storage
+    with errors_reported():
+        with progressing("opening"):
+            storage = perdure.FileStorage(str(file), read_only=True)
+        with closing(storage):
+            yield storage
 
 
 @contextmanager
@@ -83,16 +88,28 @@ def writing(source: Source, member: str | None = None) -> Iterator[Any]:
             yield chosen(collection, member)
         return
     file = required_file(source, member)
-    with errors_reported(), closing(perdure.DB(str(file))) as db:
-        yield db
+    with errors_reported():
+        with progressing("opening"):
+            db = perdure.DB(str(file))
+        with closing(db):
+            yield db
 
 
 @contextmanager
 def writing_all(source: Source) -> Iterator[perdure.Collection]:
     """Give the databases that *source* describes, opened for writing."""
     require_description(source)
-    with errors_reported(), writable([source]) as collection:
+    with errors_reported(), _opening(writable([source])) as collection:
         yield collection
+
+
+@contextmanager
+def _opening(opened: AbstractContextManager[_T]) -> Iterator[_T]:
+    """Enter what opens databases, which shows that it is at work."""
+    with ExitStack() as stack:
+        with progressing("opening"):
+            found = stack.enter_context(opened)
+        yield found
 
 
 def require_description(source: Source) -> None:
@@ -116,28 +133,57 @@ def required_file(source: Source, member: str | None) -> Path:
 def progressing(title: str) -> Iterator[Callable[..., None]]:
     """Give a function that shows progress on a terminal, once it has taken a second.
 
-    It is called with how much of how much is done, perhaps after the name of the phase.
+    It is called with how much of how much is done, perhaps after the name of the phase. Where
+    nothing is told, what is shown says that the command is at work.
     """
-    begun = time.monotonic()
-    display: Any = None
-
-    def show(*arguments: Any) -> None:
-        nonlocal display
-        *phase, done, total = arguments
-        if not sys.stderr.isatty() or time.monotonic() - begun < _SHOWN_AFTER_SECONDS:
-            return
-        if display is None:
-            display = _display(title)
-            display.start()
-        description = f"{title} ({phase[0]})" if phase else title
-        task = display.task_ids[0]
-        display.update(task, description=description, completed=done, total=total or None)
-
+    if not sys.stderr.isatty():
+        yield lambda *_arguments: None
+        return
+    bar = _Bar(title)
     try:
-        yield show
+        yield bar.tell
     finally:
-        if display is not None:
-            display.stop()
+        bar.stop()
+
+
+class _Bar:
+    """A bar that appears after a second, told of progress or not."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._begun = time.monotonic()
+        self._guard = threading.Lock()
+        self._display: Any = None
+        self._stopped = False
+        self._timer = threading.Timer(_SHOWN_AFTER_SECONDS, self._show)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _show(self) -> None:
+        with self._guard:
+            if self._display is None and not self._stopped:
+                self._display = _display(self._title)
+                self._display.start()
+
+    def tell(self, *arguments: Any) -> None:
+        """Show how much of how much is done; the name of the phase may come first."""
+        *phase, done, total = arguments
+        if self._display is None:
+            if time.monotonic() - self._begun < _SHOWN_AFTER_SECONDS:
+                return
+            self._show()
+        description = f"{self._title} ({phase[0]})" if phase else self._title
+        self._display.update(
+            self._display.task_ids[0], description=description, completed=done, total=total or None
+        )
+
+    def stop(self) -> None:
+        """Take it away."""
+        self._timer.cancel()
+        with self._guard:
+            self._stopped = True
+        if self._display is not None:
+            self._display.stop()
 
 
 def _display(title: str) -> Any:
@@ -176,8 +222,19 @@ MOMENT = _Moment()
 
 
 def print_json(value: Any) -> None:
-    """Print a value as JSON; ids in it become hexadecimal digits."""
-    click.echo(json.dumps(value, indent=2, default=_plain))
+    """Print a value as JSON; ids in it become hexadecimal digits, named tuples objects."""
+    click.echo(json.dumps(_named(value), indent=2, default=_plain))
+
+
+def _named(value: Any) -> Any:
+    """Return the value with dicts in place of named tuples."""
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        value = value._asdict()
+    if isinstance(value, dict):
+        return {key: _named(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_named(each) for each in value]
+    return value
 
 
 def _plain(value: Any) -> Any:

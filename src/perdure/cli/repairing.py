@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from perdure.cli.collections import SOURCE, Source, oid_in, writable
-from perdure.cli.opening import JSON, errors_reported, print_json
+from perdure.cli.opening import JSON, errors_reported, print_json, progressing
 from perdure.ids import Oid
 
 __all__ = ["repair"]
@@ -29,7 +29,7 @@ def repair(
     Example: perdure repair --only customers:0x2a perdure.toml
     """
     wanted = [_lost(each) for each in only] or None
-    with errors_reported(), writable(files) as collection:
+    with errors_reported(), progressing("looking"), writable(files) as collection:
         done = collection.repair(wanted, dry_run=dry_run)
     if as_json:
         facts = {"tid": done.tid, "dry_run": done.dry_run, "rewritten": done.rewritten}

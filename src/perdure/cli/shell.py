@@ -1,6 +1,8 @@
 """`perdure shell`: a Python prompt with a database open."""
 
 import code
+import sys
+import traceback
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from typing import Any
@@ -10,7 +12,13 @@ import transaction
 
 import perdure
 from perdure.cli.collections import SOURCE, Source, chosen, is_described, opened, writable
-from perdure.cli.opening import MEMBER, errors_reported, require_description, required_file
+from perdure.cli.opening import (
+    MEMBER,
+    errors_reported,
+    progressing,
+    require_description,
+    required_file,
+)
 
 __all__ = ["shell"]
 
@@ -32,7 +40,7 @@ def shell(file: Source, command: str | None, *, write: bool, member: str | None)
     """
     with ExitStack() as stack:
         # What the program or the prompt does wrong is its own to tell.
-        with errors_reported():
+        with errors_reported(), progressing("opening"):
             db = _opened(stack, file, member, write=write)
         conn = db.open()
         stack.callback(conn.close)
@@ -47,10 +55,20 @@ def shell(file: Source, command: str | None, *, write: bool, member: str | None)
             "transaction": transaction,
         }
         if command is not None:
-            exec(command, names)  # noqa: S102 - what the user asks for
+            _run(command, names)
         else:
             mode = "(writing)" if write else "(read-only)"
             _prompt(names, _BANNER.format(mode=mode, file=file))
+
+
+def _run(program: str, names: dict[str, Any]) -> None:
+    """Run what the user asks for; what it raises is told without the frames of this command."""
+    try:
+        exec(compile(program, "<command>", "exec"), names)  # noqa: S102
+    except Exception as error:  # noqa: BLE001 - whatever the program does
+        place = error.__traceback__ and error.__traceback__.tb_next
+        traceback.print_exception(type(error), error, place)
+        sys.exit(1)
 
 
 def _opened(stack: ExitStack, file: Source, member: str | None, *, write: bool) -> perdure.DB:

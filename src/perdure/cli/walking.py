@@ -7,7 +7,7 @@ import click
 
 import perdure
 from perdure.cli.collections import SOURCE, Source
-from perdure.cli.opening import JSON, MEMBER, MOMENT, print_json, reading, time_of
+from perdure.cli.opening import JSON, MEMBER, MOMENT, print_json, progressing, reading, time_of
 from perdure.cli.output import size
 from perdure.ids import Tid, oid_repr, p64, u64
 
@@ -53,7 +53,7 @@ def ls(
 
     Example: perdure ls --member orders perdure.toml /open
     """
-    with reading(file, member) as storage:
+    with reading(file, member) as storage, progressing("reading"):
         inspector = _inspector(storage, at)
         found = inspector.at(path)
         if not hasattr(found, "oid"):
@@ -80,7 +80,7 @@ def show(file: Source, path: str, at: bytes | None, *, member: str | None, as_js
 
     Example: perdure show demo/packages.fs '#0x1'
     """
-    with reading(file, member) as storage:
+    with reading(file, member) as storage, progressing("reading"):
         found = _inspector(storage, at).at(path)
     if not hasattr(found, "oid"):
         print_json(repr(found)) if as_json else click.echo(repr(found))

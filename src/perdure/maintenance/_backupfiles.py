@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 from perdure.errors import StorageError
 from perdure.maintenance._following import Follower
+from perdure.maintenance._places import written_privately
 
 if TYPE_CHECKING:
     import hashlib
@@ -75,11 +76,6 @@ def locked(folder: Path) -> Iterator[None]:
         except BlockingIOError as error:
             raise StorageError(f"another process is writing to the backup in {folder}") from error
         yield
-
-
-def written_privately(path: Path) -> IO[bytes]:
-    """Open a file for writing, which no others than owner and group may read, as a data file."""
-    return open(path, "wb", opener=lambda name, flags: os.open(name, flags, 0o660))
 
 
 def read_json(path: Path) -> Any:

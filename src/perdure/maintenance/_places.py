@@ -3,13 +3,13 @@
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from perdure.errors import Unsupported
 from perdure.storage._transforming import TransformingStorage
 from perdure.storage.file import FileStorage
 
-__all__ = ["DataFile", "data_files", "require_names"]
+__all__ = ["DataFile", "data_files", "require_names", "written_privately"]
 
 
 class DataFile(NamedTuple):
@@ -58,3 +58,8 @@ def require_names(wanted: Iterable[str], given: Iterable[str], what: str) -> Non
         raise ValueError(f"{what}: nothing is given for {', '.join(map(repr, missing))}")
     if unknown:
         raise ValueError(f"{what}: there is no member {', '.join(map(repr, unknown))}")
+
+
+def written_privately(path: Path) -> IO[bytes]:
+    """Open a file for writing, which no others than owner and group may read, as a data file."""
+    return open(path, "wb", opener=lambda name, flags: os.open(name, flags, 0o660))

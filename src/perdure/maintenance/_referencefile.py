@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from perdure.ids import Oid, Tid
+from perdure.maintenance._places import written_privately
 
 __all__ = ["Base", "Pairs", "Stamp", "keep", "kept"]
 
@@ -113,7 +114,7 @@ def keep(path: Path, base: Base) -> None:
     ).encode()
     written = path.with_name(f"{path.name}.{os.getpid()}")
     try:
-        with written.open("wb") as file:
+        with written_privately(written) as file:
             file.write(_MAGIC + base.stamp.to_bytes())
             file.write(len(directory).to_bytes(8, "big") + directory)
             file.writelines(contents)

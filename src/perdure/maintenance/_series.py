@@ -38,7 +38,7 @@ class BackedUp:
     """What a backup added."""
 
     file: str | None
-    """The new file in the backup's folder; None: nothing was new."""
+    """The new file, as seen from the backup's folder; None: nothing was new."""
     bytes_added: int
     full: bool
     """Whether the whole data file was copied: the first time, and after it was packed."""

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from perdure.errors import StorageError
 from perdure.ids import NO_TID, Tid, tid_repr
-from perdure.maintenance._backupfiles import locked, sync_folder, written_privately
+from perdure.maintenance._backupfiles import locked, sync_folder
 from perdure.maintenance._following import Follower
+from perdure.maintenance._places import written_privately
 from perdure.maintenance._series import BackedUp, Series
 from perdure.timestamp import Moment, tid_of
 

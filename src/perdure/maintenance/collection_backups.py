@@ -9,7 +9,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -21,10 +21,9 @@ from perdure.maintenance._backupfiles import (
     read_json,
     sync_folder,
     write_json,
-    written_privately,
 )
 from perdure.maintenance._following import Follower, common_cut
-from perdure.maintenance._places import DataFile, data_files, require_names
+from perdure.maintenance._places import DataFile, data_files, require_names, written_privately
 from perdure.maintenance._series import BackedUp, Place, Series, now
 from perdure.timestamp import Moment, tid_of
 
@@ -99,7 +98,7 @@ def backup_collection(
         places: dict[str, dict[str, Any]] = {}
         for name, (end, last) in cut.ends.items():
             series = _series(target, name)
-            added[name] = series.add(
+            done = series.add(
                 followers[name],
                 end,
                 last,
@@ -107,6 +106,8 @@ def backup_collection(
                 full=full,
                 progress=progress,
             )
+            file = done.file and f"{series.folder.name}/{done.file}"
+            added[name] = replace(done, file=file)
             places[name] = {**series.last_place(end)._asdict(), "last_tid": last.hex()}
         sync_folder(target)
         moments.append({"tid": cut.tid.hex(), "time": now(), "members": places})

@@ -1,5 +1,6 @@
 """Looking at objects without their classes: nothing that a record names is imported or run."""
 
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -160,11 +161,11 @@ class Inspector:
         """Return what is at a path of names from the root: `Inspected`, or a plain value.
 
         The names are separated by `/`; `#0x2a` at the beginning is the object of that oid.
-        KeyError names what isn't there.
+        KeyError names what isn't there, or is no oid.
         """
         names = [name for name in path.split("/") if name]
         if names and names[0].startswith("#"):
-            value: Any = self.get(Oid(p64(int(names.pop(0)[1:], 16))))
+            value: Any = self.get(_oid_in(names.pop(0)))
         else:
             value = self.get(ROOT_OID)
         for number, name in enumerate(names):
@@ -182,6 +183,13 @@ class Inspector:
         if isinstance(value, ObjectReference) and value.oid is not None and not value.database:
             return self.get(value.oid)
         return value
+
+
+def _oid_in(name: str) -> Oid:
+    try:
+        return Oid(p64(int(name[1:], 16)))
+    except (ValueError, struct.error):
+        raise KeyError(f"{name!r} is no oid such as '#0x2a'") from None
 
 
 def _inside(value: Any) -> list[tuple[str, Any]]:
