@@ -11,7 +11,7 @@ import perdure
 from perdure.storage.encrypting import EncryptingStorage
 from perdure.storage.zlib import ZlibStorage
 
-__all__ = ["CELLS", "check_whole", "create", "opened", "read", "write"]
+__all__ = ["CELLS", "check_whole", "create", "lose", "opened", "read", "write"]
 
 CELLS = 5
 LAYERS: dict[str, Callable[[Any], Any]] = {
@@ -60,6 +60,23 @@ def create(directory: Path, names: tuple[str, ...], *, blobs: bool = False) -> N
     """Make the databases, with the value 0 and something that garbage collection will remove."""
     with opened(directory, names, blobs=blobs) as connection:
         write(connection, names, 0, blobs=blobs)
+        transaction.commit()
+
+
+def lose(directory: Path, names: tuple[str, ...]) -> None:
+    """Lose an object of every database that the root object of the one before it refers to."""
+    with opened(directory, names) as connection:
+        jars = [connection.get_connection(name) for name in names]
+        lost = [perdure.PersistentMapping() for _jar in jars]
+        for jar, obj in zip(jars, lost, strict=True):
+            jar.add(obj)
+        transaction.commit()
+        # Nothing refers to them yet.
+        assert perdure.Collection(connection.db().databases).gc().total >= len(lost)
+        transaction.begin()
+        for jar, obj in zip(jars, [*lost[1:], lost[0]], strict=True):
+            jar.db().check_references = False
+            jar.root()["lost"] = obj
         transaction.commit()
 
 

@@ -89,13 +89,16 @@ def _pack(names: tuple[str, ...]) -> Program:
     return program
 
 
-def _gc(directory: Path, journal: Journal) -> None:
-    with ledger.opened(directory, TWO) as connection:
-        for value in STEPS:
-            with journal.step(value):
-                ledger.write(connection, TWO, value)
-                transaction.commit()
-            perdure.Collection(connection.db().databases).gc()
+def _gc(names: tuple[str, ...]) -> Program:
+    def program(directory: Path, journal: Journal) -> None:
+        with ledger.opened(directory, names) as connection:
+            for value in STEPS:
+                with journal.step(value):
+                    ledger.write(connection, names, value)
+                    transaction.commit()
+                perdure.Collection(connection.db().databases).gc()
+
+    return program
 
 
 def _routed(directory: Path, journal: Journal) -> None:
@@ -109,19 +112,39 @@ def _routed(directory: Path, journal: Journal) -> None:
         journal.tell("in", moved._p_jar.db().database_name)
 
 
-def _move(directory: Path, journal: Journal) -> None:
+def _move(names: tuple[str, ...]) -> Program:
     """Move objects to the other member, and some back again; the value stays."""
-    with ledger.opened(directory, TWO) as connection:
-        collection = perdure.Collection(connection.db().databases)
-        for value in STEPS:
-            with journal.step(value):
-                ledger.write(connection, TWO, value)
-                transaction.commit()
-            for target in TWO[::-1][: 1 + value % 2]:
-                journal.tell("move", target)
-                collection.move(connection.root()[value]["more"], target)
+
+    def program(directory: Path, journal: Journal) -> None:
+        with ledger.opened(directory, names) as connection:
+            collection = perdure.Collection(connection.db().databases)
+            for value in STEPS:
+                with journal.step(value):
+                    ledger.write(connection, names, value)
+                    transaction.commit()
+                for target in names[::-1][: 1 + value % 2]:
+                    journal.tell("move", target)
+                    collection.move(connection.root()[value]["more"], target)
+                    transaction.begin()
+                    journal.tell("moved", target)
+
+    return program
+
+
+def _repair(names: tuple[str, ...]) -> Program:
+    """Put placeholders in the places of what was lost, between two commits."""
+
+    def program(directory: Path, journal: Journal) -> None:
+        with ledger.opened(directory, names) as connection:
+            for value in STEPS[:2]:
+                with journal.step(value):
+                    ledger.write(connection, names, value)
+                    transaction.commit()
+                perdure.Collection(connection.db().databases).repair()
+                journal.tell("repaired")
                 transaction.begin()
-                journal.tell("moved", target)
+
+    return program
 
 
 def _undo(directory: Path, journal: Journal) -> None:
@@ -172,8 +195,12 @@ PROGRAMS: dict[str, tuple[tuple[str, ...], Program]] = {
     "pack-two": (TWO, _pack(TWO)),
     "joint-layers": (LAYERED, _commits(LAYERED)),
     "routed": (TWO, _routed),
-    "move": (TWO, _move),
-    "gc": (TWO, _gc),
+    "move": (TWO, _move(TWO)),
+    "move-layers": (LAYERED, _move(LAYERED)),
+    "gc": (TWO, _gc(TWO)),
+    "gc-layers": (LAYERED, _gc(LAYERED)),
+    "repair": (TWO, _repair(TWO)),
+    "repair-layers": (LAYERED, _repair(LAYERED)),
     "undo": (ONE, _undo),
     "index": (ONE, _index),
     "backup": (ONE, _backup),

@@ -6,6 +6,7 @@
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import transaction
@@ -72,6 +73,8 @@ def _prepare(program: str, tmp_path: Path) -> Path:
         ledger.create(directory, PROGRAMS[program][0], blobs=_blobs(program))
     if program == "restore":
         perdure.backup(directory / "a.fs", directory / "backup")
+    if program.startswith("repair"):
+        ledger.lose(directory, PROGRAMS[program][0])
     return directory
 
 
@@ -93,6 +96,8 @@ def _check(program: str, directory: Path, run: Run, context: str) -> None:
             allowed = _allowed(run.journal, None if program == "create" else 0)
             assert found in allowed, f"{found} is none of {allowed}"
             assert ["accepted"] not in run.journal, "a write was accepted after a failed sync"
+            if program.startswith("repair"):
+                _check_repaired(connection, names, run.journal)
             ledger.check_whole(connection, names)
             ledger.write(connection, names, 99, blobs=blobs)
             transaction.commit()
@@ -131,6 +136,15 @@ def _has_failed(journal: list[list[str]]) -> bool:
 
 def _went_on(journal: list[list[str]]) -> bool:
     return any(word == "done" and int(rest[0]) > AGAIN for word, *rest in journal)
+
+
+def _check_repaired(connection: Any, names: tuple[str, ...], journal: list[list[str]]) -> None:
+    """All lost objects have placeholders, or none has: then they can be given them now."""
+    placed = perdure.Collection(connection.db().databases).repair().placed
+    assert len(placed) in ({0} if ["repaired"] in journal else {0, len(names)})
+    transaction.begin()
+    for name in names:
+        assert isinstance(connection.get_connection(name).root()["lost"], perdure.LostObject)
 
 
 def _check_backup(directory: Path, journal: list[list[str]]) -> None:
