@@ -163,3 +163,26 @@ def test_a_member_may_be_in_the_collection_before_it_has_a_file(tmp_path: Path) 
         assert len(conn["a"].root()) == 0
         conn.close()
     assert {path.name for path in tmp_path.glob("*.fs")} == {"a.fs", "b.fs"}
+
+
+def test_a_member_that_was_closed_and_opened_anew_is_read_as_it_is(tmp_path: Path) -> None:
+    databases: dict[str, Any] = {}
+
+    def opened(name: str) -> perdure.DB:
+        return perdure.DB(tmp_path / f"{name}.fs", database_name=name, databases=databases)
+
+    one, two = opened("one"), opened("two")
+    for number in range(3):
+        with one.transaction() as conn:
+            conn["two"].root.number = number
+        with one.transaction() as conn:
+            assert conn["two"].root.number == number
+        two.close()
+        with one.transaction() as conn:
+            conn.root.number = number
+        del databases["two"]
+        two = opened("two")
+    with one.transaction() as conn:
+        assert (conn.root.number, conn["two"].root.number) == (2, 2)
+    two.close()
+    one.close()

@@ -96,11 +96,11 @@ class ConnectionSet:
             member._normal_storage.sync(force)
         if renew:
             self._snapshots = self._leader._db._shared.snapshots()
-        news = [self._news_of(member) for member in members]
+        snapshots = self._snapshots
+        news = []
+        for member in members:
+            at = snapshots.get(member._db.database_name)
+            view = member._normal_storage
+            news.append(view.poll_invalidations() if at is None else view.poll_invalidations(at))
         for member, changed in zip(members, news, strict=True):
             member._invalidate(changed)
-
-    def _news_of(self, member: Any) -> Any:
-        at = self._snapshots.get(member._db.database_name)
-        view = member._normal_storage
-        return view.poll_invalidations() if at is None else view.poll_invalidations(at)

@@ -299,6 +299,7 @@ class DB(CacheStatistics, History, Settings):
         if self.closed:
             return
         self.closed = True
+        self._shared.forget_members()
         for conn in self._all_connections():
             group = conn._set
             manager = conn.transaction_manager

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import MutableMapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from perdure import _native
 from perdure.db.routes import Choose, Routes, chooser
@@ -20,6 +20,16 @@ if TYPE_CHECKING:
 __all__ = ["Shared", "shared_by"]
 
 
+class _Own(NamedTuple):
+    """The members of a collection whose storages are perdure's own."""
+
+    databases: dict[str, Any]
+    """All members, as they were looked at."""
+    names: tuple[str, ...]
+    storages: list[Any]
+    """The native storages of those that are perdure's own."""
+
+
 class Shared:
     """What is common to the databases that one `databases` mapping ties together."""
 
@@ -30,6 +40,8 @@ class Shared:
         self._gate = _native.Gate()
         self.routes: Routes | None = None
         """Which member new objects of a class go to."""
+        self._own: _Own | None = None
+        """The members with storages of perdure's, as long as `databases` stays as it was."""
 
     def chooser(self) -> "Choose | None":
         """Return what says where new objects go at present; None if nothing does."""
@@ -55,8 +67,7 @@ class Shared:
         if len(self.databases) < 2:
             return {}
         own = self._own_members()
-        tids = self._gate.snapshots([adapter.engine._native for adapter in own.values()])
-        return dict(zip(own, tids, strict=True))
+        return dict(zip(own.names, self._gate.snapshots(own.storages), strict=True))
 
     def settle_past(self, before: Tid) -> None:
         """Have no transaction before a tid become visible in any member after this.
@@ -65,16 +76,31 @@ class Shared:
         transactions in the order of their tids.
         """
         if len(self.databases) > 1:
-            for adapter in self._own_members().values():
-                adapter.engine._native.settle_past(before2at(before))
+            for storage in self._own_members().storages:
+                storage.settle_past(before2at(before))
 
-    def _own_members(self) -> dict[str, EngineFace]:
+    def _own_members(self) -> "_Own":
+        known = self._own
+        if known is not None and known.databases == self.databases:
+            return known
+        databases = dict(self.databases)
         # One that is just being opened has no adapter yet.
         adapters = {
             name: None if db.closed else getattr(db, "_mvcc_storage", None)
-            for name, db in list(self.databases.items())
+            for name, db in databases.items()
         }
-        return {name: found for name, found in adapters.items() if isinstance(found, EngineFace)}
+        found = {name: it for name, it in adapters.items() if isinstance(it, EngineFace)}
+        own = _Own(databases, tuple(found), [it.engine._native for it in found.values()])
+        if None not in adapters.values():
+            self._own = own
+            if any(db.closed for db in databases.values()):
+                # Meanwhile, perhaps before it could be forgotten.
+                self._own = None
+        return own
+
+    def forget_members(self) -> None:
+        """Look anew which members are at hand, now that one is closed."""
+        self._own = None
 
     def add(self, name: str, database: "DB") -> None:
         """Add a member; ValueError if the name is taken."""

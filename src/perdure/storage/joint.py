@@ -50,6 +50,10 @@ class JointCommit:
         self._views.append(view)
         view._joint = self
 
+    def is_of_one(self) -> bool:
+        """Tell whether no other of perdure's storages takes part."""
+        return len(self._views) == 1
+
     def vote(self, view: EngineView) -> Iterable[Oid]:
         """Return the oids of *view* whose conflicts were resolved; all have voted then."""
         if self._resolved is None:

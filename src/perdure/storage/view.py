@@ -222,7 +222,10 @@ class EngineView(_native.StorageView, EngineFace):
         """Get ready to finish; return the oids whose conflicts were resolved."""
         draft = self._draft(transaction)
         if self._joint is not None:
-            return self._joint.vote(self)
+            if not (self._joint.is_of_one() and len(draft)):
+                return self._joint.vote(self)
+            # Nothing but a transaction of one database, as most are.
+            self._joint = None
         resolved, _tid = self.engine._vote_draft(draft, self.judge)
         return resolved
 
