@@ -72,6 +72,10 @@ class Sealing(RecordTransform):
     """
 
     def __init__(self, keys: KeyRing, *, read_unencrypted: bool) -> None:
+        # Late, but not for each record: the ring has loaded it.
+        from cryptography.exceptions import InvalidTag
+
+        self._invalid_tag = InvalidTag
         self._keys = keys
         self._read_unencrypted = read_unencrypted
         self._resolving = _Resolving()
@@ -110,13 +114,11 @@ class Sealing(RecordTransform):
                     "and call reencrypt()"
                 )
             return None, kept
-        from cryptography.exceptions import InvalidTag
-
         cipher = self._keys.cipher(header.key_id, header.salt, _PURPOSE)
         sealed = memoryview(kept)[_HEADER.size :]
         try:
             return header, cipher.decrypt(header.nonce, sealed, kept[: _HEADER.size])
-        except InvalidTag as error:
+        except self._invalid_tag as error:
             raise _changed(header) from error
 
     def open_for(self, kept: bytes, oid: Oid, serial: Tid) -> tuple[Header | None, bytes]:
