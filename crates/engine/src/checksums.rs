@@ -9,6 +9,7 @@ mod packed;
 mod seals;
 
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
@@ -205,15 +206,31 @@ impl Checksums {
         tid: Tid,
         is_sealed: bool,
     ) -> Result<()> {
+        if self.is_none() {
+            return Ok(());
+        }
+        let sums = sums_of(transaction).unwrap_or_default();
+        let place = start..start + transaction.len() as u64;
+        self.vote_sums(sums, place, tid, is_sealed)
+    }
+
+    /// Write the checksums of the transaction that stands, or is about to stand, at `place`: that
+    /// of its header, and those of its records.
+    pub(crate) fn vote_sums(
+        &self,
+        (header_sum, record_sums): (u32, Vec<u32>),
+        place: Range<u64>,
+        tid: Tid,
+        is_sealed: bool,
+    ) -> Result<()> {
         let Some(mut keeper) = self.keeper() else {
             return Ok(());
         };
         let file = self.file_of(&mut keeper)?;
-        let (header_sum, record_sums) = sums_of(transaction).unwrap_or_default();
         let entry = Entry {
             session: keeper.mark.session,
-            position: start,
-            len: transaction.len() as u64,
+            position: place.start,
+            len: place.end - place.start,
             tid,
             durable: keeper.durable,
             header_sum,

@@ -3,12 +3,14 @@
 //! Each step consumes the one before: a [`Draft`] is locked and checked ([`Locked`]), written
 //! ([`Voted`]) and finished ([`Finished`]). Dropping a step aborts it.
 
+use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use perdure_format::file::{
-    RECORD_HEADER_LEN, RecordHeader, STATUS_OFFSET, Status, TRANSACTION_HEADER_LEN,
+    RECORD_HEADER_LEN, RecordHeader, STATUS_OFFSET, Status, TRAILER_LEN, TRANSACTION_HEADER_LEN,
     TransactionHeader,
 };
 use perdure_format::joint::JointMark;
@@ -17,7 +19,7 @@ use perdure_format::timestamp::next_tid;
 use perdure_format::{Oid, Tid};
 
 use crate::commit_lock::CommitGuard;
-use crate::draft::{Basis, Content, Draft};
+use crate::draft::{Basis, Content, Draft, DraftRecord};
 use crate::error::{Error, Result};
 use crate::headers::Headers;
 use crate::publication::{Published, Ticket};
@@ -40,12 +42,15 @@ pub struct Conflict {
 #[derive(Debug)]
 pub struct Locked {
     store: Arc<Store>,
-    draft: Draft,
+    pub(crate) draft: Draft,
     guard: CommitGuard,
     previous: Vec<u64>,
     conflicts: Vec<Conflict>,
     missing: Vec<Oid>,
 }
+
+/// Oid and position of a record, and whether its object is new.
+pub(crate) type Written = (Oid, u64, bool);
 
 /// A transaction that stands in the file, not finished yet.
 #[derive(Debug)]
@@ -56,8 +61,7 @@ pub struct Voted {
     status: Status,
     start: u64,
     end: u64,
-    /// Oid and position of each record, and whether the object is new.
-    records: Vec<(Oid, u64, bool)>,
+    records: Vec<Written>,
     /// Is an object deleted?
     deletes: bool,
 }
@@ -126,14 +130,14 @@ impl Locked {
         for (number, record) in self.draft.records.iter().enumerate() {
             let previous = generation.position(record.oid)?;
             self.previous.push(previous.unwrap_or(0));
-            if let Content::Data(len) = record.content {
+            if let Content::Data(len) = record.content() {
                 generation.check_len(record.oid, len as u64)?;
             }
-            let Basis::Revision(seen) = record.basis else {
+            let Basis::Revision(seen) = record.basis() else {
                 continue;
             };
             let Some(position) = previous else {
-                if record.content == Content::Position(0) {
+                if record.content() == Content::Position(0) {
                     return Err(Error::NoObject { oid: record.oid });
                 }
                 continue;
@@ -183,8 +187,10 @@ impl Locked {
     }
 
     /// The data of the draft's record with this number.
-    #[must_use]
-    pub fn data(&self, record: usize) -> Option<&[u8]> {
+    ///
+    /// # Errors
+    /// As [`Draft::data`].
+    pub fn data(&self, record: usize) -> Result<Option<Cow<'_, [u8]>>> {
         self.draft.data(record)
     }
 
@@ -203,9 +209,14 @@ impl Locked {
     }
 
     /// Settle a conflict by other data, made from both revisions.
-    pub fn resolve(&mut self, record: usize, data: &[u8]) {
-        self.draft.replace(record, data);
+    ///
+    /// # Errors
+    /// Where records were put aside and cannot be read or written: the transaction is to be
+    /// aborted.
+    pub fn resolve(&mut self, record: usize, data: &[u8]) -> Result<()> {
+        self.draft.replace(record, data)?;
         self.conflicts.retain(|conflict| conflict.record != record);
+        Ok(())
     }
 
     /// The least id that the transaction can have at `now` (seconds since the epoch).
@@ -251,20 +262,11 @@ impl Locked {
         {
             return Err(Error::QuotaExceeded { needed: end, quota });
         }
-        let records = self.fill_in(tid, start, header.len());
-        let mut bytes = self.whole(&header);
-        debug_assert_eq!(
-            start + bytes.len() as u64,
-            end,
-            "the transaction's length is wrong"
-        );
-        if is_sealed {
-            let header_len = usize::try_from(header.len()).unwrap_or(0);
-            seal::close(&mut bytes, header_len);
-        }
-        self.store.checksums.vote(&bytes, start, tid, is_sealed)?;
-        self.store.use_tid(tid);
-        self.store.write_tail(&bytes, start)?;
+        let records = if self.draft.aside_len() == 0 {
+            self.write_whole(&header, start, is_sealed)?
+        } else {
+            self.write_parts(&header, start, is_sealed)?
+        };
         Ok(Voted {
             store: self.store,
             guard: Some(self.guard),
@@ -298,20 +300,52 @@ impl Locked {
         })
     }
 
+    /// Write the transaction at once; the place of each record.
+    fn write_whole(
+        &mut self,
+        header: &TransactionHeader,
+        start: u64,
+        is_sealed: bool,
+    ) -> Result<Vec<Written>> {
+        let mut body = std::mem::take(&mut self.draft.body);
+        let numbers = 0..self.draft.records.len();
+        let records = self.fill_in(header, start, numbers, &mut body);
+        let mut bytes = self.whole(header, body);
+        debug_assert_eq!(
+            bytes.len() as u64,
+            header.length + TRAILER_LEN,
+            "the transaction's length is wrong"
+        );
+        if is_sealed {
+            let header_len = usize::try_from(header.len()).unwrap_or(0);
+            seal::close(&mut bytes, header_len);
+        }
+        let checksums = &self.store.checksums;
+        checksums.vote(&bytes, start, header.tid, is_sealed)?;
+        self.store.use_tid(header.tid);
+        self.store.write_tail(&bytes, start)?;
+        Ok(records)
+    }
+
     /// The bytes of the transaction, in the buffer of the draft's body: a large transaction is in
     /// memory once.
-    fn whole(&mut self, header: &TransactionHeader) -> Vec<u8> {
+    fn whole(&self, header: &TransactionHeader, body: Vec<u8>) -> Vec<u8> {
+        let mut bytes = body;
+        let front = self.front(header);
+        bytes.reserve_exact(front.len() + header.length.to_be_bytes().len());
+        bytes.splice(..0, front);
+        bytes.extend_from_slice(&header.length.to_be_bytes());
+        bytes
+    }
+
+    /// The transaction's header with its strings.
+    pub(crate) fn front(&self, header: &TransactionHeader) -> Vec<u8> {
         let metadata = &self.draft.metadata;
         let mut front = header.to_bytes().to_vec();
         for field in [&metadata.user, &metadata.description, &metadata.extension] {
             front.extend_from_slice(field);
         }
-        let mut bytes = std::mem::take(&mut self.draft.body);
-        let length = header.length.to_be_bytes();
-        bytes.reserve_exact(front.len() + length.len());
-        bytes.splice(..0, front);
-        bytes.extend_from_slice(&length);
-        bytes
+        front
     }
 
     /// The transaction's header, and where it ends.
@@ -326,32 +360,42 @@ impl Locked {
             description_len: len(&metadata.description),
             extension_len: len(&metadata.extension),
         };
-        header.length = header.len() + self.draft.body.len() as u64;
-        (header, start + header.length + 8)
+        header.length = header.len() + self.draft.body_len();
+        (header, start + header.length + TRAILER_LEN)
     }
 
-    /// Fill in the record headers; oid, position and newness of each record.
-    fn fill_in(&mut self, tid: Tid, start: u64, header_len: u64) -> Vec<(Oid, u64, bool)> {
-        let mut records = Vec::with_capacity(self.draft.records.len());
-        for (record, &previous) in self.draft.records.iter().zip(&self.previous) {
-            let header = RecordHeader {
+    /// Fill in the headers of the records with these numbers, which are what is in `part`.
+    pub(crate) fn fill_in(
+        &self,
+        header: &TransactionHeader,
+        start: u64,
+        numbers: Range<usize>,
+        part: &mut [u8],
+    ) -> Vec<Written> {
+        let mut written = Vec::with_capacity(numbers.len());
+        let records = self.draft.records.get(numbers.clone()).unwrap_or_default();
+        let previous = self.previous.get(numbers).unwrap_or_default();
+        let first = records.first().map_or(0, DraftRecord::start);
+        for (record, &previous) in records.iter().zip(previous) {
+            let own = RecordHeader {
                 oid: record.oid,
-                tid,
+                tid: header.tid,
                 previous,
                 transaction: start,
-                data_len: match record.content {
+                data_len: match record.content() {
                     Content::Data(len) => len as u64,
                     Content::Position(_) => 0,
                 },
             };
-            let place = record.start..record.start + RECORD_HEADER_LEN;
-            if let Some(slot) = self.draft.body.get_mut(place) {
-                slot.copy_from_slice(&header.to_bytes());
+            let place = usize::try_from(record.start() - first).unwrap_or(usize::MAX);
+            let place = place..place.saturating_add(RECORD_HEADER_LEN);
+            if let Some(slot) = part.get_mut(place) {
+                slot.copy_from_slice(&own.to_bytes());
             }
-            let position = start + header_len + record.start as u64;
-            records.push((record.oid, position, previous == 0));
+            let position = start + header.len() + record.start();
+            written.push((record.oid, position, previous == 0));
         }
-        records
+        written
     }
 }
 

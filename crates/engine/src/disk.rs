@@ -88,6 +88,15 @@ pub trait Disk: Debug + Send + Sync {
     /// What the operating system reports.
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn File>>;
 
+    /// Make a file on the disk of `beside` that has no name, and is gone when it is let go of.
+    ///
+    /// # Errors
+    /// `Unsupported` where there are none; else what the operating system reports.
+    fn nameless(&self, beside: &Path) -> io::Result<Arc<dyn File>> {
+        let _ = beside;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Give a file another name, replacing the file that has it.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 //! [`Store`] is an open storage; [`Draft`] the transaction that is put together for it.
 #![forbid(unsafe_code)]
 
+mod aside;
 mod check;
 mod checksums;
 mod collect;
@@ -21,6 +22,7 @@ mod joint;
 mod marking;
 mod open;
 mod pack;
+mod parts;
 mod past;
 mod publication;
 mod rebuild;

@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError};
 
 use perdure_format::{Oid, Tid};
 
+use crate::aside::Aside;
 use crate::checksums::Checksums;
 use crate::commit_lock::CommitLock;
 use crate::cursor::Transactions;
@@ -529,14 +530,21 @@ impl Store {
 
     /// Write behind the last transaction; what a failed write leaves there is cut off.
     pub(crate) fn write_tail(&self, bytes: &[u8], start: u64) -> Result<()> {
-        self.generation
-            .load()
-            .file
-            .write_at(bytes, start)
-            .map_err(|source| {
-                self.cut_tail(start);
-                Error::io("writing", &self.path, source)
-            })
+        self.write_part(bytes, start)
+            .inspect_err(|_| self.cut_tail(start))
+    }
+
+    /// Write a part of a transaction, behind the last one.
+    pub(crate) fn write_part(&self, bytes: &[u8], at: u64) -> Result<()> {
+        let written = self.generation.load().file.write_at(bytes, at);
+        written.map_err(|source| Error::io("writing", &self.path, source))
+    }
+
+    /// Let a draft put its records aside, on the disk of the data file, when they become many.
+    pub fn lend_room(&self, draft: &mut Draft) {
+        if !self.disk.is_volatile() {
+            draft.lend(Aside::new(Arc::clone(&self.disk), &self.path));
+        }
     }
 
     /// Forget what was written behind the last transaction.

@@ -122,7 +122,7 @@ impl Draft {
     fn created(&self) -> HashSet<Oid> {
         let records = self.records.iter();
         records
-            .filter(|record| record.content != Content::Position(0))
+            .filter(|record| record.content() != Content::Position(0))
             .map(|record| record.oid)
             .collect()
     }
@@ -131,6 +131,6 @@ impl Draft {
     pub(crate) fn deletes(&self) -> bool {
         self.records
             .iter()
-            .any(|record| record.content == Content::Position(0))
+            .any(|record| record.content() == Content::Position(0))
     }
 }

@@ -1,5 +1,6 @@
 //! What it takes to undo a transaction.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use perdure_format::file::{RecordHeader, Status};
@@ -176,14 +177,14 @@ fn own_state(
     draft: &Draft,
     (number, own): Own<'_>,
 ) -> Result<(Tid, Option<Current>)> {
-    let tid = match own.basis {
+    let tid = match own.basis() {
         Basis::Revision(tid) => tid,
         Basis::Copy => Tid::ZERO,
     };
-    let state = match own.content {
+    let state = match own.content() {
         Content::Data(_) => Current {
             position: None,
-            data: draft.data(number).map(<[u8]>::to_vec),
+            data: draft.data(number)?.map(Cow::into_owned),
         },
         Content::Position(0) => Current {
             position: None,

@@ -4,6 +4,8 @@
 //! stock ZODB reads the same extension with a seal or without, and keeps the seal where it copies
 //! the transaction. See `docs/internals/checksums.md`.
 
+use std::ops::Range;
+
 use crate::bytes::{array, u32_at, u64_at};
 use crate::file::{STATUS_OFFSET, Status};
 use crate::joint::JointMark;
@@ -129,10 +131,18 @@ pub fn add(
 pub fn close(transaction: &mut [u8], header_len: usize) {
     let mut summer = Summer::new(header_len);
     summer.add(transaction);
-    let place = header_len.saturating_sub(SUM_LEN)..header_len;
-    if let Some(slot) = transaction.get_mut(place) {
-        slot.copy_from_slice(&summer.sum().to_be_bytes());
+    if let Some(header) = transaction.get_mut(..header_len) {
+        put_sum(header, summer.sum());
     }
+}
+
+/// Put the sum of its transaction into the seal that ends a header; where in the header it stands.
+pub fn put_sum(header: &mut [u8], sum: u32) -> Range<usize> {
+    let place = header.len().saturating_sub(SUM_LEN)..header.len();
+    if let Some(slot) = header.get_mut(place.clone()) {
+        slot.copy_from_slice(&sum.to_be_bytes());
+    }
+    place
 }
 
 /// Computes a transaction's sum from its bytes, part by part.

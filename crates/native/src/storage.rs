@@ -446,10 +446,9 @@ impl PyStorage {
             None => Draft::new(metadata),
             Some(tid) => Draft::copy_of(metadata, tid.0, status_of(status)?),
         };
-        Ok(PyDraft::new(
-            Arc::clone(&self.store),
-            draft.into_python(py)?,
-        ))
+        let mut draft = draft.into_python(py)?;
+        self.store.lend_room(&mut draft);
+        Ok(PyDraft::new(Arc::clone(&self.store), draft))
     }
 
     /// Drop revisions not current at `until`, and with `collect_garbage` unreachable objects.

@@ -288,6 +288,18 @@ impl Disk for SimDisk {
         }))
     }
 
+    fn nameless(&self, _beside: &Path) -> io::Result<Arc<dyn File>> {
+        let mut state = self.state();
+        state.call(Call::Create)?;
+        let number = state.image.files.len();
+        state.image.files.push(FileImage::default());
+        Ok(Arc::new(SimFile {
+            disk: self.clone(),
+            number,
+            holds_lock: AtomicBool::new(false),
+        }))
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.state();
         if !state.image.names.contains_key(from) {

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::fs::{Mode, OFlags};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use super::{Access, Disk, File};
@@ -41,6 +42,16 @@ impl Disk for OsDisk {
         options.mode(0o660);
         Ok(Arc::new(OsFile {
             file: options.open(path)?,
+            cannot_tell: AtomicBool::new(false),
+        }))
+    }
+
+    fn nameless(&self, beside: &Path) -> io::Result<Arc<dyn File>> {
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        // Nobody else is to read what isn't committed.
+        let made = rustix::fs::open(directory_of(beside), flags, Mode::RUSR | Mode::WUSR)?;
+        Ok(Arc::new(OsFile {
+            file: made.into(),
             cannot_tell: AtomicBool::new(false),
         }))
     }
@@ -93,11 +104,7 @@ impl Disk for OsDisk {
     }
 
     fn sync_directory_of(&self, path: &Path) -> io::Result<()> {
-        let directory = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        fs::File::open(directory)?.sync_all()
+        fs::File::open(directory_of(path))?.sync_all()
     }
 }
 
@@ -156,6 +163,13 @@ impl File for OsFile {
             Err(fs::TryLockError::WouldBlock) => Ok(false),
             Err(fs::TryLockError::Error(error)) => Err(error),
         }
+    }
+}
+
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
     }
 }
 

@@ -226,7 +226,9 @@ fn a_change_of_an_old_revision_is_a_conflict_that_can_be_resolved() {
     let mut locked = store.lock(draft, Duration::ZERO).unwrap().unwrap();
     let conflict = locked.conflicts()[0];
     assert_eq!((conflict.committed, conflict.seen), (second, first));
-    locked.resolve(conflict.record, b"both, and longer");
+    locked
+        .resolve(conflict.record, b"both, and longer")
+        .unwrap();
     assert!(locked.conflicts().is_empty());
     let tid = locked.least_tid(NOW);
     let finished = locked.write(tid).unwrap().finish(false).unwrap();

@@ -70,7 +70,10 @@ fn group(store: &Arc<Store>, witness: &mut Witness, dice: &mut Dice) -> Result<(
     let mut finished = Vec::new();
     for _ in 0..size {
         let (changes, again) = some_changes(witness, dice);
-        let draft = fresh(store, &changes, again, dice.chance(4))?;
+        let is_full = dice.chance(4);
+        // Some put their records aside before the vote, and write them part by part.
+        let kept = dice.chance(35).then(|| dice.place(1_500));
+        let draft = fresh(store, &changes, again, is_full, kept)?;
         let locked = store.lock(draft, std::time::Duration::ZERO)?;
         let locked = locked.unwrap();
         let tid = locked.least_tid(NOW);
@@ -100,6 +103,7 @@ fn fresh(
     changes: &Changes,
     again: Option<Oid>,
     is_full: bool,
+    kept: Option<usize>,
 ) -> Result<perdure_engine::Draft> {
     use perdure_engine::Basis;
     store.position(Oid::ZERO)?;
@@ -108,6 +112,7 @@ fn fresh(
         ..perdure_engine::Metadata::default()
     };
     let mut draft = perdure_engine::Draft::new(metadata)?;
+    keep(store, &mut draft, kept);
     for (oid, data) in changes {
         let position = (again == Some(*oid)).then(|| store.position(*oid));
         match (data, position.transpose()?.flatten()) {
@@ -115,6 +120,7 @@ fn fresh(
             (Some(data), None) => draft.store(*oid, Basis::Copy, data),
             (None, _) => draft.delete(*oid, Basis::Copy),
         }
+        put_aside(&mut draft);
     }
     Ok(draft)
 }

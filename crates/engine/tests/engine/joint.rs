@@ -29,11 +29,14 @@ fn open_member(disk: &SimDisk, number: usize) -> Result<Arc<Store>> {
 
 fn lock(store: &Arc<Store>, dice: &mut Dice) -> Result<Locked> {
     let mut draft = Draft::new(Metadata::default())?;
+    let kept = dice.chance(30).then(|| dice.place(900));
+    keep(store, &mut draft, kept);
     for _ in 0..=dice.below(2) {
         // More than the probe of a saved index covers, now and then.
         let most = if dice.chance(10) { 9_000 } else { 900 };
         let len = 1 + dice.place(most);
         draft.store(Oid(dice.below(9)), Basis::Copy, &dice.bytes(len));
+        put_aside(&mut draft);
     }
     Ok(store.lock(draft, Duration::ZERO)?.unwrap())
 }

@@ -7,6 +7,7 @@
     reason = "a test that fails may panic"
 )]
 
+mod aside;
 mod beside_writer;
 mod checks;
 mod checksums;

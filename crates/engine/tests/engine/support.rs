@@ -75,6 +75,21 @@ pub fn draft(store: &Store, changes: &[(Oid, Data)]) -> Draft {
     draft
 }
 
+/// Have a draft keep no more than so many bytes in memory, where a number is given.
+pub fn keep(store: &Store, draft: &mut Draft, kept: Option<usize>) {
+    if let Some(bytes) = kept {
+        store.lend_room(draft);
+        draft.keep(bytes);
+    }
+}
+
+/// Put aside what a draft is not to keep in memory.
+pub fn put_aside(draft: &mut Draft) {
+    if draft.is_large() {
+        draft.put_aside();
+    }
+}
+
 /// An object's newest visible revision, its deletion included; zero where none is found.
 fn newest(store: &Store, oid: Oid) -> Tid {
     let last = store.last_transaction();

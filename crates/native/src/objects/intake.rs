@@ -137,7 +137,7 @@ impl Intake {
         let serial = PyTid(Tid::from_bytes(fields.serial()));
         self.stored.bind(py).append(oid)?;
         self.objects.bind(py).append(object)?;
-        self.draft.bind(py).get().add(id, serial, data)?;
+        self.draft.bind(py).get().add(py, id, serial, data)?;
         Ok(None)
     }
 

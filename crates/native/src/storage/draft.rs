@@ -102,12 +102,37 @@ impl PyDraft {
     }
 
     /// Add an object's new data.
-    pub(crate) fn add(&self, oid: PyOid, serial: PyTid, data: &[u8]) -> PyResult<()> {
+    pub(crate) fn add(
+        &self,
+        py: Python<'_>,
+        oid: PyOid,
+        serial: PyTid,
+        data: &[u8],
+    ) -> PyResult<()> {
         if data.is_empty() {
             return Err(PyValueError::new_err("an empty record can't be stored"));
         }
         self.store.raise_max_oid(oid.0);
-        self.with_open(|draft| draft.store(oid.0, Basis::Revision(serial.0), data))
+        self.put(py, |draft| {
+            draft.store(oid.0, Basis::Revision(serial.0), data);
+        })
+    }
+
+    /// Add a record; where there have come to be many, put them aside without the GIL.
+    fn put(&self, py: Python<'_>, record: impl FnOnce(&mut Draft)) -> PyResult<()> {
+        let is_large = self.with_open(|draft| {
+            record(draft);
+            draft.is_large()
+        })?;
+        if is_large {
+            // The step is let go of before the GIL is asked for: who holds that may wait for it.
+            py.detach(|| {
+                if let Step::Open(draft) = &mut *self.step() {
+                    draft.put_aside();
+                }
+            });
+        }
+        Ok(())
     }
 }
 
@@ -172,8 +197,8 @@ fn undo_fields(py: Python<'_>, step: UndoStep) -> UndoFields<'_> {
 #[pymethods]
 impl PyDraft {
     /// Add an object's new data, made from the revision `serial`.
-    fn store(&self, oid: PyOid, serial: PyTid, data: &[u8]) -> PyResult<()> {
-        self.add(oid, serial, data)
+    fn store(&self, py: Python<'_>, oid: PyOid, serial: PyTid, data: &[u8]) -> PyResult<()> {
+        self.add(py, oid, serial, data)
     }
 
     /// Say that an object does not exist any more; its current revision has to be `serial`.
@@ -205,7 +230,7 @@ impl PyDraft {
             None => None,
         };
         self.store.raise_max_oid(oid);
-        self.with_open(|draft| match (known, data) {
+        self.put(py, |draft| match (known, data) {
             (Some(position), _) => draft.point(oid, Basis::Copy, position),
             (None, Some(data)) => draft.store(oid, Basis::Copy, data),
             (None, None) => draft.delete(oid, Basis::Copy),
@@ -316,11 +341,14 @@ impl PyDraft {
 
     /// The data of the record with this number; None where it has none of its own.
     fn data<'py>(&self, py: Python<'py>, record: usize) -> PyResult<Option<Bound<'py, PyBytes>>> {
-        match &*self.step() {
-            Step::Open(draft) => Ok(draft.data(record).map(|data| PyBytes::new(py, data))),
-            Step::Locked(locked) => Ok(locked.data(record).map(|data| PyBytes::new(py, data))),
-            _ => Err(out_of_order(py, VOTED)),
-        }
+        let step = self.step();
+        let data = match &*step {
+            Step::Open(draft) => draft.data(record),
+            Step::Locked(locked) => locked.data(record),
+            _ => return Err(out_of_order(py, VOTED)),
+        };
+        let data = data.into_python(py)?;
+        Ok(data.map(|data| PyBytes::new(py, &data)))
     }
 
     /// The data of the newest revision of a record's object, whether it is visible or not.
@@ -344,10 +372,7 @@ impl PyDraft {
             return Err(PyValueError::new_err("an empty record can't be stored"));
         }
         match &mut *self.step() {
-            Step::Locked(locked) => {
-                locked.resolve(record, data);
-                Ok(())
-            }
+            Step::Locked(locked) => locked.resolve(record, data).into_python(py),
             _ => Err(out_of_order(py, NOT_LOCKED)),
         }
     }

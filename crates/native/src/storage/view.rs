@@ -318,7 +318,7 @@ impl StorageView {
         let _ = (version, transaction);
         let serial = super::serial_of(serial)?;
         match &*self.storing() {
-            Storing::Into(draft) => draft.bind(py).get().add(oid, PyTid(serial), data),
+            Storing::Into(draft) => draft.bind(py).get().add(py, oid, PyTid(serial), data),
             _ => Err(super::no_transaction(py)),
         }
     }
