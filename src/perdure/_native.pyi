@@ -332,6 +332,17 @@ class ConnectionBase:
     def __getitem__(self, key: bytes, /) -> Any: ...
 
 @final
+class OidSet:
+    """A set of oids that takes little memory where they follow one another."""
+
+    def __new__(cls) -> Self: ...
+    def add(self, oid: bytes, /) -> None:
+        """Add an oid."""
+
+    def __contains__(self, oid: object, /) -> bool: ...
+    def __len__(self) -> int: ...
+
+@final
 class Intake:
     """Where the objects go that a commit stores: a draft, and what the commit notes.
 
@@ -342,7 +353,7 @@ class Intake:
         cls,
         connection: Any,
         draft: Draft,
-        done: set[Oid],
+        done: OidSet,
         stored: list[Oid],
         objects: list[Any],
     ) -> Self: ...

@@ -87,7 +87,7 @@ class Commit:
             else:
                 store(oid, serial, data, "", meta)
 
-    def intake(self, connection: ConnectionState, done: set[Oid]) -> _native.Intake | None:
+    def intake(self, connection: ConnectionState, done: _native.OidSet) -> _native.Intake | None:
         """Return what takes new objects in natively; None where that isn't possible.
 
         The commit has to have begun.
@@ -104,7 +104,7 @@ class Commit:
         return _native.Intake(connection, storage.draft, done, self.stored, self.objects)
 
     def first_intake(
-        self, connection: ConnectionState, first: int, done: set[Oid]
+        self, connection: ConnectionState, first: int, done: _native.OidSet
     ) -> _native.Intake | None:
         """Return the same, begun for it, where the object numbered *first* is to be stored."""
         storage = connection._normal_storage
@@ -150,7 +150,7 @@ def serialised(
     """
     _require_present(connection)
     writer = ObjectWriter(connection)
-    done: set[Oid] = set()
+    done = _native.OidSet()
     late: list[Any] = []
     connection._added_during_commit = late
     changes = _Changes(first)
@@ -195,12 +195,12 @@ def _record_of(connection: ConnectionState, writer: Any, obj: Any) -> Record:
     return oid, serial, data, obj
 
 
-def _note_end(connection: ConnectionState, done: set[Oid]) -> None:
+def _note_end(connection: ConnectionState, done: _native.OidSet) -> None:
     connection._added_during_commit = None
     connection._missing.clear()
     connection._store_count += len(done)
     # An object that is written needs no check of having been read.
-    for oid in done.intersection(connection._readCurrent):
+    for oid in [oid for oid in connection._readCurrent if oid in done]:
         del connection._readCurrent[oid]
 
 
@@ -257,7 +257,7 @@ def _require_present(connection: ConnectionState) -> None:
 
 
 def _to_be_stored(
-    connection: ConnectionState, changes: _Changes, late: list[Any], done: set[Oid]
+    connection: ConnectionState, changes: _Changes, late: list[Any], done: _native.OidSet
 ) -> Iterator[Any]:
     """Go through what was changed, and what is added while that is being serialised.
 

@@ -4,11 +4,12 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyDict, PyList, PySet};
+use pyo3::types::{PyBool, PyBytes, PyDict, PyList};
 
 use perdure_format::{Oid, Tid};
 
 use super::kinds::Kinds;
+use super::oids::OidSet;
 use super::persistence::{Layout, Persistent};
 use crate::ids::{PyOid, PyTid};
 use crate::storage::PyDraft;
@@ -30,7 +31,7 @@ pub struct Intake {
     creating: Py<PyDict>,
     missing: Py<PyList>,
     large_bytes: usize,
-    done: Py<PySet>,
+    done: Py<OidSet>,
     stored: Py<PyList>,
     objects: Py<PyList>,
 }
@@ -41,7 +42,7 @@ impl Intake {
     fn new(
         connection: &Bound<'_, PyAny>,
         draft: Py<PyDraft>,
-        done: Py<PySet>,
+        done: Py<OidSet>,
         stored: Py<PyList>,
         objects: Py<PyList>,
     ) -> PyResult<Self> {
@@ -106,7 +107,7 @@ impl Intake {
             && fields.is_changed()
             && !fields.is_new()
             && fields.jar().is_some_and(|jar| jar.is(&self.connection))
-            && !self.done.bind(object.py()).contains(&oid)?;
+            && !self.done.get().has(oid.as_bytes());
         Ok(is_usual.then_some(oid))
     }
 
@@ -123,7 +124,7 @@ impl Intake {
     ) -> PyResult<Option<Odd<'py>>> {
         let py = waiting.py();
         fields.set_size(data.len());
-        self.done.bind(py).add(&oid)?;
+        self.done.get().insert(oid.as_bytes());
         for object in reached {
             self.add(object.bind(py))?;
             waiting.append(object)?;

@@ -3,16 +3,11 @@
 //! A cache may hold a ghost for each of a million references. Looking each of them up that somebody
 //! else has changed costs several cache misses of the processor; asking here costs next to none.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
-
-use perdure_format::Oid;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
-/// Oids are mostly consecutive: a word has a bit for each of so many.
-const WORD_BITS: u64 = 64;
+use super::oids::Bits;
 
 /// Fewer words than this are never worth being made anew.
 const WORDS_KEPT: usize = 1 << 12;
@@ -20,7 +15,7 @@ const WORDS_KEPT: usize = 1 << 12;
 /// The oids of all objects that may have a state, and of some that have none any more.
 #[derive(Debug, Default)]
 pub struct Loaded {
-    words: HashMap<u64, u64, BuildHasherDefault<Mixer>>,
+    oids: Bits,
     /// There was an oid that is none: any object may be loaded.
     is_unsure: bool,
 }
@@ -46,57 +41,26 @@ impl Loaded {
 
     /// Note that an object may have a state from now on.
     pub fn note(&mut self, oid: &[u8]) {
-        match oid.try_into() {
-            Ok(bytes) => {
-                let (word, bit) = place(Oid::from_bytes(bytes));
-                *self.words.entry(word).or_default() |= bit;
-            }
-            Err(_) => self.is_unsure = true,
+        if self.oids.insert(oid).is_none() {
+            self.is_unsure = true;
         }
     }
 
     /// Whether the object may have a state.
     pub fn may_have(&self, oid: &[u8]) -> bool {
-        let Ok(bytes) = oid.try_into() else {
-            return true;
-        };
-        let (word, bit) = place(Oid::from_bytes(bytes));
-        self.is_unsure || self.words.get(&word).is_some_and(|bits| bits & bit != 0)
+        self.is_unsure || self.oids.contains(oid).unwrap_or(true)
     }
 
     /// Whether it takes much more memory than it would for a cache of so many objects.
     pub fn is_stale(&self, cached: usize) -> bool {
-        self.words.len() > WORDS_KEPT.max(2 * cached)
-    }
-}
-
-fn place(oid: Oid) -> (u64, u64) {
-    (oid.0 / WORD_BITS, 1 << (oid.0 % WORD_BITS))
-}
-
-/// Spreads the numbers of words: nobody gains by making them collide in a cache of his own.
-#[derive(Debug, Default)]
-struct Mixer(u64);
-
-impl Hasher for Mixer {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u64(u64::from(*byte));
-        }
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        let mixed = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        self.0 = mixed ^ (mixed >> 32);
+        self.oids.words() > WORDS_KEPT.max(2 * cached)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use perdure_format::Oid;
+
     use super::*;
 
     #[test]

@@ -11,6 +11,7 @@ mod kinds;
 mod loaded;
 mod loading;
 mod memo;
+mod oids;
 mod persistence;
 mod pickler;
 mod reducing;
@@ -49,6 +50,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<connection::ConnectionBase>()?;
     module.add_class::<writer::ObjectWriter>()?;
     module.add_class::<intake::Intake>()?;
+    module.add_class::<oids::OidSet>()?;
     module.add_function(wrap_pyfunction!(references, module)?)?;
     module.add_function(wrap_pyfunction!(connection::native_objects, module)?)
 }
