@@ -14,11 +14,11 @@ use super::environment::Environment;
 use super::failure::{Attempt, Failure};
 use super::kinds::version;
 use super::loaded::Loaded;
-use super::loading::{damaged, raised, read_by_standard_pickle, set_state, unloadable};
+use super::loading::{damaged, raised, read_by_standard_pickle, set_items, set_state, unloadable};
 use super::persistence::{self, Persistent, new_object};
 use super::pickler::Workshop;
 use super::source::Source;
-use super::unpickler::Unpickler;
+use super::unpickler::{State, Unpickler};
 
 /// What the connection's constructor sets.
 #[derive(Default)]
@@ -147,17 +147,27 @@ impl ConnectionBase {
         this.count_load();
         let data = record.as_slice();
         this.with_memory(|memory| {
-            let state = Unpickler::state(environment, memory, data);
+            let kind = memory.kinds.of(environment.layout, &obj.get_type())?;
+            let wants_items = kind.can_hold(obj);
+            let state = Unpickler::state(environment, memory, data, wants_items);
             let state = state.or_else(|error| match error {
                 Failure::Raised(error) => Err(unloadable(py, &error, Some(obj), data)?),
                 Failure::Damaged(how) => Err(damaged(py, how, Some(obj), data)?),
                 Failure::Unsupported => read_by_standard_pickle(slf, &record.to_python(py))
+                    .map(State::Whole)
                     .map_err(|error| Self::refused(slf, &oid, error)),
             })?;
             let kind = memory.kinds.of(environment.layout, &obj.get_type())?;
-            set_state(kind, obj, state)?;
+            let is_blob = kind.is_blob;
+            match state {
+                State::Whole(state) => set_state(kind, obj, state)?,
+                State::Items(room) => {
+                    set_items(kind, obj, room.0.get(1..).unwrap_or_default(), data)?;
+                    memory.keep_room(room);
+                }
+            }
             ghost.set_serial_and_size(record.serial, data.len());
-            if kind.is_blob {
+            if is_blob {
                 let serial = PyBytes::new(py, &record.serial);
                 let loaded = (obj, oid, serial, record.to_python(py));
                 slf.call_method1(intern!(py, "_blob_loaded"), loaded)?;

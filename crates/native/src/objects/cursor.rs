@@ -44,6 +44,20 @@ impl<'a> Cursor<'a> {
         Some(RestOfReference { oid, class, pair })
     }
 
+    /// Go past what begins the items of an empty dictionary that was just made: its place in the
+    /// memo, which is returned, and MARK.
+    pub fn beginning_of_items(&mut self) -> Option<usize> {
+        let mut ahead = Self { rest: self.rest };
+        let place = ahead.place(b'q', b'r')?;
+        self.rest = ahead.rest.strip_prefix(b"(")?;
+        Some(place)
+    }
+
+    /// Whether nothing but STOP comes.
+    pub fn is_at_stop(&self) -> bool {
+        self.rest == b"."
+    }
+
     /// The place in the memo behind one of two opcodes, `short` with one byte, `long` with four.
     fn place(&mut self, short: u8, long: u8) -> Option<usize> {
         let (place, rest) = match self.rest {

@@ -8,6 +8,7 @@ use pyo3::types::{PyDict, PyList, PyListMethods, PyType};
 
 use super::classes::{Home, ShortMap};
 use super::persistence::{Layout, attributes};
+use super::room::{self, Room};
 
 /// What has to be known about a class to store its instances.
 #[expect(
@@ -38,6 +39,8 @@ pub struct Kind {
     pub is_broken: bool,
     /// Its instances may claim to be of another class (they are to be asked).
     pub may_be_disguised: bool,
+    /// The room that its instances can have for attributes.
+    pub room: Option<Room>,
 }
 
 /// The classes met so far, by address.
@@ -46,7 +49,11 @@ pub struct Kinds(ShortMap<usize, Kind>);
 
 impl Kinds {
     /// What is known about `class`.
-    pub fn of<'a>(&'a mut self, layout: &Layout, class: &Bound<'_, PyType>) -> PyResult<&'a Kind> {
+    pub fn of<'a>(
+        &'a mut self,
+        layout: &Layout,
+        class: &Bound<'_, PyType>,
+    ) -> PyResult<&'a mut Kind> {
         let address = class.as_ptr() as usize;
         let is_current = self
             .0
@@ -56,7 +63,7 @@ impl Kinds {
             self.0.insert(address, Kind::examine(layout, class)?);
         }
         self.0
-            .get(&address)
+            .get_mut(&address)
             .ok_or_else(|| pyo3::exceptions::PyRuntimeError::new_err("class lost"))
     }
 
@@ -100,22 +107,52 @@ impl Kind {
             && (has_plain_state || !has_attribute_dictionary(class))
             && uses_plain_attributes(class, persistent)
             && is_same(intern!(py, "_p_oid"))?;
+        let takes_plain_state = inherits(intern!(py, "__setstate__"))?;
+        let is_made_plainly = is_made_as(class, persistent);
+        let room = if takes_plain_state && is_made_plainly {
+            Room::of(layout, class)?
+        } else {
+            None
+        };
         Ok(Self {
             class: class.clone().unbind(),
             is_ordinary,
             has_new_arguments,
             has_plain_state,
             is_described_plainly,
-            takes_plain_state: inherits(intern!(py, "__setstate__"))?,
+            takes_plain_state,
             is_blob: class
                 .getattr_opt(intern!(py, "_p_blob_committed"))?
                 .is_some(),
             is_marked_plainly,
-            is_made_plainly: is_made_as(class, persistent),
+            is_made_plainly,
             is_broken: class.is_subclass(BROKEN.import(py, "perdure.broken", "Broken")?)?,
             may_be_disguised: may_be_disguised(class)?,
+            room,
             version: version(class),
         })
+    }
+
+    /// Whether `object` can hold its attributes itself, and has none yet.
+    pub fn can_hold(&self, object: &Bound<'_, PyAny>) -> bool {
+        self.room.is_some() && room::is_bare(object)
+    }
+
+    /// Put names and values, in turn, into an object; false: it needs a dictionary.
+    pub fn fill<'py>(
+        &mut self,
+        object: &Bound<'py, PyAny>,
+        items: &[Bound<'py, PyAny>],
+    ) -> PyResult<bool> {
+        let Some(room) = &mut self.room else {
+            return Ok(false);
+        };
+        let is_filled = room.fill(object, items)?;
+        if is_filled && !room::is_holding(object) {
+            // Python has too little room for so many, or for those of so different instances.
+            self.room = None;
+        }
+        Ok(is_filled)
     }
 
     fn is_current(&self, class: &Bound<'_, PyType>) -> bool {

@@ -27,6 +27,26 @@ pub fn set_state<'py>(
     }
 }
 
+/// Give a ghost its attributes, whose names and values, in turn, the record `data` has.
+pub fn set_items<'py>(
+    kind: &mut Kind,
+    obj: &Bound<'py, PyAny>,
+    items: &[Bound<'py, PyAny>],
+    data: &[u8],
+) -> PyResult<()> {
+    if kind.fill(obj, items)? {
+        return Ok(());
+    }
+    let state = PyDict::new(obj.py());
+    let (pairs, _) = items.as_chunks::<2>();
+    for [key, value] in pairs {
+        if let Err(error) = state.set_item(key, value) {
+            return Err(unloadable(obj.py(), &error, Some(obj), data)?);
+        }
+    }
+    set_state(kind, obj, state.into_any())
+}
+
 /// The error to raise for what reading a record has raised.
 pub fn unloadable(
     py: Python<'_>,

@@ -15,6 +15,7 @@ mod oids;
 mod persistence;
 mod pickler;
 mod reducing;
+mod room;
 mod source;
 mod unpickler;
 mod values;

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyFrozenSet, PyList, PySet, PyTuple, PyType};
 
 use super::build;
-use super::classes::Memory;
+use super::classes::{Memory, Room};
 use super::cursor::{Cursor, RestOfReference, plain_class};
 use super::environment::Environment;
 use super::failure::{Attempt, Failure};
@@ -16,6 +16,15 @@ use super::values;
 const NOTHING: Failure = Failure::Damaged("it takes what isn't there");
 
 const TOO_LARGE: Failure = Failure::Damaged("its memo is too large");
+
+/// The state in a record.
+pub enum State<'py> {
+    /// As it is.
+    Whole(Bound<'py, PyAny>),
+    /// The items of the dictionary that it is, keys and values in turn, behind a first value that
+    /// says nothing; with the memo.
+    Items(Room<'py>),
+}
 
 /// The state of reading one record.
 pub struct Unpickler<'a, 'py> {
@@ -28,22 +37,29 @@ pub struct Unpickler<'a, 'py> {
     memo: Vec<Option<Bound<'py, PyAny>>>,
     memo_count: usize,
     memo_max: usize,
+    /// Whether the outermost dictionary is wanted as its items.
+    wants_items: bool,
+    /// The place in the memo of the outermost dictionary, which is not made: `None` stands for it
+    /// at the bottom of the stack, below the mark of its items.
+    unmade: Option<usize>,
     /// The record's class, which the skipped class description has put into the memo at 0.
     class_names: Option<&'a [u8]>,
 }
 
 impl<'a, 'py> Unpickler<'a, 'py> {
-    /// The state in a record.
+    /// The state in a record; with `wants_items`, as the items of a dictionary where it is one.
     pub fn state(
         environment: &'a Environment<'py>,
         memory: &'a mut Memory,
         record: &'a [u8],
-    ) -> Attempt<Bound<'py, PyAny>> {
+        wants_items: bool,
+    ) -> Attempt<State<'py>> {
         if let Some(plain) = plain_class(record) {
             let mut reader = Self::new(environment, memory, plain.state);
             reader.class_names = Some(plain.names);
             reader.memo.push(None);
             reader.memo_count = 1;
+            reader.wants_items = wants_items;
             return reader.load_last();
         }
         let mut reader = Self::new(environment, memory, record);
@@ -76,21 +92,34 @@ impl<'a, 'py> Unpickler<'a, 'py> {
             memo,
             memo_count: 0,
             memo_max: data.len() + 1,
+            wants_items: false,
+            unmade: None,
             class_names: None,
         }
     }
 
     /// Read the last pickle.
-    fn load_last(mut self) -> Attempt<Bound<'py, PyAny>> {
+    fn load_last(mut self) -> Attempt<State<'py>> {
         let value = self.load()?;
-        self.memory.keep_room((self.stack, self.memo));
-        Ok(value)
+        let has_items = self.has_items();
+        let room = (self.stack, self.memo);
+        if has_items {
+            return Ok(State::Items(room));
+        }
+        self.memory.keep_room(room);
+        Ok(State::Whole(value))
+    }
+
+    /// Whether all that was read are the items of a dictionary that is not made.
+    fn has_items(&self) -> bool {
+        self.unmade.is_some() && self.marks.is_empty()
     }
 
     /// Read one pickle.
     fn load(&mut self) -> Attempt<Bound<'py, PyAny>> {
         loop {
             match self.cursor.byte()? {
+                b'.' if self.has_items() => return Ok(self.py.None().into_bound(self.py)),
                 b'.' => return self.pop(),
                 opcode @ (b'(' | b'0' | b'1' | b'2' | b'q' | b'r' | b'h' | b'j' | 0x94) => {
                     self.move_values(opcode)?;
@@ -134,6 +163,7 @@ impl<'a, 'py> Unpickler<'a, 'py> {
         match opcode {
             b'(' => self.marks.push(self.stack.len()),
             b'0' if self.marks.last() == Some(&self.stack.len()) => {
+                self.before_mark_goes();
                 self.marks.pop();
             }
             b'0' => {
@@ -184,6 +214,7 @@ impl<'a, 'py> Unpickler<'a, 'py> {
 
     /// The values down to the last mark.
     fn pop_mark(&mut self) -> Attempt<std::vec::Drain<'_, Bound<'py, PyAny>>> {
+        self.before_mark_goes();
         let mark = self.marks.pop().ok_or(NOTHING)?;
         if mark > self.stack.len() {
             return Err(NOTHING);
@@ -258,10 +289,26 @@ impl<'a, 'py> Unpickler<'a, 'py> {
             _ => false,
         };
         at_key
-            && self
-                .stack
-                .first()
-                .is_some_and(PyAnyMethods::is_exact_instance_of::<PyDict>)
+            && (self.unmade.is_some()
+                || self
+                    .stack
+                    .first()
+                    .is_some_and(PyAnyMethods::is_exact_instance_of::<PyDict>))
+    }
+
+    /// Have the outermost dictionary made if its items end otherwise than with the record.
+    fn before_mark_goes(&mut self) {
+        let Some(place) = self.unmade.filter(|_| self.marks.len() == 1) else {
+            return;
+        };
+        self.unmade = None;
+        let made = PyDict::new(self.py).into_any();
+        if let Some(slot) = self.memo.get_mut(place) {
+            *slot = Some(made.clone());
+        }
+        if let Some(slot) = self.stack.first_mut() {
+            *slot = made;
+        }
     }
 
     fn push_bytes(&mut self, opcode: u8) -> Attempt<()> {
@@ -373,6 +420,18 @@ impl<'a, 'py> Unpickler<'a, 'py> {
 
     fn push_container(&mut self, opcode: u8) -> Attempt<()> {
         let py = self.py;
+        if opcode == b'}'
+            && self.wants_items
+            && self.stack.is_empty()
+            && let Some(place) = self.cursor.beginning_of_items()
+        {
+            self.wants_items = false;
+            self.reserve(place)?;
+            self.unmade = Some(place);
+            self.stack.push(py.None().into_bound(py));
+            self.marks.push(1);
+            return Ok(());
+        }
         let value = match opcode {
             b']' => PyList::empty(py).into_any(),
             b'}' => PyDict::new(py).into_any(),
@@ -391,6 +450,14 @@ impl<'a, 'py> Unpickler<'a, 'py> {
 
     /// APPEND, APPENDS, SETITEM, SETITEMS, ADDITEMS.
     fn fill_container(&mut self, opcode: u8) -> Attempt<()> {
+        let is_last = opcode == b'u' && self.unmade.is_some() && self.marks == [1];
+        if is_last && self.cursor.is_at_stop() && self.stack.len() % 2 == 1 {
+            self.marks.clear();
+            return Ok(());
+        }
+        if !matches!(opcode, b'a' | b's') {
+            self.before_mark_goes();
+        }
         let start = match opcode {
             b'a' => self.stack.len().checked_sub(1),
             b's' => self.stack.len().checked_sub(2),
