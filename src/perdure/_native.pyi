@@ -21,6 +21,7 @@ __all__ = [
     "Gate",
     "Intake",
     "ObjectWriter",
+    "OidSet",
     "RecordIterator",
     "Storage",
     "StorageView",
@@ -336,7 +337,7 @@ class OidSet:
     """A set of oids that takes little memory where they follow one another."""
 
     def __new__(cls) -> Self: ...
-    def add(self, oid: bytes, /) -> None:
+    def add(self, oid: bytes) -> None:
         """Add an oid."""
 
     def __contains__(self, oid: object, /) -> bool: ...
