@@ -228,3 +228,30 @@ def test_a_changed_byte_that_breaks_no_structure_is_found_by_its_checksum(tmp_pa
     assert finding.kind == "checksum"
     assert finding.position is not None
     assert report.verified == 20
+    assert finding.oid == oid(0)
+    assert finding.class_name == "persistent.mapping.PersistentMapping"
+    assert str(finding).endswith("reached by 0x00 PersistentMapping")
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_a_changed_byte_is_told_with_whose_it_is_and_what_leads_there(
+    tmp_path: Path, together: bool
+) -> None:
+    path = tmp_path / "Data.fs"
+    db = perdure.DB(str(path))
+    with db.transaction() as conn:
+        conn.root.shelf = Node(book=Node(title="The Trial"), other=Node(title="The Castle"))
+    for number in range(200):
+        with db.transaction() as conn:
+            conn.root.text = f"the text number {number}" * 1_000
+    db.close()
+    content = bytearray(path.read_bytes())
+    content[content.index(b"The Castle")] ^= 0x20
+    path.write_bytes(content)
+    checked = perdure.check_collection({"a": path})["a"] if together else perdure.check(path)
+    (finding,) = checked.findings
+    assert finding.kind == "checksum"
+    assert finding.class_name == "tests.behaviour.models.Node"
+    names = [step.class_name.rpartition(".")[2] for step in finding.path]
+    assert names == ["PersistentMapping", "Node", "Node"]
+    assert finding.path[-1].oid == finding.oid

@@ -108,7 +108,15 @@ type RecordAndNext<'py> = (
 type ChangeFields<'py> = (Bound<'py, PyBytes>, Vec<Bound<'py, PyBytes>>);
 
 /// (verified, unverified, damaged) of a comparison with the checksums.
-type ChecksumFields<'py> = (u64, u64, Vec<(u64, Bound<'py, PyBytes>, String)>);
+type ChecksumFields<'py> = (u64, u64, Vec<DamageFields<'py>>);
+
+/// Of a damaged transaction: position, tid, whose record it is, and what is wrong.
+type DamageFields<'py> = (
+    u64,
+    Bound<'py, PyBytes>,
+    Option<Bound<'py, PyBytes>>,
+    String,
+);
 
 /// Pairs within the database, and those to others by their names.
 type PairsFields<'py> = (Bound<'py, PyBytes>, BTreeMap<String, Bound<'py, PyBytes>>);
@@ -537,7 +545,10 @@ impl PyStorage {
         let found = py.detach(|| self.store.check_checksums()).into_python(py)?;
         let damaged = found.damaged.into_iter();
         let damaged = damaged
-            .map(|each| (each.position, tid_bytes(py, each.tid), each.problem))
+            .map(|each| {
+                let oid = each.oid.map(|oid| oid_bytes(py, oid));
+                (each.position, tid_bytes(py, each.tid), oid, each.problem)
+            })
             .collect();
         Ok((found.verified, found.unverified, damaged))
     }

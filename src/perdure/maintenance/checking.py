@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from perdure import _native
-from perdure.errors import CorruptedError
+from perdure.classname import get_pickle_metadata
+from perdure.errors import CorruptedError, POSError, POSKeyError
+from perdure.ids import Oid, Tid
 from perdure.maintenance._blobcheck import blob_findings
 from perdure.maintenance._iterating import check_by_iteration
 from perdure.maintenance._places import DataFile
@@ -44,7 +46,7 @@ def check(source: Any, progress: Progress | None = None) -> CheckReport:
         storage = getattr(source, "storage", source)
         if isinstance(storage, EngineStorage):
             report = _from_native(storage.getName(), storage._native.check(progress))
-            report = _with_checksums(report, storage)
+            report = _with_ways(_with_checksums(report, storage), storage)
         else:
             report = check_by_iteration(storage, progress)
         report = report.with_findings(blob_findings(storage, progress))
@@ -85,11 +87,41 @@ def _native_source(member: Any) -> "Path | _native.Storage | None":
 
 def _with_checksums(report: CheckReport, storage: EngineStorage) -> CheckReport:
     verified, _, damaged = storage._native.check_checksums()
-    findings = [
-        Finding(kind="checksum", problem=problem, position=position, tid=tid)
-        for position, tid, problem in damaged
-    ]
+    findings = [_damage(storage, *each) for each in damaged]
     return replace(report.with_findings(findings), verified=verified)
+
+
+def _damage(
+    storage: EngineStorage, position: int, tid: Tid, oid: Oid | None, problem: str
+) -> Finding:
+    """Return the finding of a transaction that isn't what was written, with what is known of it."""
+    class_name = ""
+    if oid is not None:
+        try:
+            class_name = ".".join(get_pickle_metadata(storage.loadSerial(oid, tid))).strip(".")
+        except POSKeyError:
+            # The record's header may be what is damaged: there is no such object.
+            oid = None
+        except POSError:
+            class_name = ""
+    return Finding("checksum", problem, position, oid=oid, class_name=class_name, tid=tid)
+
+
+def _with_ways(report: CheckReport, storage: EngineStorage) -> CheckReport:
+    """Add the ways that lead from the root to damaged objects."""
+    damaged = {each.oid for each in report.findings if each.kind == "checksum" and each.oid}
+    if not damaged:
+        return report
+    # Late: most databases are whole.
+    from perdure.maintenance.references import References
+
+    references = References({"": storage}, kept=False)
+    ways = {oid: references.path("", oid) for oid in damaged}
+    findings = [
+        replace(each, path=ways[each.oid]) if each.oid in damaged and not each.path else each
+        for each in report.findings
+    ]
+    return replace(report, findings=findings)
 
 
 def _with_side_files(report: CheckReport, file: DataFile, progress: Progress | None) -> CheckReport:
@@ -101,7 +133,7 @@ def _with_side_files(report: CheckReport, file: DataFile, progress: Progress | N
     blob_dir = None if file.blob_dir is None else str(file.blob_dir)
     try:
         with closing(FileStorage(file.path, read_only=True, blob_dir=blob_dir)) as storage:
-            report = _with_checksums(report, storage)
+            report = _with_ways(_with_checksums(report, storage), storage)
             return report.with_findings(blob_findings(storage, progress))
     except CorruptedError as error:
         # Too damaged to be opened; perhaps only its checksums tell.

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use perdure_format::Tid;
 use perdure_format::checksums::{Entry, FIRST_ENTRY};
+use perdure_format::file::{RECORD_HEADER_LEN, RecordHeader, TransactionHeader};
+use perdure_format::{Oid, Tid};
 
 use super::judge::{next_entry, problem_of};
 use super::path_of;
@@ -19,6 +20,8 @@ pub struct Damage {
     pub position: u64,
     /// Its id.
     pub tid: Tid,
+    /// Whose record is not what was written, where it is one; the first one.
+    pub oid: Option<Oid>,
     /// What is wrong with it.
     pub problem: String,
 }
@@ -36,16 +39,44 @@ pub struct ChecksumReport {
 }
 
 impl ChecksumReport {
-    fn note(&mut self, entry: &Entry, problem: Option<String>) {
-        match problem {
-            None => self.verified += 1,
-            Some(problem) => self.damaged.push(Damage {
-                position: entry.position,
-                tid: entry.tid,
-                problem,
-            }),
-        }
+    fn damage(&mut self, entry: &Entry, oid: Option<Oid>, problem: String) {
+        self.damaged.push(Damage {
+            position: entry.position,
+            tid: entry.tid,
+            oid,
+            problem,
+        });
     }
+
+    fn gone(&mut self, entry: &Entry) {
+        let problem = "is not part of the database any more".to_owned();
+        self.damage(entry, None, problem);
+    }
+}
+
+/// Whose record is the first that is not what was written; none where no header tells.
+fn damaged_record(
+    window: &mut Window<'_>,
+    position: u64,
+    header: &TransactionHeader,
+    entry: &Entry,
+) -> Result<Option<Oid>> {
+    let end = position + header.length;
+    let mut at = position + header.len();
+    for sum in &entry.record_sums {
+        let Ok(record) = RecordHeader::parse(window.at(at, RECORD_HEADER_LEN)?) else {
+            break;
+        };
+        let len = record.record_len();
+        let Ok(len) = usize::try_from(len.min(end.saturating_sub(at))) else {
+            break;
+        };
+        if crc32c::crc32c(window.at(at, len)?) != *sum {
+            return Ok(Some(record.oid));
+        }
+        at += record.record_len();
+    }
+    Ok(None)
 }
 
 impl Store {
@@ -54,7 +85,6 @@ impl Store {
     /// # Errors
     /// Where a file cannot be read, or the data file's structure is damaged.
     pub fn check_checksums(&self) -> Result<ChecksumReport> {
-        let gone = || Some("is not part of the database any more".to_owned());
         let mut transactions = self.transactions()?;
         let path = path_of(self.path());
         let error = |source| Error::io("reading", &path, source);
@@ -71,12 +101,17 @@ impl Store {
         while let Some(transaction) = transactions.advance()? {
             let (position, header) = (transaction.position, &transaction.header);
             while let Some((entry, after)) = next.take_if(|(entry, _)| entry.position < position) {
-                checked.note(&entry, gone());
+                checked.gone(&entry);
                 next = next_after(after)?;
             }
             match next.take_if(|(entry, _)| entry.position == position) {
                 Some((entry, after)) => {
-                    checked.note(&entry, problem_of(&mut window, position, header, &entry)?);
+                    if let Some(problem) = problem_of(&mut window, position, header, &entry)? {
+                        let oid = damaged_record(&mut window, position, header, &entry)?;
+                        checked.damage(&entry, oid, problem);
+                    } else {
+                        checked.verified += 1;
+                    }
                     next = next_after(after)?;
                 }
                 None => checked.unverified += 1,
@@ -84,7 +119,7 @@ impl Store {
         }
         let (_, end) = self.generation_and_end();
         while let Some((entry, after)) = next.filter(|(entry, _)| entry.end() <= end) {
-            checked.note(&entry, gone());
+            checked.gone(&entry);
             next = next_after(after)?;
         }
         Ok(checked)
