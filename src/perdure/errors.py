@@ -147,8 +147,7 @@ class POSKeyError(POSError, KeyError):
         if not known.keys() <= {"class_name", "database", "tid"}:
             raise TypeError(f"POSKeyError() got an unexpected keyword argument: {known}")
         known = {name: value for name, value in known.items() if value is not None}
-        oids = () if oid is None else (oid,)
-        super().__init__(*oids, *details, *((known,) if known else ()))
+        super().__init__(*(() if oid is None else (oid,)), *details, *((known,) if known else ()))
 
     oid = property(lambda self: self.args[0] if self.args else None)
     database = property(lambda self: self._known().get("database"))
@@ -169,7 +168,8 @@ class POSKeyError(POSError, KeyError):
     def __str__(self) -> str:
         key = oid_repr(self.args[0]) if self.args else "unknown object"
         parts = about(class_name=self.class_name, database=self.database, tid=self.tid)
-        parts += [str(detail) for detail in self.args[1:] if not isinstance(detail, dict)]
+        for each in (each for each in self.args[1:] if not isinstance(each, dict)):
+            parts += about(tid=Tid(each)) if isinstance(each, bytes) else [str(each)]
         return with_details(key, parts, "there is no such object" if parts else "")
 
 

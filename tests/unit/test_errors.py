@@ -38,6 +38,14 @@ def test_key_error_keeps_the_oid_as_its_argument() -> None:
     assert isinstance(error, KeyError)
 
 
+def test_key_error_shows_a_serial_as_it_does_a_tid() -> None:
+    error = errors.POSKeyError(OID, NEW)
+    assert error.args == (OID, NEW)
+    assert str(error).startswith("0x2a (tid 0x03e1000000000000 ")
+    assert str(error) == str(errors.POSKeyError(OID, tid=NEW))
+    assert "'gone'" in str(errors.POSKeyError(OID, "it is 'gone'"))
+
+
 @pytest.mark.parametrize(
     "make",
     [
