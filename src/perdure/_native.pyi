@@ -38,6 +38,7 @@ __all__ = [
     "settle_in_doubt_by_hand",
     "tid_of_time",
     "time_of_tid",
+    "verify_memo",
 ]
 
 # The storage (`crates/native/src/storage`).
@@ -424,6 +425,13 @@ def class_name(data: bytes) -> tuple[str, str] | None:
     """Return module and name of a record's class; None where it names none.
 
     Raises ValueError where the data do not begin with a whole pickle.
+    """
+
+def verify_memo(data: bytes) -> None:
+    """Raise ValueError where a pickle numbers a value beyond its own length.
+
+    No pickler does, and the standard unpickler keeps room for all numbers up to that one: up to
+    64 GiB for six bytes of a record.
     """
 
 def replace_references(data: bytes, replacement: Callable[[Oid], bytes]) -> bytes:

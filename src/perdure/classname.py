@@ -4,6 +4,8 @@ import io
 import pickle
 from typing import Any
 
+from perdure._native import verify_memo
+
 __all__ = ["get_pickle_metadata"]
 
 
@@ -32,6 +34,7 @@ def get_pickle_metadata(data: bytes) -> tuple[str, str]:
     the record is no class description.
     """
     try:
+        verify_memo(data)
         described = _ClassNameUnpickler(io.BytesIO(data)).load()
     except Exception:  # noqa: BLE001 - garbage makes pickle raise anything
         return "", ""

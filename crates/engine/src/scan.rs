@@ -12,6 +12,8 @@ use perdure_format::file::{
 use crate::disk::File;
 use crate::error::{Error, Result};
 
+/// How much is read at first, and at most: each read takes twice as much as the one before.
+const FIRST_LEN: usize = 1 << 14;
 const WINDOW_LEN: usize = 1 << 20;
 
 /// The part of a file to scan.
@@ -88,8 +90,9 @@ pub(crate) struct Window<'a> {
     path: &'a Path,
     bytes: Vec<u8>,
     start: u64,
-    /// How much is read at a time.
+    /// How much the next read takes, and how much any may take.
     len: usize,
+    len_max: usize,
 }
 
 impl<'a> Window<'a> {
@@ -100,14 +103,17 @@ impl<'a> Window<'a> {
             path,
             bytes: Vec::new(),
             start: 0,
-            len: WINDOW_LEN,
+            len: FIRST_LEN,
+            len_max: WINDOW_LEN,
         }
     }
 
     /// A window for something of a known length; more than that is not read at a time.
     pub(crate) fn for_len(file: &'a Arc<dyn File>, path: &'a Path, len: u64) -> Self {
+        let len_max = usize::try_from(len).map_or(WINDOW_LEN, |len| len.min(WINDOW_LEN));
         Self {
-            len: usize::try_from(len).map_or(WINDOW_LEN, |len| len.min(WINDOW_LEN)),
+            len: len_max,
+            len_max,
             ..Self::new(file, path)
         }
     }
@@ -137,6 +143,7 @@ impl<'a> Window<'a> {
             let read = read.map_err(|source| Error::io("reading", self.path, source))?;
             self.bytes.truncate(read);
             self.start = position;
+            self.len = (self.len * 2).min(self.len_max);
             0
         };
         let end = (within + len).min(self.bytes.len());

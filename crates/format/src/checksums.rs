@@ -3,7 +3,7 @@
 //! Two marks, each in a sector of its own and written in turns, then one entry a transaction. See
 //! `docs/internals/checksums.md`.
 
-use crate::bytes::{array, u32_at, u64_at};
+use crate::bytes::{array, is_sum_of, u32_at, u64_at};
 use crate::file::{RecordHeader, Status, TRANSACTION_HEADER_LEN, TransactionHeader};
 use crate::ids::Tid;
 
@@ -91,7 +91,7 @@ impl Mark {
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let covered = bytes.get(..MARK_LEN - SUM_LEN)?;
         let sum = u32_at(bytes, MARK_LEN - SUM_LEN)?;
-        if array::<8>(bytes, 0)? != MAGIC || crc32c::crc32c(covered) != sum {
+        if array::<8>(bytes, 0)? != MAGIC || !is_sum_of(covered, sum) {
             return None;
         }
         let anchors = (0..ANCHORS_MAX).filter_map(|number| {
@@ -120,7 +120,7 @@ impl Mark {
     pub fn newer(bytes: &[u8]) -> Option<String> {
         let name = array::<8>(bytes, 0)?;
         let sum = u32_at(bytes, MARK_LEN - SUM_LEN)?;
-        let is_whole = crc32c::crc32c(bytes.get(..MARK_LEN - SUM_LEN)?) == sum;
+        let is_whole = is_sum_of(bytes.get(..MARK_LEN - SUM_LEN)?, sum);
         let is_newer = name.starts_with(&MAGIC[..6]) && name > MAGIC;
         (is_whole && is_newer).then(|| String::from_utf8_lossy(&name).into_owned())
     }
@@ -198,7 +198,7 @@ impl Entry {
     pub fn len_of(head: &[u8]) -> Option<usize> {
         let covered = head.get(..ENTRY_HEADER_LEN - SUM_LEN)?;
         if array::<4>(head, 0)? != ENTRY_MARKER
-            || crc32c::crc32c(covered) != u32_at(head, ENTRY_HEADER_LEN - SUM_LEN)?
+            || !is_sum_of(covered, u32_at(head, ENTRY_HEADER_LEN - SUM_LEN)?)
         {
             return None;
         }
@@ -214,7 +214,7 @@ impl Entry {
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let len = Self::len_of(bytes)?;
         let covered = bytes.get(..len - SUM_LEN)?;
-        if crc32c::crc32c(covered) != u32_at(bytes, len - SUM_LEN)? {
+        if !is_sum_of(covered, u32_at(bytes, len - SUM_LEN)?) {
             return None;
         }
         let sums = covered.get(ENTRY_HEADER_LEN..)?.chunks_exact(SUM_LEN);

@@ -17,6 +17,8 @@ pub const TRANSACTION_HEADER_LEN: usize = 23;
 pub const RECORD_HEADER_LEN: usize = 42;
 /// The length of the redundant transaction length, and of a position in place of data.
 pub const TRAILER_LEN: u64 = 8;
+/// No length is beyond this: no file can be as long, and positions can be added to it.
+const LENGTH_MAX: u64 = 1 << 62;
 /// Where in a transaction's header the status stands.
 pub const STATUS_OFFSET: u64 = 16;
 
@@ -90,9 +92,12 @@ pub enum HeaderError {
     /// The status is none of the four that exist.
     #[error("status byte {0:#04x} (expected ' ', 'p', 'c' or 'u')")]
     Status(u8),
-    /// The transaction is shorter than its own header.
-    #[error("transaction length {0}, shorter than its header")]
+    /// The transaction is shorter than its own header, or longer than any file.
+    #[error("transaction length {0}, shorter than its header or longer than any file")]
     Length(u64),
+    /// The record's data are longer than any file.
+    #[error("record with data of {0} bytes, longer than any file")]
+    DataLength(u64),
     /// The record belongs to a version, which no database has had for a long time.
     #[error("record with a version name of {0} bytes (expected 0)")]
     Version(u16),
@@ -114,7 +119,7 @@ impl TransactionHeader {
             extension_len: u16_at(bytes, 21).ok_or(short)?,
             status: Status::from_byte(status).ok_or(HeaderError::Status(status))?,
         };
-        if header.length < header.len() {
+        if !(header.len()..=LENGTH_MAX).contains(&header.length) {
             return Err(HeaderError::Length(header.length));
         }
         Ok(header)
@@ -178,13 +183,17 @@ impl RecordHeader {
     pub fn parse(bytes: &[u8]) -> Result<Self, HeaderError> {
         let bytes: [u8; RECORD_HEADER_LEN] = array(bytes, 0).ok_or(HeaderError::Short)?;
         let field = |at| u64_at(&bytes, at).ok_or(HeaderError::Short);
+        let data_len = field(34)?;
+        if data_len > LENGTH_MAX {
+            return Err(HeaderError::DataLength(data_len));
+        }
         match u16_at(&bytes, 32) {
             Some(0) => Ok(Self {
                 oid: Oid(field(0)?),
                 tid: Tid(field(8)?),
                 previous: field(16)?,
                 transaction: field(24)?,
-                data_len: field(34)?,
+                data_len,
             }),
             Some(version) => Err(HeaderError::Version(version)),
             None => Err(HeaderError::Short),
@@ -256,6 +265,19 @@ mod tests {
         assert_eq!(
             RecordHeader::parse(&[1; 42]),
             Err(HeaderError::Version(0x0101))
+        );
+        let mut beyond = [0; 42];
+        beyond[34] = 0x7f;
+        let len = 0x7f << 56;
+        assert_eq!(
+            RecordHeader::parse(&beyond),
+            Err(HeaderError::DataLength(len))
+        );
+        beyond[8] = 0x7f;
+        beyond[16] = b' ';
+        assert_eq!(
+            TransactionHeader::parse(&beyond),
+            Err(HeaderError::Length(len))
         );
     }
 }

@@ -3,7 +3,7 @@
 //! A header, then blocks of one page, each with sorted entries and a checksum of its own, so that
 //! a reader fetches and verifies only the blocks that it needs.
 
-use crate::bytes::{array, u16_at, u32_at, u64_at};
+use crate::bytes::{array, is_sum_of, u16_at, u32_at, u64_at};
 use crate::ids::{Oid, Tid};
 
 /// What an index file begins with: name and version of the format.
@@ -67,7 +67,7 @@ impl IndexHeader {
     pub fn parse(block: &[u8]) -> Option<Self> {
         let covered = block.get(..HEADER_LEN - 4)?;
         let checksum = u32_at(block, HEADER_LEN - 4)?;
-        if array::<8>(block, 0)? != MAGIC || crc32c::crc32c(covered) != checksum {
+        if array::<8>(block, 0)? != MAGIC || !is_sum_of(covered, checksum) {
             return None;
         }
         Some(Self {
@@ -129,7 +129,7 @@ impl Block {
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let covered = bytes.get(4..BLOCK_LEN)?;
         let count = usize::from(u16_at(bytes, 4)?);
-        if u32_at(bytes, 0)? != crc32c::crc32c(covered) || count > ENTRIES_PER_BLOCK {
+        if !is_sum_of(covered, u32_at(bytes, 0)?) || count > ENTRIES_PER_BLOCK {
             return None;
         }
         let body = bytes.get(BLOCK_HEADER_LEN..BLOCK_HEADER_LEN + count * ENTRY_LEN)?;

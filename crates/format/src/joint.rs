@@ -4,7 +4,7 @@
 //! that it is there as long as the transaction is. A pickle ends at its stop opcode: stock ZODB
 //! reads the same extension with a mark or without. See `docs/internals/joint-commit.md`.
 
-use crate::bytes::{array, u16_at, u32_at};
+use crate::bytes::{array, is_sum_of, u16_at, u32_at};
 
 /// What a mark begins with: name and version.
 pub const MAGIC: [u8; 8] = *b"PDJOINT1";
@@ -95,7 +95,7 @@ fn whole_at_end_of(bytes: &[u8]) -> Option<&[u8]> {
     let covered = whole.get(..len.checked_sub(4)?)?;
     let is_it = covered.len() >= FIXED_LEN
         && whole.starts_with(&MAGIC[..7])
-        && u32_at(whole, covered.len())? == crc32c::crc32c(covered);
+        && is_sum_of(covered, u32_at(whole, covered.len())?);
     is_it.then_some(whole)
 }
 

@@ -83,9 +83,53 @@ pub fn class_name(data: &[u8]) -> Result<Option<ClassName<'_>>, ScanError> {
     Ok(scanner.class_name())
 }
 
+/// Verify that no pickle of a record numbers a value beyond its own length, as none that a pickler
+/// wrote does.
+///
+/// Python's own unpickler keeps room for all numbers up to the greatest one. What is no opcode, or
+/// cut off, ends the search: no unpickler goes on behind it.
+///
+/// # Errors
+/// [`ScanError::Memo`] where one does.
+pub fn verify_memo(data: &[u8]) -> Result<(), ScanError> {
+    let mut at = 0;
+    while let Some((opcode, given, next)) = opcode::read(data, at) {
+        let number = match opcode {
+            b'q' | b'r' => Some(opcode::little_endian(given)),
+            b'p' => opcode::number_of(given),
+            _ => Some(0),
+        };
+        if number.is_none_or(|number| number > data.len()) {
+            return Err(ScanError::Memo(at));
+        }
+        at = next;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_memo_number_beyond_the_pickle_is_found() {
+        for usual in [
+            &b"\x80\x03cm\nC\nq\x01.\x80\x03}q\x02."[..],
+            b"(dp0\n.",
+            b"X\x03\0\0\0r\xff\xff.",
+            b"",
+            b"\xff r\xff\xff\xff\xff",
+            b"cut off",
+        ] {
+            assert_eq!(verify_memo(usual), Ok(()), "{usual:?}");
+        }
+        assert_eq!(verify_memo(b"}r\0\0\0\x10."), Err(ScanError::Memo(1)));
+        assert_eq!(verify_memo(b"}.}q\xff."), Err(ScanError::Memo(3)));
+        assert_eq!(
+            verify_memo(b"Q}p99999999999999999999999\n."),
+            Err(ScanError::Memo(2))
+        );
+    }
 
     #[test]
     fn the_place_of_an_oid_is_where_its_bytes_stand() {

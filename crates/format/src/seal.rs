@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use crate::bytes::{array, u32_at, u64_at};
+use crate::bytes::{array, is_sum_of, u32_at, u64_at};
 use crate::file::{STATUS_OFFSET, Status};
 use crate::joint::JointMark;
 
@@ -51,7 +51,7 @@ impl Seal {
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let head = bytes.get(..HEAD_LEN - SUM_LEN)?;
         let is_whole =
-            array::<4>(bytes, 0)? == MARKER && u32_at(bytes, head.len())? == crc32c::crc32c(head);
+            array::<4>(bytes, 0)? == MARKER && is_sum_of(head, u32_at(bytes, head.len())?);
         is_whole.then_some(())?;
         Some(Self {
             session: u64_at(bytes, 4)?,

@@ -14,6 +14,7 @@ use crate::ids::{PyOid, oid_bytes};
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(all_references, module)?)?;
     module.add_function(wrap_pyfunction!(class_name, module)?)?;
+    module.add_function(wrap_pyfunction!(verify_memo, module)?)?;
     module.add_function(wrap_pyfunction!(replace_references, module)?)
 }
 
@@ -50,6 +51,12 @@ fn all_references<'py>(py: Python<'py>, data: &[u8]) -> PyResult<Vec<ReferenceFi
 fn class_name(data: &[u8]) -> PyResult<Option<(String, String)>> {
     let class = pickle::class_name(data).map_err(unreadable)?;
     Ok(class.map(|class| (text(class.module), text(class.name))))
+}
+
+/// Refuse a record that the standard unpickler would take more memory for than it is long.
+#[pyfunction]
+fn verify_memo(data: &[u8]) -> PyResult<()> {
+    pickle::verify_memo(data).map_err(unreadable)
 }
 
 /// The record with each oid that it refers to within its database replaced.

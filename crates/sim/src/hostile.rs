@@ -3,14 +3,15 @@
 //! Each takes arbitrary bytes and returns; whatever they are, nothing panics, hangs, or takes
 //! memory beyond a few times their length.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use perdure_engine::{Basis, Draft, Metadata, Options, Patience, Store};
-use perdure_format::index::{BLOCK_LEN, Block, IndexHeader};
+use perdure_format::file::{RecordHeader, TransactionHeader};
+use perdure_format::index::{Block, IndexHeader};
 use perdure_format::joint::JointMark;
-use perdure_format::{Oid, Tid, checksums, pickle};
+use perdure_format::{Oid, Tid, checksums, pickle, seal};
 
 use crate::SimDisk;
 
@@ -22,12 +23,12 @@ pub const TARGETS: &[Target] = &[
     ("data_file", data_file),
     ("index_file", index_file),
     ("checksum_file", checksum_file),
-    ("joint_mark", joint_mark),
+    ("parts", parts),
     ("pickle", pickle_scan),
 ];
 
 const NOW: f64 = 1_795_251_000.0;
-const OIDS: u64 = 300;
+const OIDS: u64 = 40;
 
 fn data() -> &'static Path {
     Path::new("/db/data.fs")
@@ -118,36 +119,58 @@ pub fn small_database() -> SimDisk {
     disk
 }
 
-fn beside(suffix: &str, bytes: &[u8]) {
+/// The files of a small database, by what their names end with.
+static SMALL: LazyLock<Vec<(&str, Vec<u8>)>> = LazyLock::new(|| {
     let disk = small_database();
-    disk.put(Path::new(&format!("{}{suffix}", data().display())), bytes);
+    let file = |suffix| Some((suffix, disk.content(&path_of(suffix))?));
+    ["", ".pindex", ".psums"]
+        .into_iter()
+        .filter_map(file)
+        .collect()
+});
+
+fn path_of(suffix: &str) -> PathBuf {
+    PathBuf::from(format!("{}{suffix}", data().display()))
+}
+
+fn beside(suffix: &str, bytes: &[u8]) {
+    let disk = SimDisk::new(1);
+    for (other, content) in &*SMALL {
+        disk.put(&path_of(other), content);
+    }
+    disk.put(&path_of(suffix), bytes);
     use_disk(&disk);
 }
 
 /// The bytes are the index of a small database.
 pub fn index_file(bytes: &[u8]) {
-    let _ = IndexHeader::parse(bytes);
-    for block in bytes.chunks(BLOCK_LEN) {
-        if let Some(block) = Block::parse(block) {
-            let _ = (block.bounds(), block.get(Oid(1)));
-        }
-    }
     beside(".pindex", bytes);
 }
 
 /// The bytes are the checksums of a small database.
 pub fn checksum_file(bytes: &[u8]) {
-    let _ = checksums::Mark::newest(bytes);
-    let _ = checksums::Entry::parse(bytes);
-    let _ = checksums::sums_of(bytes);
     beside(".psums", bytes);
 }
 
-/// The bytes are the mark of a joint transaction.
+/// The bytes are any of the parts that these files consist of.
 ///
 /// # Panics
 /// Where the parser says that a mark is longer than its bytes.
-pub fn joint_mark(bytes: &[u8]) {
+pub fn parts(bytes: &[u8]) {
+    let header = TransactionHeader::parse(bytes).map(|header| (header.len(), header.length));
+    let record = RecordHeader::parse(bytes).map(|record| record.record_len());
+    let _ = (header, record, seal::Seal::of(bytes));
+    let _ = (seal::unsealed(bytes), seal::before_seal(bytes));
+    let _ = (
+        checksums::Mark::newest(bytes),
+        checksums::Mark::newer(bytes),
+    );
+    let _ = (checksums::Entry::parse(bytes), checksums::sums_of(bytes));
+    let _ = IndexHeader::parse(bytes).map(|header| header.file_len());
+    if let Some(block) = Block::parse(bytes) {
+        let _ = (block.bounds(), block.get(Oid(1)), block.entries().len());
+    }
+    let _ = JointMark::newer_at_end_of(bytes);
     if let Some((mark, len)) = JointMark::at_end_of(bytes) {
         let _ = (mark.decider(), mark.own_path());
         assert!(len <= bytes.len(), "a mark is longer than its bytes");

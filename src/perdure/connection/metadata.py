@@ -6,6 +6,7 @@ from typing import Any
 from zope.interface import implementer
 
 from perdure.interfaces import IStorageTransactionMetaData
+from perdure.storage.records import extension_of
 
 __all__ = ["TransactionMetaData"]
 
@@ -40,10 +41,10 @@ class TransactionMetaData:
 
     @property
     def extension(self) -> dict[str, Any]:
-        """The further notes as a dictionary."""
+        """The further notes as a dictionary: an empty one where they aren't plain values."""
         if self._dict is not None:
             return self._dict
-        return pickle.loads(self._pickle) if self._pickle else {}
+        return extension_of(self._pickle or b"")
 
     @extension.setter
     def extension(self, value: dict[str, Any]) -> None:

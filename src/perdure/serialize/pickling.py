@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from perdure._names import stored_name
+from perdure._native import verify_memo
 
 PROTOCOL: Final = 3
 """The pickle protocol that records are written in."""
@@ -37,6 +38,7 @@ class RecordUnpickler(pickle.Unpickler):
     """An unpickler that gets classes from *find_class* and references from *persistent_load*."""
 
     def __init__(self, data: bytes, find_class: FindClass, persistent_load: PersistentLoad) -> None:
+        verify_memo(data)
         super().__init__(io.BytesIO(data))
         self._class_of = find_class
         self._object_of = persistent_load

@@ -61,6 +61,7 @@ def extension_of(pickled: bytes) -> dict[str, Any]:
     if not pickled:
         return {}
     try:
+        _native.verify_memo(pickled)
         found = _ExtensionUnpickler(io.BytesIO(pickled), encoding="latin-1").load()
     except (pickle.UnpicklingError, EOFError, ValueError, TypeError, LookupError, AttributeError):
         return {}

@@ -77,3 +77,55 @@ const fn argument_of(opcode: u8) -> Option<Argument> {
         _ => return None,
     })
 }
+
+/// The opcode at a place, its argument, and where the next one stands; none where it is none or
+/// cut off. Of two lines the argument is the second one, of counted bytes it is these.
+pub(crate) fn read(data: &[u8], at: usize) -> Option<(u8, &[u8], usize)> {
+    let opcode = *data.get(at)?;
+    let start = at + 1;
+    let (start, end, next) = match argument(opcode)? {
+        Argument::None => (start, start, start),
+        Argument::Fixed(len) => (start, start + len, start + len),
+        Argument::Line => {
+            let end = line_end(data, start)?;
+            (start, end, end + 1)
+        }
+        Argument::TwoLines => {
+            let start = line_end(data, start)? + 1;
+            let end = line_end(data, start)?;
+            (start, end, end + 1)
+        }
+        Argument::Counted(width) => {
+            let start = start + width;
+            let len = little_endian(data.get(at + 1..start)?);
+            let end = start.checked_add(len)?;
+            (start, end, end)
+        }
+    };
+    Some((opcode, data.get(start..end)?, next))
+}
+
+fn line_end(data: &[u8], at: usize) -> Option<usize> {
+    let rest = data.get(at..)?;
+    Some(at + rest.iter().position(|byte| *byte == b'\n')?)
+}
+
+/// A little-endian number; the greatest where it does not fit.
+pub(crate) fn little_endian(bytes: &[u8]) -> usize {
+    match *bytes {
+        [byte] => return usize::from(byte),
+        [a, b, 0, 0] => return usize::from(u16::from_le_bytes([a, b])),
+        _ => {}
+    }
+    let number = bytes.iter().rev().try_fold(0_usize, |number, byte| {
+        number
+            .checked_mul(256)
+            .map(|number| number | usize::from(*byte))
+    });
+    number.unwrap_or(usize::MAX)
+}
+
+/// A number written as a line of text; none where it is none, or does not fit.
+pub(crate) fn number_of(line: &[u8]) -> Option<usize> {
+    std::str::from_utf8(line).ok()?.trim().parse().ok()
+}

@@ -1,6 +1,6 @@
 //! A stack machine that follows a pickle without building anything.
 
-use super::opcode::{Argument, argument};
+use super::opcode::{Argument, argument, little_endian, number_of};
 use super::tail::pickles;
 use super::value::{Items, Value};
 use super::{ClassName, Reference};
@@ -300,9 +300,7 @@ impl<'a> Scanner<'a> {
     }
 
     fn number(&self, line: &[u8]) -> Result<usize, ScanError> {
-        let text = std::str::from_utf8(line).ok();
-        text.and_then(|text| text.trim().parse().ok())
-            .ok_or_else(|| self.missing())
+        number_of(line).ok_or_else(|| self.missing())
     }
 
     fn plain(&mut self, opcode: u8, found: &mut impl FnMut(Reference<'a>, usize)) -> Step {
@@ -469,21 +467,6 @@ fn text(value: Value<'_>) -> Option<&[u8]> {
         Value::Bytes(bytes) | Value::Text(bytes) => Some(bytes),
         _ => None,
     }
-}
-
-/// A little-endian number; the greatest where it does not fit.
-fn little_endian(bytes: &[u8]) -> usize {
-    match *bytes {
-        [byte] => return usize::from(byte),
-        [a, b, 0, 0] => return usize::from(u16::from_le_bytes([a, b])),
-        _ => {}
-    }
-    let number = bytes.iter().rev().try_fold(0_usize, |number, byte| {
-        number
-            .checked_mul(256)
-            .map(|number| number | usize::from(*byte))
-    });
-    number.unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]

@@ -41,6 +41,13 @@ def _as_bytes(value: bytes | str) -> bytes:
     return value.encode("latin-1") if isinstance(value, str) else value
 
 
+class _IndexUnpickler(pickle.Unpickler):
+    """Reads positions and bytes, and runs nothing that a file names."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        raise pickle.UnpicklingError(f"an index file names {module}.{name}")
+
+
 class fsIndex:
     """A mapping of oids to positions in a file, in the order of the oids.
 
@@ -162,10 +169,11 @@ class fsIndex:
         """Return the index in the file *fname*: ``{"pos": position, "index": index}``."""
         index = cls()
         with Path(fname).open("rb") as file:
-            pos = pickle.load(file, encoding="latin-1")
+            unpickler = _IndexUnpickler(file, encoding="latin-1")
+            pos = unpickler.load()
             if not isinstance(pos, int):
                 problem = f"{fname} is no index file, or one of a very old ZODB"
                 raise ValueError(problem)  # noqa: TRY004 - bad data, not a bad argument
-            while bucket := pickle.load(file, encoding="latin-1"):
+            while bucket := unpickler.load():
                 index._add_bucket(*map(_as_bytes, bucket))
         return {"pos": pos, "index": index}

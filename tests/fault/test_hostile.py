@@ -1,0 +1,77 @@
+"""Bytes that somebody wrote to harm: they run nothing, and take no memory worth mentioning."""
+
+import pickle
+import resource
+from pathlib import Path
+
+import pytest
+from tests.storing import commit
+
+import perdure
+from perdure.classname import get_pickle_metadata
+from perdure.compat.zodb.fsIndex import fsIndex
+from perdure.connection.metadata import TransactionMetaData
+from perdure.errors import StateLoadError
+from perdure.serialize.reader import ObjectReader
+from perdure.storage.records import extension_of
+
+# Six bytes that have the standard unpickler make room for a thousand million values.
+GREEDY = b"}r\0\0\0\x40."
+CLASS = b"\x80\x03cpersistent.mapping\nPersistentMapping\nq\0."
+RUN: list[str] = []
+
+
+def runs() -> str:
+    """Leave a mark: some code was run."""
+    RUN.append("run")
+    return "run"
+
+
+class Runs:
+    """Is pickled as a call."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (runs, ())
+
+
+def _peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+@pytest.mark.parametrize("greedy", [CLASS + GREEDY, GREEDY, b"\x80\x03" + GREEDY * 2])
+def test_a_record_that_numbers_a_value_beyond_its_length_is_damaged(greedy: bytes) -> None:
+    before = _peak()
+    with perdure.DB(None) as database:
+        commit(database.storage, {7: greedy})
+        connection = database.open()
+        with pytest.raises(StateLoadError):
+            connection.get(perdure.Oid(bytes(7) + b"\x07"))._p_activate()
+        with pytest.raises(StateLoadError) as raised:
+            ObjectReader(connection).getState(greedy)
+        connection.close()
+    assert "greater than the pickle is long" in str(raised.value.__cause__)
+    assert _peak() - before < 100_000  # KiB
+
+
+def test_a_class_name_or_extension_that_numbers_a_value_beyond_its_length_is_none() -> None:
+    before = _peak()
+    assert get_pickle_metadata(GREEDY) == ("", "")
+    assert extension_of(GREEDY) == {}
+    assert _peak() - before < 100_000  # KiB
+
+
+def test_what_annotates_a_transaction_is_not_run() -> None:
+    given = pickle.dumps({"x": Runs()}, 3)
+    metadata = TransactionMetaData(extension=given)
+    assert metadata.extension == {}
+    assert metadata.extension_bytes == given
+    assert RUN == []
+
+
+def test_what_an_index_file_of_stock_names_is_not_run(tmp_path: Path) -> None:
+    file = tmp_path / "Data.fs.index"
+    for hostile in (pickle.dumps(Runs(), 3), pickle.dumps(4, 3) + pickle.dumps(Runs(), 3)):
+        file.write_bytes(hostile)
+        with pytest.raises(pickle.UnpicklingError, match="runs"):
+            fsIndex.load(str(file))
+    assert RUN == []
