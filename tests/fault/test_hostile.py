@@ -53,6 +53,28 @@ def test_a_record_that_numbers_a_value_beyond_its_length_is_damaged(greedy: byte
     assert _peak() - before < 100_000  # KiB
 
 
+@pytest.mark.parametrize("described", [b"K\x0f", b"X\x01\0\0\0x", b"cbuiltins\nlist\nK\x05\x86"])
+def test_a_record_whose_class_can_not_be_made_is_damaged(described: bytes) -> None:
+    with perdure.DB(None) as database:
+        commit(database.storage, {7: b"\x80\x03" + described + b".\x80\x03K\x0f."})
+        connection = database.open()
+        with pytest.raises(StateLoadError):
+            connection.get(perdure.Oid(bytes(7) + b"\x07"))._p_activate()
+        connection.close()
+
+
+@pytest.mark.parametrize("size", [2**31, 10**30])
+def test_a_cache_larger_than_any_is_as_large_as_one_can_be(size: int) -> None:
+    with perdure.DB(
+        None, cache_size=size, cache_size_bytes=size, historical_cache_size=size
+    ) as database:
+        database.setHistoricalCacheSizeBytes(size)
+        database.setCacheSize(size)
+        for connection in (database.open(), database.open(at=database.lastTransaction())):
+            connection.root()
+            connection.close()
+
+
 def test_a_class_name_or_extension_that_numbers_a_value_beyond_its_length_is_none() -> None:
     before = _peak()
     assert get_pickle_metadata(GREEDY) == ("", "")

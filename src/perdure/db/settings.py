@@ -54,7 +54,7 @@ class Settings:
         """Set how many objects a connection's cache shrinks to."""
         self._cache_policy.objects_max = size
         for connection in self.pool:
-            connection._cache.cache_size = size
+            connection._cache.cache_size = self._cache_policy.objects_max
 
     def getCacheSizeBytes(self) -> int:
         """Return how many bytes a connection's cache shrinks to; 0: no limit."""
@@ -64,7 +64,7 @@ class Settings:
         """Set how many bytes a connection's cache shrinks to; 0: no limit."""
         self._cache_policy.bytes_max = size
         for connection in self.pool:
-            connection._cache.cache_size_bytes = size
+            connection._cache.cache_size_bytes = self._cache_policy.bytes_max
 
     def getHistoricalCacheSize(self) -> int:
         """Return `getCacheSize` for connections to past states."""
@@ -74,7 +74,7 @@ class Settings:
         """Set what `getHistoricalCacheSize` returns."""
         self._historical_cache_policy.objects_max = size
         for connection in self.historical_pool:
-            connection._cache.cache_size = size
+            connection._cache.cache_size = self._historical_cache_policy.objects_max
 
     def getHistoricalCacheSizeBytes(self) -> int:
         """Return `getCacheSizeBytes` for connections to past states."""
@@ -84,7 +84,7 @@ class Settings:
         """Set what `getHistoricalCacheSizeBytes` returns."""
         self._historical_cache_policy.bytes_max = size
         for connection in self.historical_pool:
-            connection._cache.cache_size_bytes = size
+            connection._cache.cache_size_bytes = self._historical_cache_policy.bytes_max
 
     def getActivityMonitor(self) -> Any:
         """Return what is told of every connection that is closed, or None."""

@@ -60,10 +60,18 @@ class ObjectReader:
         return f"{cls.__module__}.{cls.__name__}"
 
     def getGhost(self, pickle: bytes) -> Any:
-        """Return a new object, without state, of the class that a record describes."""
+        """Return a new object, without state, of the class that a record describes.
+
+        Raises StateLoadError (its cause tells more) when what it describes can't be made.
+        """
         cls, arguments = self._description(pickle)
-        cls = _persistent_if_broken(cls)
-        return cls.__new__(cls, *arguments)
+        try:
+            cls = _persistent_if_broken(cls)
+            return cls.__new__(cls, *arguments)
+        except (POSError, TransientError):
+            raise
+        except Exception as error:
+            raise unloadable(error, None, pickle) from error
 
     def getState(self, pickle: bytes) -> Any:
         """Return the state in a record.
@@ -178,6 +186,8 @@ class ObjectReader:
 
 
 def _persistent_if_broken(cls: Any) -> Any:
+    if not isinstance(cls, type):
+        raise TypeError(f"{cls!r} is no class")
     if issubclass(cls, Broken) and not issubclass(cls, PersistentBroken):
         return persistentBroken(cls)
     return cls
