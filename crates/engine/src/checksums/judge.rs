@@ -138,13 +138,17 @@ pub(crate) fn judge(
     let mut first = vec![0; usize::try_from(FIRST_ENTRY).unwrap_or(0)];
     let read = sums.read_at(&mut first, 0).unwrap_or(0);
     first.truncate(read);
-    let Some(mark) = Mark::newest(&first) else {
+    let Some(mut mark) = Mark::newest(&first) else {
         if let Some(found) = Mark::newer(&first) {
             let path = path_of(path);
             return Err(Error::Newer { path, found });
         }
         return Ok(Judgement::unknown());
     };
+    // Where the device has the mark and not what was before it, the next entry follows what is
+    // there. Entries begin at multiples of four.
+    let sums_len = sums.len().unwrap_or(0) / 4 * 4;
+    mark.entries_end = mark.entries_end.min(sums_len).max(FIRST_ENTRY);
     let mut entries = Entries::read(sums.as_ref(), &mark);
     if mark.session != 0 {
         let sealed = durable_behind(file.as_ref(), mark.data_end, mark.session);
