@@ -2,14 +2,12 @@
 
 import pickle
 import resource
-from pathlib import Path
 
 import pytest
 from tests.storing import commit
 
 import perdure
 from perdure.classname import get_pickle_metadata
-from perdure.compat.zodb.fsIndex import fsIndex
 from perdure.connection.metadata import TransactionMetaData
 from perdure.errors import StateLoadError
 from perdure.serialize.reader import ObjectReader
@@ -87,13 +85,4 @@ def test_what_annotates_a_transaction_is_not_run() -> None:
     metadata = TransactionMetaData(extension=given)
     assert metadata.extension == {}
     assert metadata.extension_bytes == given
-    assert RUN == []
-
-
-def test_what_an_index_file_of_stock_names_is_not_run(tmp_path: Path) -> None:
-    file = tmp_path / "Data.fs.index"
-    for hostile in (pickle.dumps(Runs(), 3), pickle.dumps(4, 3) + pickle.dumps(Runs(), 3)):
-        file.write_bytes(hostile)
-        with pytest.raises(pickle.UnpicklingError, match="runs"):
-            fsIndex.load(str(file))
     assert RUN == []

@@ -91,6 +91,39 @@ def test_an_index_is_written_and_read_as_stock_does(tmp_path: Path) -> None:
         assert ours.startswith("12345 101 True True [(0, 4), (40000, 11)")
 
 
+def test_what_an_index_file_of_stock_names_is_not_run(tmp_path: Path) -> None:
+    code = """
+        import os, pickle
+        from ZODB.fsIndex import fsIndex
+
+        class Runs:
+            def __reduce__(self):
+                return (os.mkdir, ("run",))
+
+        for before in (b"", pickle.dumps(4, 3)):
+            open("hostile.index", "wb").write(before + pickle.dumps(Runs(), 3))
+            try:
+                fsIndex.load("hostile.index")
+            except pickle.UnpicklingError as error:
+                print("mkdir" in str(error), os.path.exists("run"))
+    """
+    assert run_code(code, alias=True, directory=tmp_path) == "True False\nTrue False"
+
+
+def test_the_modules_are_not_imported_by_another_name_than_zodbs() -> None:
+    code = """
+        try:
+            import perdure.compat.zodb.POSException
+        except ImportError as error:
+            print(error)
+        import perdure
+        print(perdure.errors.ConflictError.__module__)
+    """
+    printed = run_code(code)
+    assert printed.startswith("perdure.compat.zodb: call perdure.compat.install()")
+    assert "zodb" not in printed.split("\n")[1]
+
+
 def test_an_index_is_pickled_as_stock_does(tmp_path: Path) -> None:
     write = """
         import pickle
