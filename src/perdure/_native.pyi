@@ -14,6 +14,7 @@ from perdure.ids import Oid, Tid
 from perdure.storage.packing import Decode
 
 __all__ = [
+    "BlobPlaces",
     "Collector",
     "ConnectionBase",
     "DataRecord",
@@ -185,6 +186,27 @@ class Collector:
     def still_garbage(self, start: int, stop: int) -> int: ...
     def count(self, start: int, stop: int) -> None: ...
     def counts(self) -> list[tuple[int, str, int]]: ...
+
+@final
+class BlobPlaces:
+    """Puts the files of one blob directory where they belong, and waits for the disk.
+
+    It knows the directories that it made, and whose names a power loss could still take away.
+    OSError is raised with the path that is concerned.
+    """
+
+    def __new__(cls) -> Self: ...
+    def make(self, directory: str) -> None:
+        """Make a directory and those above it, where they aren't there."""
+
+    def place(self, moves: list[tuple[str, str]]) -> int:
+        """Move files (from, to), and protect them from writing; return how many could be renamed.
+
+        A number less than that of *moves* is that of the one which can't be.
+        """
+
+    def make_safe(self, files: list[str], directories: list[str]) -> None:
+        """Wait until files, and the names that lead to them and to directories, are on the disk."""
 
 @final
 class Gate:

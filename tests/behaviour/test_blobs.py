@@ -375,17 +375,20 @@ def test_a_pack_that_removes_a_directory_lets_the_commit_make_it_again(
     blobs = storage.require_blobs()
     directory = Path(blobs.directory.createPathForOID(blob._p_oid))
     (directory / "0x0300000000000000.blob").write_bytes(b"of a process that was killed")
-    make = blobs.directory._make
-    seen: list[bool] = []
+    places, seen = blobs.directory._places, []
 
-    def make_and_pack(path: str) -> None:
-        """Have the pack come by between the directory's making and the file's moving."""
-        make(path)
-        if not seen:
+    class PackedBefore:
+        """Has a pack come by between the vote and the file's moving."""
+
+        def place(self, moves: list[tuple[str, str]]) -> int:
             blobs.remove_dropped(storage, storage.lastTransaction(), alone=True)
-            seen.append(Path(path).is_dir())
+            seen.append(directory.is_dir())
+            return places.place(moves)
 
-    monkeypatch.setattr(blobs.directory, "_make", make_and_pack)
+        def make_safe(self, files: list[str], directories: list[str]) -> None:
+            places.make_safe(files, directories)
+
+    monkeypatch.setattr(blobs.directory, "_places", PackedBefore())
     session.commit()
     assert seen == [False]
     assert read(session.connection.root()["blob"]) == b"data"

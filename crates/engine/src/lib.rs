@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod aside;
+mod blob_files;
 mod check;
 mod checksums;
 mod collect;
@@ -35,6 +36,7 @@ mod torn;
 mod undo;
 mod verify;
 
+pub use blob_files::{BlobFiles, PathError};
 pub use check::{
     CheckSource, Checked, Finding, FindingKind, Gap, ReferencePairs, check_file, check_members,
 };

@@ -5,6 +5,7 @@
     reason = "PyO3 hands arguments over by value"
 )]
 
+mod blob_files;
 mod ids;
 mod objects;
 mod records;
@@ -15,6 +16,7 @@ use pyo3::prelude::*;
 // Objects and object caches are handled through their C structures, under the GIL.
 #[pymodule(gil_used = true)]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    blob_files::register(module)?;
     storage::register(module)?;
     objects::register(module)?;
     records::register(module)?;

@@ -27,6 +27,7 @@ use pyo3::types::{PyBytes, PyDict, PyList};
 use check::Reporter;
 use decoding::Raised;
 pub(crate) use draft::PyDraft;
+pub(crate) use errors::os_error;
 use errors::{IntoPython, to_python};
 use iterate::{PyDataRecord, RecordIterator, TransactionIterator};
 use pack::Watch;

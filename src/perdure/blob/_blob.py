@@ -82,28 +82,27 @@ class Blob(persistent.Persistent):
     def _p_invalidate(self) -> None:
         if self._p_changed is None:
             return
-        for file in self._open_files():
-            file.close()
+        if self._p_blob_readers or self._p_blob_writers:
+            for file in self._open_files():
+                file.close()
         if self._p_blob_uncommitted:
             self._take_uncommitted(remove=True)
         super()._p_invalidate()
 
     def _open_files(self) -> list[Any]:
-        found = (reference() for reference in self._p_blob_readers + self._p_blob_writers)
-        return [file for file in found if file is not None and not file.closed]
-
-    def _is_open(self, references: "tuple[weakref.ref[Any], ...]") -> bool:
-        found = [reference() for reference in references]
-        return any(file is not None and not file.closed for file in found)
+        return _open_among(self._p_blob_readers) + _open_among(self._p_blob_writers)
 
     def opened(self) -> bool:
         """Tell whether the data is open as a file."""
-        return bool(self._open_files())
+        readers, writers = self._p_blob_readers, self._p_blob_writers
+        return bool((readers or writers) and self._open_files())
 
     def closed(self, f: Any) -> None:
         """Take note that the file *f*, which `open` returned, is closed."""
-        self._p_blob_readers = tuple(ref for ref in self._p_blob_readers if ref() is not f)
-        self._p_blob_writers = tuple(ref for ref in self._p_blob_writers if ref() is not f)
+        if self._p_blob_readers:
+            self._p_blob_readers = _without(self._p_blob_readers, f)
+        if self._p_blob_writers:
+            self._p_blob_writers = _without(self._p_blob_writers, f)
 
     def open(self, mode: str = "r") -> Any:
         """Return the data as an open (binary) file.
@@ -122,13 +121,13 @@ class Blob(persistent.Persistent):
             self._require_committed()
             storage = self._p_jar._storage
             return self._whole(storage.openCommittedBlobFile(self._p_oid, self._p_serial))
-        if self._is_open(self._p_blob_writers):
+        if _open_among(self._p_blob_writers):
             raise BlobError("Already opened for writing.")
         if mode == "r":
             file = self._open_to_read()
             self._p_blob_readers += (weakref.ref(file),)
             return file
-        if self._is_open(self._p_blob_readers):
+        if _open_among(self._p_blob_readers):
             raise BlobError("Already opened for reading.")
         file = self._open_to_write(mode)
         self._p_blob_writers += (weakref.ref(file),)
@@ -194,9 +193,9 @@ class Blob(persistent.Persistent):
 
         When that fails the data is what it was. Raises BlobError where it is open.
         """
-        if self._is_open(self._p_blob_writers):
+        if _open_among(self._p_blob_writers):
             raise BlobError("Already opened for writing.")
-        if self._is_open(self._p_blob_readers):
+        if _open_among(self._p_blob_readers):
             raise BlobError("Already opened for reading.")
         previous = self._p_blob_uncommitted
         target = previous or self._create_uncommitted_file()
@@ -223,7 +222,7 @@ class Blob(persistent.Persistent):
         """Return a new file for uncommitted data, opened: it is made by being opened."""
         directory = self._temporary_directory()
         while True:
-            path = os.path.join(directory, _UNCOMMITTED_PREFIX + os.urandom(8).hex())
+            path = f"{directory}{os.sep}{_UNCOMMITTED_PREFIX}{os.urandom(8).hex()}"
             try:
                 file = BlobFile(path, "r+" if mode == "r+" else "w", self, new=True)
             except FileExistsError:
@@ -262,6 +261,19 @@ class Blob(persistent.Persistent):
         if self._p_blob_uncommitted is None and self._p_blob_committed is None:
             self._create_uncommitted_file()
         return self._take_uncommitted(remove=False)
+
+
+def _open_among(references: "tuple[weakref.ref[Any], ...]") -> list[Any]:
+    if not references:
+        return []
+    found = [reference() for reference in references]
+    return [file for file in found if file is not None and not file.closed]
+
+
+def _without(references: "tuple[weakref.ref[Any], ...]", file: Any) -> Any:
+    if len(references) == 1 and references[0]() is file:
+        return ()
+    return tuple([reference for reference in references if reference() is not file])
 
 
 def _open_new(path: str, flags: int) -> int:

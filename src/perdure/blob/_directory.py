@@ -3,10 +3,11 @@
 import contextlib
 import os
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from typing import Final
 
-from perdure.blob._files import rename_or_copy_blob, sync_all
+from perdure import _native
+from perdure.blob._files import rename_or_copy_blob
 from perdure.blob._layouts import BLOB_SUFFIX, LAYOUT_MARKER, LAYOUTS, auto_layout_select
 from perdure.ids import Oid, Tid, p64, repr_to_oid, tid_repr
 
@@ -29,8 +30,8 @@ class BlobDirectory:
             auto_layout_select(base_dir) if layout_name == "automatic" else layout_name
         )
         self.layout = LAYOUTS[self.layout_name]
-        # Directories that were made here, and whose names a crash could still take away.
-        self._unsafe: set[str] = set()
+        # Knows the directories that were made here, and whose names a crash could still take away.
+        self._places = _native.BlobPlaces()
 
     def create(self) -> None:
         """Make the directory, and what belongs into an empty one."""
@@ -57,23 +58,9 @@ class BlobDirectory:
         """Return the directory of an object's blobs, made where *create* says so."""
         path = os.path.join(self.base_dir, self.layout.oid_to_path(_oid(oid)))
         if create:
-            self._make(path)
+            self._places.make(path)
             self.make_safe([], [path])
         return path
-
-    def _make(self, path: str) -> None:
-        """Make a directory and those above it, where they aren't there."""
-        if os.path.isdir(path):
-            return
-        # Before it is there, or another thread could find it and take it for safe.
-        self._unsafe.add(path)
-        try:
-            os.mkdir(path)
-        except FileExistsError:
-            pass
-        except FileNotFoundError:
-            self._make(os.path.dirname(path))
-            self._make(path)
 
     def createPathForOID(self, oid: Oid | int) -> str:
         """Return the directory of an object's blobs, made where it isn't there."""
@@ -115,17 +102,25 @@ class BlobDirectory:
     def place(self, filename: str, oid: Oid, tid: Tid) -> str:
         """Move a file to where a blob's revision belongs, safe from a crash; return the path."""
         target = self.getBlobFilename(oid, tid)
-        self.move(filename, target)
+        self.move([(filename, target)])
         self.make_safe([target])
         return target
 
-    def move(self, filename: str, target: str) -> None:
-        """Move a file to *target*, as `getBlobFilename` gave it.
+    def move(self, moves: list[tuple[str, str]]) -> None:
+        """Move files, each to where it belongs as `getBlobFilename` gave it.
 
-        A crash can take it away until `make_safe` was called for it.
+        A crash can take them away until `make_safe` was called for them.
         """
+        done = self._places.place(moves)
+        while done < len(moves):
+            self._move_across(*moves[done])
+            done += 1
+            done += self._places.place(moves[done:])
+
+    def _move_across(self, filename: str, target: str) -> None:
+        """Move a file that can't be renamed, from another device maybe."""
         for _ in range(_TRIES):
-            self._make(os.path.dirname(target))
+            self._places.make(os.path.dirname(target))
             try:
                 rename_or_copy_blob(filename, target)
             except FileNotFoundError:
@@ -136,20 +131,12 @@ class BlobDirectory:
                 return
         raise FileNotFoundError(f"{os.path.dirname(target)} is removed as often as it is made")
 
-    def make_safe(self, files: Collection[str], directories: Collection[str] = ()) -> None:
+    def make_safe(self, files: list[str], directories: list[str] | None = None) -> None:
         """Wait until *files*, and the names that lead to them and *directories*, are on the disk.
 
         Raises OSError where that can't be; then nothing may rely on them.
         """
-        names = {os.path.dirname(path) for path in files}
-        made = set()
-        for path in [*names, *directories]:
-            while path in self._unsafe and path not in made:
-                made.add(path)
-                path = os.path.dirname(path)  # noqa: PLW2901 - on the way up
-                names.add(path)
-        sync_all([*files, *names])
-        self._unsafe -= made
+        self._places.make_safe(files, directories or [])
 
 
 def _oid(oid: Oid | int) -> Oid:

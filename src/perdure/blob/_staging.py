@@ -66,7 +66,7 @@ class BlobFiles:
 
     def stage(self, draft: object, oid: Oid, path: str) -> None:
         """Take over a file, to become what the transaction *draft* stores of a blob."""
-        taken = os.path.join(self.directory.temp_dir, "BST" + os.urandom(8).hex())
+        taken = f"{self.directory.temp_dir}{os.sep}BST{os.urandom(8).hex()}"
         try:
             os.rename(path, taken)
         except OSError:
@@ -99,11 +99,12 @@ class BlobFiles:
         staged = self._staged.get(id(draft))
         if not staged:
             return
+        name = self.directory.getBlobFilename
+        moves = [(path, name(oid, tid)) for oid, path in staged]
+        placed = [target for _path, target in moves]
         with self._lock:
-            placed = self._placed.setdefault(id(draft), [])
-        for oid, path in staged:
-            placed.append(self.directory.getBlobFilename(oid, tid))
-            self.directory.move(path, placed[-1])
+            self._placed[id(draft)] = placed
+        self.directory.move(moves)
         self.directory.make_safe(placed)
 
     def finished(self, draft: object) -> None:

@@ -175,6 +175,13 @@ fn in_doubt(
     raised(py, "InDoubtError", vec![text(py, message)], &details)
 }
 
+/// The `OSError` for what the operating system said of a path.
+pub(crate) fn os_error(py: Python<'_>, path: &Path, error: &io::Error) -> PyErr {
+    let text = error.to_string();
+    let text = text.split(" (os error ").next().unwrap_or_default();
+    io_error(py, text.to_owned(), path, error).unwrap_or_else(|failure| failure)
+}
+
 /// An `OSError` with errno and file name, of the subclass that its errno asks for.
 fn io_error(py: Python<'_>, message: String, path: &Path, source: &io::Error) -> PyResult<PyErr> {
     let Some(errno) = source.raw_os_error() else {
