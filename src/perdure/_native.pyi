@@ -341,6 +341,12 @@ class ConnectionBase:
         such object.
         """
 
+    def register(self, obj: Any) -> None:
+        """Note that *obj* is about to change (called by `persistent`).
+
+        Raises ValueError where it has no oid.
+        """
+
     def _mark_stored(self, objects: list[Any], tid: Tid) -> None:
         """Note that the states of *objects* are what the transaction *tid* wrote."""
 

@@ -5,13 +5,19 @@ use perdure_format::file::{RECORD_HEADER_LEN, RecordHeader};
 use crate::error::{Error, Result};
 use crate::generation::Generation;
 
-/// How much is read at once where one record follows another.
-const WINDOW_LEN: usize = 1 << 14;
+/// How much is read at once where one record follows another, at first: a small transaction has
+/// few to follow.
+const WINDOW_LEN_MIN: usize = 1 << 10;
+
+/// The same, where many have followed.
+const WINDOW_LEN_MAX: usize = 1 << 14;
 
 /// Reads headers; ahead, when they come in the order of their positions.
 pub(crate) struct Headers<'a> {
     generation: &'a Generation,
     window: Vec<u8>,
+    /// How long the next window is.
+    len: usize,
     /// Where the window begins in the file.
     start: u64,
     /// The header that was asked for last.
@@ -23,6 +29,7 @@ impl<'a> Headers<'a> {
         Self {
             generation,
             window: Vec::new(),
+            len: WINDOW_LEN_MIN,
             start: 0,
             last: 0,
         }
@@ -34,10 +41,15 @@ impl<'a> Headers<'a> {
         if let Some(header) = self.held(position) {
             return Ok(header);
         }
-        if distance.is_none_or(|distance| distance >= WINDOW_LEN as u64) {
+        let Some(distance) = distance.filter(|distance| *distance < WINDOW_LEN_MAX as u64) else {
+            return self.generation.header_at(position);
+        };
+        let len = self.len;
+        self.len = WINDOW_LEN_MAX.min(len * 2);
+        if distance >= len as u64 {
             return self.generation.header_at(position);
         }
-        self.window.resize(WINDOW_LEN, 0);
+        self.window.resize(len, 0);
         self.start = position;
         let read = self.generation.file.read_at(&mut self.window, position);
         self.window.truncate(*read.as_ref().unwrap_or(&0));

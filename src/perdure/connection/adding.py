@@ -48,18 +48,6 @@ class Adding(ConnectionState):
         # Only now: while it isn't here, `register` takes the object for an old one.
         self._added[oid] = obj
 
-    def register(self, obj: Any) -> None:
-        """Note that *obj* is about to change (called by `persistent`)."""
-        oid = obj._p_oid
-        if oid is None:
-            raise ValueError("assigning to _p_jar is not supported; use connection.add()")
-        if oid in self._added:
-            return
-        if self._needs_to_join:
-            self._register(obj)
-        else:
-            self._registered_objects.append(obj)
-
     def _implicitlyAdding(self, oid: Oid) -> bool:
         """Tell whether this transaction creates an object because it was reached."""
         if self._creating.get(oid):

@@ -112,7 +112,9 @@ class Commit:
         obj = registered[first] if first < len(registered) else None
         if obj is None or not isinstance(storage, EngineView):
             return None
-        if not obj._p_changed or obj._p_jar is not connection or is_unchanged_blob(obj):
+        if not obj._p_changed or obj._p_jar is not connection:
+            return None
+        if type(obj) is Blob and is_unchanged_blob(obj):
             return None
         self.begin(storage)
         return self.intake(connection, done)
@@ -148,7 +150,8 @@ def serialised(
     objects enter the connection's cache and `_creating`.  With *commit*, which stores the
     records as they come, new objects may be stored without appearing here.
     """
-    _require_present(connection)
+    if connection.before is not None:
+        raise _past(connection.before)
     writer = ObjectWriter(connection)
     done = _native.OidSet()
     late: list[Any] = []
@@ -178,8 +181,10 @@ def serialised(
             require_targets(connection, writer)
     finally:
         _note_end(connection, done)
-        # After an error: these have got oids, and have to lose them again.
-        _created(connection, writer.take_new())
+        left = writer.take_new()
+        if left:
+            # After an error: these have got oids, and have to lose them again.
+            _created(connection, left)
 
 
 def _record_of(connection: ConnectionState, writer: Any, obj: Any) -> Record:
@@ -248,12 +253,11 @@ def _emptied(targets: list[Target]) -> list[Target]:
     return taken
 
 
-def _require_present(connection: ConnectionState) -> None:
-    if connection.before is not None:
-        raise ReadOnlyHistoryError(
-            f"a past state (before {oid_repr(connection.before)}) can't be changed: "
-            "open the database without at= or before="
-        )
+def _past(before: Tid) -> ReadOnlyHistoryError:
+    return ReadOnlyHistoryError(
+        f"a past state (before {oid_repr(before)}) can't be changed: "
+        "open the database without at= or before="
+    )
 
 
 def _to_be_stored(

@@ -26,7 +26,8 @@ class Committing(Snapshot):
 
     def tpc_begin(self, transaction: Any) -> None:
         """Get ready to commit.  The storage isn't involved yet."""
-        self._require_open()
+        if self.opened is None:
+            self._require_open()
         # Databases of others' making may lack what is perdure's own.
         shared = getattr(self._db, "_shared", None)
         joint = None if shared is None else shared.joint_commit(transaction)
@@ -38,7 +39,7 @@ class Committing(Snapshot):
 
         All objects are serialised before any storage takes its lock.
         """
-        commit = self._running_commit(transaction)
+        commit = self._commit_running or self._running_commit(transaction)
         try:
             self._commit(commit)
         except ConflictError as error:

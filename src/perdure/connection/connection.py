@@ -86,7 +86,7 @@ class Connection(Adding, Reading, Committing, ExportImport):
     # `persistent` looks these up by a name of its own making at every load and first change,
     # which Python finds by walking the classes from here: in the first one, it is quickly there.
     setstate = ConnectionBase.setstate
-    register = Adding.register
+    register = ConnectionBase.register
 
     def _start_without_transaction(self) -> None:
         self.opened = None

@@ -29,8 +29,9 @@ class TransactionMetaData:
         description: str | bytes = b"",
         extension: dict[str, Any] | bytes | None = None,
     ) -> None:
-        self.user = _as_bytes(user)
-        self.description = _as_bytes(description)
+        # Not by `_as_bytes`: each transaction comes by.
+        self.user = user.encode() if isinstance(user, str) else user
+        self.description = description.encode() if isinstance(description, str) else description
         self._dict: dict[str, Any] | None = None
         self._pickle: bytes | None = None
         if isinstance(extension, bytes):

@@ -92,7 +92,8 @@ class ConnectionState(ConnectionBase):
         """Join the transaction, if that hasn't been done, and note a changed object."""
         # First join: joining may take a savepoint, which must not contain the change.
         if self._needs_to_join:
-            self._require_open()
+            if self.opened is None:
+                self._require_open()
             self.transaction_manager.get().join(self)
             self._needs_to_join = False
         if obj is not None:

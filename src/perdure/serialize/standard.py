@@ -11,6 +11,8 @@ class StandardConnectionBase(ConnectionHooks):
     """Loads a connection's objects, in Python."""
 
     _added: dict[Oid, Any]
+    _needs_to_join: bool
+    _registered_objects: list[Any]
     opened: float | None
     _load_count: int = 0
 
@@ -34,6 +36,24 @@ class StandardConnectionBase(ConnectionHooks):
         obj._p_estimated_size = len(data)
         if hasattr(type(obj), "_p_blob_committed"):
             self._blob_loaded(obj, oid, serial, data)
+
+    def _register(self, obj: Any = None) -> None:
+        raise NotImplementedError
+
+    def register(self, obj: Any) -> None:
+        """Note that *obj* is about to change (called by `persistent`).
+
+        Raises ValueError where it has no oid.
+        """
+        oid = obj._p_oid
+        if oid is None:
+            raise ValueError("assigning to _p_jar is not supported; use connection.add()")
+        if oid in self._added:
+            return
+        if self._needs_to_join:
+            self._register(obj)
+        else:
+            self._registered_objects.append(obj)
 
     def _mark_stored(self, objects: list[Any], tid: Tid) -> None:
         """Note that the states of *objects* are what the transaction *tid* wrote."""

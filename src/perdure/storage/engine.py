@@ -55,11 +55,6 @@ _REPLACEABLE: Final = (
 """What a connection's native view does itself, as long as nobody replaced it."""
 
 
-def _encoded(text: str | bytes) -> bytes:
-    """Return what describes a transaction as it is stored."""
-    return text if isinstance(text, bytes) else text.encode("utf-8")
-
-
 @implementer(
     IStorage,
     IStorageIteration,
@@ -278,9 +273,10 @@ class EngineStorage(KeepsBlobs, ConflictResolvingStorage):
             self._earliest = max(self._earliest, _native.time_of_tid(tid) + _LATER_SECONDS)
 
     def _begin_draft(self, transaction: Any, tid: Tid | None, status: str) -> _native.Draft:
+        user, description = transaction.user, transaction.description
         return self._native.begin(
-            _encoded(transaction.user),
-            _encoded(transaction.description),
+            user.encode() if isinstance(user, str) else user,
+            description.encode() if isinstance(description, str) else description,
             extension_bytes_of(transaction),
             tid,
             status,

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple, PyType};
@@ -209,6 +209,33 @@ impl ConnectionBase {
         let ghost = ghost.map_err(|error| Self::refused(slf, oid, error))?;
         this.keep_new_ghost(environment, oid, &ghost)?;
         Ok(ghost)
+    }
+
+    /// Note that `obj` is about to change.
+    ///
+    /// What was just added was noted then. The first one has the connection join the transaction.
+    fn register(slf: &Bound<'_, Self>, obj: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        let fields = persistence::layout(py)?.and_then(|layout| layout.persistent(obj));
+        let oid = match fields {
+            Some(fields) => fields.oid(),
+            None => Some(obj.getattr(intern!(py, "_p_oid"))?),
+        };
+        let Some(oid) = oid.filter(|oid| !oid.is_none()) else {
+            return Err(PyValueError::new_err(
+                "assigning to _p_jar is not supported; use connection.add()",
+            ));
+        };
+        let added = slf.getattr(intern!(py, "_added"))?;
+        if added.cast::<PyDict>()?.contains(oid)? {
+            return Ok(());
+        }
+        if slf.getattr(intern!(py, "_needs_to_join"))?.is_truthy()? {
+            slf.call_method1(intern!(py, "_register"), (obj,))?;
+            return Ok(());
+        }
+        let registered = slf.getattr(intern!(py, "_registered_objects"))?;
+        registered.cast::<PyList>()?.append(obj)
     }
 
     /// Note that the states of `objects` are what the transaction `tid` wrote.

@@ -46,13 +46,17 @@ impl Intake {
         stored: Py<PyList>,
         objects: Py<PyList>,
     ) -> PyResult<Self> {
+        let py = connection.py();
+        let creating = connection.getattr(intern!(py, "_creating"))?;
+        let missing = connection.getattr(intern!(py, "_missing"))?;
+        let large_bytes = connection.getattr(intern!(py, "large_record_size"))?;
         Ok(Self {
             connection: connection.clone().unbind(),
             draft,
-            cache: connection.getattr("_cache")?.unbind(),
-            creating: connection.getattr("_creating")?.cast_into()?.unbind(),
-            missing: connection.getattr("_missing")?.cast_into()?.unbind(),
-            large_bytes: connection.getattr("large_record_size")?.extract()?,
+            cache: connection.getattr(intern!(py, "_cache"))?.unbind(),
+            creating: creating.cast_into()?.unbind(),
+            missing: missing.cast_into()?.unbind(),
+            large_bytes: large_bytes.extract()?,
             done,
             stored,
             objects,
