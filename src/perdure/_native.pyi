@@ -31,6 +31,7 @@ __all__ = [
     "check_file",
     "check_members",
     "class_name",
+    "find_broken",
     "in_doubt",
     "native_objects",
     "prepare_together",
@@ -66,6 +67,17 @@ def check_file(
 
     *progress* is called now and then with the bytes done and the bytes there are; what it
     raises stops the check.
+    """
+
+def find_broken(
+    path: Path | str,
+    gaps: list[tuple[int, int, str]],
+    progress: Callable[[int, int], object] | None = None,
+) -> list[dict[str, Any]]:
+    """Compare a damaged file with its checksums; *gaps* are those that `check_file` found.
+
+    Returns the transactions of which not everything is what was written. *progress* as in
+    `check_file`.
     """
 
 @final

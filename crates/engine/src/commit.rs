@@ -14,7 +14,7 @@ use perdure_format::file::{
     TransactionHeader,
 };
 use perdure_format::joint::JointMark;
-use perdure_format::seal;
+use perdure_format::seal::{self, Seal};
 use perdure_format::timestamp::next_tid;
 use perdure_format::{Oid, Tid};
 
@@ -300,6 +300,12 @@ impl Locked {
         })
     }
 
+    /// Is there a seal for this place? One that was copied is put right: a layer may have changed
+    /// the records.
+    pub(crate) fn has_seal(&self, start: u64) -> bool {
+        Seal::of(&self.draft.metadata.extension).is_some_and(|seal| seal.position == start)
+    }
+
     /// Write the transaction at once; the place of each record.
     fn write_whole(
         &mut self,
@@ -316,7 +322,7 @@ impl Locked {
             header.length + TRAILER_LEN,
             "the transaction's length is wrong"
         );
-        if is_sealed {
+        if self.has_seal(start) {
             let header_len = usize::try_from(header.len()).unwrap_or(0);
             seal::close(&mut bytes, header_len);
         }

@@ -56,7 +56,7 @@ impl Locked {
         let trailer = header.length.to_be_bytes();
         summer.add(&trailer);
         store.write_part(&trailer, at)?;
-        if is_sealed {
+        if self.has_seal(start) {
             let place = seal::put_sum(&mut front, summer.sum());
             let at = start + place.start as u64;
             store.write_part(front.get(place).unwrap_or_default(), at)?;

@@ -50,6 +50,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(joint::settle_in_doubt_by_hand, module)?)?;
     module.add_function(wrap_pyfunction!(check::check_path, module)?)?;
     module.add_function(wrap_pyfunction!(check::check_members, module)?)?;
+    module.add_function(wrap_pyfunction!(check::find_broken, module)?)?;
     module.add_function(wrap_pyfunction!(tid_of_time, module)?)?;
     module.add_function(wrap_pyfunction!(time_of_tid, module)?)
 }

@@ -75,7 +75,10 @@ def check(files: tuple[Source, ...], *, blob_dir: Path | None, as_json: bool) ->
 @click.argument("target", type=FILE)
 @JSON
 def recover(source: Source, target: Path, *, as_json: bool) -> None:
-    """Copy every whole transaction of the damaged file SOURCE into the new file TARGET.
+    """Copy what is whole in the damaged file SOURCE into the new file TARGET.
+
+    Where SOURCE has checksums beside it, in SOURCE.psums, each record is compared with its own. One that isn't what was
+    written is left out, and told with its object and the revision that takes its place; the others of its transaction are kept.
 
     SOURCE is a data file, or what describes one: layers that compress or encrypt need not be known,
     since the records are copied as they are; but then what they refer to is left to `perdure check`.
@@ -98,6 +101,8 @@ def recover(source: Source, target: Path, *, as_json: bool) -> None:
             click.echo(f"  lost: {lost}")
         for record in done.lost_records:
             click.echo(f"  left out: {record}")
+        for record in done.doubtful:
+            click.echo(f"  doubtful: {record}")
         for finding in done.remaining.findings if done.remaining else ():
             click.echo(f"  remaining: {finding.kind}: {finding}")
     if not done.ok:

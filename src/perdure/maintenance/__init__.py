@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from perdure.maintenance.collection_copy import CollectionCopied, copy_collection
     from perdure.maintenance.copying import Copied, copy
     from perdure.maintenance.inspection import Inspected, Inspector, Made, ObjectReference
-    from perdure.maintenance.recovering import Lost, Recovered, recover
+    from perdure.maintenance.recovering import DamagedRecord, Lost, Recovered, recover
     from perdure.maintenance.references import Dangling, ObjectPlace, References, Referrer
     from perdure.maintenance.referrers import ReferenceIndex, refers_to
     from perdure.maintenance.report import CheckReport, Finding, OtherReference, Step
@@ -31,6 +31,7 @@ __all__ = [
     "CollectionCopied",
     "CollectionRestored",
     "Copied",
+    "DamagedRecord",
     "Dangling",
     "DataFile",
     "Finding",
@@ -68,6 +69,7 @@ _HOMES = {
     "CollectionCopied": "collection_copy",
     "CollectionRestored": "collection_backups",
     "Copied": "copying",
+    "DamagedRecord": "recovering",
     "Dangling": "references",
     "DataFile": "_places",
     "Finding": "report",

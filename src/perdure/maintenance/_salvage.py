@@ -1,16 +1,17 @@
-"""Reading the whole transactions of a damaged data file."""
+"""Reading what is whole in a damaged data file."""
 
 import struct
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from perdure.ids import Oid, Tid, p64, u64
-from perdure.maintenance.report import Finding
+from perdure.classname import get_pickle_metadata
+from perdure.ids import Oid, Tid, oid_repr, p64, tid_repr, u64
 from perdure.storage.records import DataRecord, TransactionRecord
 
-__all__ = ["Gap", "Salvage"]
+__all__ = ["Broken", "DamagedRecord", "Gap", "Salvage"]
 
 Progress = Callable[[int, int], object]
 
@@ -21,6 +22,8 @@ _UNFINISHED: Final = b"c"
 _SKIPPED: Final = b"u"
 _CHAIN_MAX: Final = 1000
 """Longer chains of undone records are a circle."""
+_CLASS_BYTES_MAX: Final = 1 << 16
+"""A record's class is found in that many bytes, whatever its damaged header says of its length."""
 
 
 class Gap(NamedTuple):
@@ -31,47 +34,167 @@ class Gap(NamedTuple):
     problem: str
 
 
-class Salvage:
-    """The whole transactions of a file, as a source to copy from.
+@dataclass(frozen=True)
+class Broken:
+    """A transaction of which not everything is what was written, as its checksums tell."""
 
-    *gaps* are the parts to leave out; everything else was found to be whole. *progress* is called
+    position: int
+    end: int
+    tid: Tid
+    status: str
+    texts: tuple[bytes, bytes, bytes]
+    header_is_right: bool
+    is_unlocated: bool
+    """Nothing tells which part of it is damaged: all its records are among `intact`."""
+    is_unfinished: bool
+    """It may never have been wholly written."""
+    intact: list[int]
+    damaged: list[tuple[int, Oid]]
+    lost: int
+    """How many records are damaged, those included that can't be made out."""
+
+    @property
+    def is_salvaged(self) -> bool:
+        """Whether there is anything in it to be copied."""
+        return not self.is_unfinished and (bool(self.intact) or not self.lost)
+
+
+@dataclass(frozen=True)
+class DamagedRecord:
+    """A record that is not, or perhaps not, what was written."""
+
+    problem: str
+    position: int
+    """Where in the damaged file, in bytes."""
+    tid: Tid
+    oid: Oid | None = None
+    """The object whose record it seems to be; None: this can't be made out, or it is none."""
+    class_name: str = ""
+    """The object's class as far as it can be read."""
+    earlier: Tid | None = None
+    """The last revision before it that was salvaged."""
+    current: Tid | None = None
+    """The object's current revision in the result; None: it has none."""
+
+    def __str__(self) -> str:
+        by = f"written by {tid_repr(self.tid)}: {self.problem}"
+        if self.oid is None:
+            return f"at position {self.position}, {by}"
+        cls = f" ({self.class_name})" if self.class_name else ""
+        return f"at position {self.position}: {oid_repr(self.oid)}{cls}, {by}"
+
+
+class Salvage:
+    """What is whole in a file, as a source to copy from.
+
+    *gaps* are the parts that are no whole transactions, *broken* those transactions that are not
+    what was written, some of them in gaps; everything else is taken for whole. *progress* is called
     with how many of how many bytes are read.
     """
 
     def __init__(
-        self, path: Path, size: int, gaps: list[Gap], progress: Progress | None = None
+        self,
+        path: Path,
+        size: int,
+        gaps: list[Gap],
+        broken: list[Broken],
+        progress: Progress | None = None,
     ) -> None:
         self._progress = progress
         self._file = path.open("rb")
         self._size = size
         self._gaps = gaps
+        self._broken = {each.position: each for each in broken}
+        self._intact = {at for each in broken if each.is_salvaged for at in each.intact}
+        self._damaged = {at for each in broken for at, _ in each.damaged}
         self.transactions = 0
         self.records = 0
-        self.lost_records: list[Finding] = []
+        self.lost_records: list[DamagedRecord] = []
+        self.doubtful: list[DamagedRecord] = []
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
 
     def iterator(self) -> Iterator[TransactionRecord]:
-        """Walk over the whole transactions."""
+        """Walk over the transactions, of damaged ones what is left of them."""
         ends = {gap.start: gap.end for gap in self._gaps}
         position = _FIRST
         while position < self._size:
             if position in ends:
-                position = ends[position]
-                continue
-            length, transaction = self._transaction(position)
-            position += length + 8
+                end = ends[position]
+                found = [self._rest_of(each) for each in self._broken_in(position, end)]
+            elif position in self._broken:
+                broken = self._broken[position]
+                end, found = broken.end, [self._rest_of(broken)]
+            else:
+                length, whole = self._transaction(position)
+                end, found = position + length + 8, [whole]
+            position = end
             if self._progress is not None:
                 self._progress(position, self._size)
-            if transaction is not None:
+            for transaction in filter(None, found):
                 self.transactions += 1
                 yield transaction
+
+    def _broken_in(self, start: int, end: int) -> list[Broken]:
+        return [each for each in self._broken.values() if start <= each.position < end]
+
+    def kept_in(self, gap: Gap) -> int:
+        """Return how many records of a gap are whole."""
+        found = self._broken_in(gap.start, gap.end)
+        return sum(len(each.intact) for each in found if each.is_salvaged)
+
+    def _rest_of(self, broken: Broken) -> TransactionRecord | None:
+        """Return what is left of a broken transaction, and note what is not."""
+        if broken.is_unfinished:
+            return None
+        for position, oid in broken.damaged:
+            problem = "it isn't what was written, by its checksum"
+            self.lost_records.append(self._described(broken.tid, problem, position, oid))
+        unseen = broken.lost - len(broken.damaged)
+        if unseen > 0:
+            problem = f"{unseen} records can't be made out any more"
+            self.lost_records.append(DamagedRecord(problem, broken.position, broken.tid))
+        if not broken.is_salvaged:
+            return None
+        if broken.is_unlocated:
+            problem = (
+                "something in its transaction isn't what was written, by the checksum of the whole, "
+                "and nothing tells what: the record is copied as it is"
+            )
+            for position in broken.intact:
+                oid = Oid(self._read(position, 8))
+                self.doubtful.append(self._described(broken.tid, problem, position, oid))
+        elif not broken.header_is_right:
+            problem = "its user, description or extension isn't what was written"
+            self.doubtful.append(DamagedRecord(problem, broken.position, broken.tid))
+        records: Any = partial(self._records_at, broken.intact)
+        return TransactionRecord(broken.tid, broken.status, *broken.texts, records)
+
+    def _described(self, tid: Tid, problem: str, position: int, oid: Oid) -> DamagedRecord:
+        length = self._header(position)[-1]
+        data = self._file.read(min(length, _CLASS_BYTES_MAX))
+        class_name = ".".join(get_pickle_metadata(data)).strip(".")
+        owner = self._owner(position, oid)
+        return DamagedRecord(problem, position, tid, owner, class_name)
+
+    def _owner(self, position: int, oid: Oid) -> Oid:
+        """Return whose record it is: its previous one tells, where its own oid is what is damaged."""
+        previous = self._header(position)[2]
+        before = self._header(previous) if 0 < previous < position else None
+        if before is None or before[3] >= previous or before[1] != self._read(before[3], 8):
+            return oid
+        return Oid(before[0])
 
     def _read(self, position: int, length: int) -> bytes:
         self._file.seek(position)
         return self._file.read(length)
+
+    def _header(self, position: int) -> Any:
+        """Return the fields of the record header there: oid, tid, previous, transaction, ..."""
+        found = self._read(position, _RECORD.size)
+        return _RECORD.unpack(found.ljust(_RECORD.size, b"\0"))
 
     def _transaction(self, position: int) -> tuple[int, TransactionRecord | None]:
         header = self._read(position, _TRANSACTION.size)
@@ -91,7 +214,13 @@ class Salvage:
         """Yield the records there, as the engine's iterators do."""
         position = start
         while position < end:
-            oid, tid, previous, _, _, length = _RECORD.unpack(self._read(position, _RECORD.size))
+            length = self._header(position)[-1]
+            yield from self._records_at([position])
+            position += _RECORD.size + (length or 8)
+
+    def _records_at(self, positions: list[int]) -> Iterator[DataRecord]:
+        for position in positions:
+            oid, tid, previous, _, _, length = self._header(position)
             data_tid: Tid | None = None
             if length:
                 data: bytes | None = self._file.read(length)
@@ -100,7 +229,6 @@ class Salvage:
             if data is not None or data_tid is None:
                 self.records += 1
                 yield DataRecord(oid, tid, data, data_tid, position, previous)
-            position += _RECORD.size + (length or 8)
 
     def _pointed_at(self, position: int, oid: Oid, tid: Tid) -> tuple[bytes | None, Tid | None]:
         """Return data and their tid; (None, None): the object doesn't exist; (None, tid): lost."""
@@ -110,16 +238,22 @@ class Salvage:
             if pointer == 0:
                 return None, None
             header = self._read(pointer, _RECORD.size)
-            lost = any(gap.start <= pointer < gap.end for gap in self._gaps)
-            if lost or len(header) < _RECORD.size or header[:8] != oid:
+            if self._is_lost(pointer) or len(header) < _RECORD.size or header[:8] != oid:
                 break
             data_tid, length = Tid(header[8:16]), _RECORD.unpack(header)[-1]
             if length:
                 return self._read(pointer + _RECORD.size, length), data_tid
             at = pointer
         problem = "its data stood in a part of the file that is lost"
-        self.lost_records.append(Finding("data-position", problem, position, oid, tid=tid))
+        self.lost_records.append(DamagedRecord(problem, position, tid, oid))
         return None, tid
+
+    def _is_lost(self, position: int) -> bool:
+        """Whether the record there is not salvaged."""
+        if position in self._intact:
+            return False
+        in_gap = any(gap.start <= position < gap.end for gap in self._gaps)
+        return in_gap or position in self._damaged
 
     def traces(self, gap: Gap) -> tuple[Tid | None, tuple[Oid, ...]]:
         """Return what can still be made out in a gap: its transaction, and oids of records."""

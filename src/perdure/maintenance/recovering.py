@@ -3,20 +3,20 @@
 import os
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from perdure import _native
 from perdure.blob import copyTransactionsFromTo
-from perdure.errors import StorageError
+from perdure.errors import POSKeyError, StorageError
 from perdure.ids import NO_TID, Oid, Tid, oid_repr, tid_repr
-from perdure.maintenance._salvage import Gap, Salvage
+from perdure.maintenance._salvage import Broken, DamagedRecord, Gap, Salvage
 from perdure.maintenance.checking import check
-from perdure.maintenance.report import CheckReport, Finding
+from perdure.maintenance.report import CheckReport
 from perdure.storage.file import FileStorage
 
-__all__ = ["Lost", "Recovered", "recover"]
+__all__ = ["DamagedRecord", "Lost", "Recovered", "recover"]
 
 Progress = Callable[[int, int], object]
 
@@ -34,12 +34,15 @@ class Lost:
     """The transaction that seems to begin there."""
     oids: tuple[Oid, ...]
     """The objects that seem to have had records in it."""
+    kept: int = 0
+    """How many records in it were salvaged: they are what was written, by their checksums."""
 
     def __str__(self) -> str:
         tid = f" of transaction {tid_repr(self.tid)}" if self.tid else ""
         objects = ", ".join(map(oid_repr, self.oids))
         of = f"; records of {objects}" if objects else ""
-        return f"bytes {self.start} to {self.end}{tid}{of}: {self.problem}"
+        kept = f"; of these {self.kept} were whole, and are salvaged" if self.kept else ""
+        return f"bytes {self.start} to {self.end}{tid}{of}: {self.problem}{kept}"
 
 
 @dataclass(frozen=True)
@@ -47,10 +50,15 @@ class Recovered:
     """What was salvaged, and what was not."""
 
     transactions: int
+    """How many transactions the result has."""
     records: int
     lost: list[Lost] = field(default_factory=list)
-    lost_records: list[Finding] = field(default_factory=list)
-    """Records whose data stood in a lost part: they were left out."""
+    """The parts of the file that are no whole transactions."""
+    lost_records: list[DamagedRecord] = field(default_factory=list)
+    """Records that aren't what was written, or whose data are lost: they were left out."""
+    doubtful: list[DamagedRecord] = field(default_factory=list)
+    """What was copied although it may not be what was written: records of a transaction of which
+    only the whole is known to be damaged, and transactions' user, description and extension."""
     remaining: CheckReport | None = None
     """What a check of the result finds: unreadable records, references to lost objects."""
 
@@ -58,18 +66,20 @@ class Recovered:
     def ok(self) -> bool:
         """Whether nothing was lost and the result is sound."""
         sound = self.remaining is None or self.remaining.ok
-        return sound and not self.lost and not self.lost_records
+        return sound and not self.lost and not self.lost_records and not self.doubtful
 
 
 def recover(
     source: str | os.PathLike[str], target: Any, progress: Progress | None = None
 ) -> Recovered:
-    """Copy every whole transaction of the damaged file *source* into *target*.
+    """Copy what is whole in the damaged file *source* into *target*.
 
-    The source is only read. *target* is the path of a new file, or an empty storage. Blob files
-    stay where they are: copy their folder, if there is one. *progress* is called with how many of
-    how many bytes are looked at, to find what is whole and then to copy it. What it raises stops
-    the recovery, and no new file is left, as after any other error.
+    The source is only read. It is compared with its checksums, where it has any: a record that
+    isn't what was written is left out, with the others of its transaction being kept, and told in
+    the result. *target* is the path of a new file, or an empty storage. Blob files stay where they
+    are: copy their folder, if there is one. *progress* is called with how many of how many bytes
+    are looked at, to find what is whole, to compare checksums, and then to copy. What it raises
+    stops the recovery, and no new file is left, as after any other error.
 
     Raises StorageError where the target isn't empty, NotADatabase where the source is no data file.
     """
@@ -78,15 +88,62 @@ def recover(
         found = _native.check_file(path, progress)
         storage = _empty_target(target, stack)
         gaps = [Gap(*gap) for gap in found["gaps"]]
-        salvage = stack.enter_context(closing(Salvage(path, found["bytes"], gaps, progress)))
+        broken = [Broken(**each) for each in _native.find_broken(path, found["gaps"], progress)]
+        salvage = Salvage(path, found["bytes"], gaps, broken, progress)
+        stack.enter_context(closing(salvage))
         copyTransactionsFromTo(salvage, storage)
         return Recovered(
             transactions=salvage.transactions,
             records=salvage.records,
-            lost=[Lost(*gap, *salvage.traces(gap)) for gap in gaps],
-            lost_records=salvage.lost_records,
+            lost=[Lost(*gap, *salvage.traces(gap), salvage.kept_in(gap)) for gap in gaps]
+            + [_never_whole(each) for each in broken if each.is_unfinished and not _in(gaps, each)],
+            lost_records=[_with_revisions(each, storage) for each in salvage.lost_records],
+            doubtful=[_with_revisions(each, storage) for each in salvage.doubtful],
             remaining=check(storage),
         )
+
+
+def _in(gaps: list[Gap], broken: Broken) -> bool:
+    return any(gap.start <= broken.position < gap.end for gap in gaps)
+
+
+def _never_whole(broken: Broken) -> Lost:
+    problem = "it isn't what was written, by its checksums, and may never have been whole"
+    return Lost(
+        broken.position, broken.end, problem, broken.tid, tuple(o for _, o in broken.damaged)
+    )
+
+
+def _with_revisions(record: DamagedRecord, storage: Any) -> DamagedRecord:
+    """Say which revisions of the object there are in the result."""
+    if record.oid is None:
+        return record
+    earlier, current = _earlier(storage, record.oid, record.tid), _current(storage, record.oid)
+    if current is None:
+        rest = "no revision of it is left"
+    elif current > record.tid:
+        rest = f"a later revision, written by {tid_repr(current)}, is current"
+    elif current == record.tid:
+        return replace(record, earlier=earlier, current=current)
+    else:
+        rest = f"the revision written by {tid_repr(current)} is current now"
+    problem = f"{record.problem}; {rest}"
+    return replace(record, problem=problem, earlier=earlier, current=current)
+
+
+def _earlier(storage: Any, oid: Oid, tid: Tid) -> Tid | None:
+    try:
+        found = storage.loadBefore(oid, tid)
+    except POSKeyError:
+        return None
+    return Tid(found[1]) if found else None
+
+
+def _current(storage: Any, oid: Oid) -> Tid | None:
+    try:
+        return Tid(storage.load(oid)[1])
+    except POSKeyError:
+        return None
 
 
 def _unless_done(path: Path) -> Callable[..., None]:

@@ -196,18 +196,26 @@ impl SumsReader<'_> {
         position: u64,
         header: &TransactionHeader,
     ) -> Result<Option<Vec<u32>>> {
-        while let Some((entry, len)) = self.peek()? {
-            if entry.position > position {
-                self.next = Some((entry, len));
-                break;
-            }
-            self.at += len;
+        while let Some(entry) = self.next_before(position + 1)? {
             let is_it = entry.tid == header.tid && entry.end() == position + header.length + 8;
             if entry.position == position && is_it {
                 return Ok(Some(entry.record_sums));
             }
         }
         Ok(None)
+    }
+
+    /// The next entry, where it is of a transaction that begins before a position.
+    pub(crate) fn next_before(&mut self, position: u64) -> Result<Option<Entry>> {
+        let Some((entry, len)) = self.peek()? else {
+            return Ok(None);
+        };
+        if entry.position >= position {
+            self.next = Some((entry, len));
+            return Ok(None);
+        }
+        self.at += len;
+        Ok(Some(entry))
     }
 
     /// The entry at the place, passing over what is none.

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use perdure_engine::{
-    CheckSource, Checked, Finding, FindingKind, check_file, check_members as check_all,
+    Broken, CheckSource, Checked, Finding, FindingKind, Gap, check_file,
+    check_members as check_all, find_broken as find_broken_in,
 };
 use perdure_format::{Oid, Tid};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::{PyBytes, PyDict, PyTuple};
 
 use super::PyStorage;
 use super::errors::IntoPython;
@@ -110,6 +111,53 @@ pub(super) fn check_members<'py>(
         py.detach(|| check_all(&members, &mut |done, total| reporter.report(done, total)));
     let checked = reporter.outcome(py, checked)?;
     checked.iter().map(|each| to_dict(py, each)).collect()
+}
+
+/// Compare a damaged file with its checksums; `gaps` are those that `check_file` found.
+#[pyfunction]
+#[pyo3(signature = (path, gaps, progress=None))]
+pub(super) fn find_broken(
+    py: Python<'_>,
+    path: PathBuf,
+    gaps: Vec<(u64, u64, String)>,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<Vec<Bound<'_, PyDict>>> {
+    let gaps = gaps.into_iter().map(|(start, end, problem)| Gap {
+        start,
+        end,
+        problem,
+    });
+    let gaps: Vec<_> = gaps.collect();
+    let mut reporter = Reporter::new(progress);
+    let found = py.detach(|| {
+        find_broken_in(&path, &gaps, &mut |done, total| {
+            reporter.report(done, total)
+        })
+    });
+    let found = reporter.outcome(py, found)?;
+    found.iter().map(|each| broken_fields(py, each)).collect()
+}
+
+fn broken_fields<'py>(py: Python<'py>, broken: &Broken) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("position", broken.position)?;
+    dict.set_item("end", broken.end)?;
+    dict.set_item("tid", tid_bytes(py, broken.tid))?;
+    dict.set_item("status", char::from(broken.status.to_byte()))?;
+    let [user, description, extension] = &broken.texts;
+    let texts = [user, description, extension].map(|text| PyBytes::new(py, text));
+    dict.set_item("texts", PyTuple::new(py, texts)?)?;
+    dict.set_item("header_is_right", broken.header_is_right)?;
+    dict.set_item("is_unlocated", broken.is_unlocated)?;
+    dict.set_item("is_unfinished", broken.is_unfinished)?;
+    dict.set_item("intact", &broken.intact)?;
+    let damaged = broken.damaged.iter();
+    let damaged: Vec<_> = damaged
+        .map(|(position, oid)| (*position, oid_bytes(py, *oid)))
+        .collect();
+    dict.set_item("damaged", damaged)?;
+    dict.set_item("lost", broken.lost)?;
+    Ok(dict)
 }
 
 const fn name_of(kind: FindingKind) -> &'static str {

@@ -4,7 +4,8 @@ usage: fsrecover.py [-f] [-v level] [-p] [-P seconds] input output
 
     -f          overwrite the output file if it exists
     -v level    0: what was lost (the default), 1 and 2: every transaction, too
-    -p          accepted; whole records of damaged transactions are not salvaged
+    -p          accepted; what is whole in a damaged transaction, by its checksums, is
+                salvaged in any case
     -P seconds  pack the output to that many seconds in the past
 """
 
@@ -43,7 +44,7 @@ def recover(
     force: bool = False,
     pack: float | None = None,
 ) -> None:
-    """Copy every whole transaction of the data file *inp* into the new file *outp*.
+    """Copy what is whole in the data file *inp* into the new file *outp*.
 
     With *force* an existing output is overwritten; *pack* is how many seconds in the
     past the output is packed to. *partial* is accepted and makes no difference.
@@ -61,7 +62,7 @@ def recover(
         if verbose:
             for transaction in storage.iterator():
                 print(tid_repr(transaction.tid), transaction.user, transaction.description)
-        for lost in found.lost:
+        for lost in (*found.lost, *found.lost_records, *found.doubtful):
             print(lost)
         removed = Path(inp).stat().st_size - Path(outp).stat().st_size
         print(f"\n{removed} bytes removed during recovery")
