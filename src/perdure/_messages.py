@@ -1,7 +1,7 @@
 """How the messages of errors are put together."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from perdure.ids import Oid, Tid, oid_repr, readable_tid_repr
 
@@ -9,6 +9,7 @@ __all__ = [
     "BTREES_REASONS",
     "about",
     "locked_message",
+    "no_object_message",
     "undo_message",
     "unflagged_message",
     "with_details",
@@ -57,6 +58,17 @@ def with_details(message: str, parts: Sequence[str], advice: str = "") -> str:
     """Return *message* with *parts* in parentheses and *advice* at its end."""
     details = f" ({', '.join(parts)})" if parts else ""
     return f"{message}{details}{': ' + advice if advice else ''}"
+
+
+def no_object_message(args: Sequence[Any], parts: list[str]) -> str:
+    """Return what isn't there, from the arguments of a POSKeyError: an oid, and details."""
+    key = oid_repr(args[0]) if args else "unknown object"
+    details = [each for each in args[1:] if not isinstance(each, dict)]
+    tids = [part for each in details if isinstance(each, bytes) for part in about(tid=Tid(each))]
+    parts = parts + tids
+    # A detail in words says what is missing: a blob's file, say, of an object that is there.
+    told = "; ".join(str(each) for each in details if not isinstance(each, bytes))
+    return with_details(key, parts, told or ("there is no such object" if parts else ""))
 
 
 def undo_message(oid: Oid | None, reason: str | None) -> str:

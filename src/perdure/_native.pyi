@@ -61,12 +61,14 @@ def check_members(
     """
 
 def check_file(
-    path: Path | str, progress: Callable[[int, int], object] | None = None
+    path: Path | str,
+    progress: Callable[[int, int], object] | None = None,
+    ways_to: list[Oid] | None = None,
 ) -> dict[str, Any]:
     """Check a data file, which may be damaged, without opening it as a database.
 
     *progress* is called now and then with the bytes done and the bytes there are; what it
-    raises stops the check.
+    raises stops the check. The "ways" are those from the root to each of *ways_to*.
     """
 
 def find_broken(

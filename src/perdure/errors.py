@@ -68,6 +68,7 @@ from perdure._messages import (
     BTREES_REASONS,
     about,
     locked_message,
+    no_object_message,
     undo_message,
     unflagged_message,
     with_details,
@@ -166,11 +167,8 @@ class POSKeyError(POSError, KeyError):
         self.__dict__["_told"] = {**told, **self.__dict__.get("_told", {})}
 
     def __str__(self) -> str:
-        key = oid_repr(self.args[0]) if self.args else "unknown object"
         parts = about(class_name=self.class_name, database=self.database, tid=self.tid)
-        for each in (each for each in self.args[1:] if not isinstance(each, dict)):
-            parts += about(tid=Tid(each)) if isinstance(each, bytes) else [str(each)]
-        return with_details(key, parts, "there is no such object" if parts else "")
+        return no_object_message(self.args, parts)
 
 
 class ConflictError(POSError, transaction.interfaces.TransientError):
@@ -574,7 +572,9 @@ class FileStorageQuotaError(FileStorageError, StorageSystemError):
 
 
 class ExportError(POSError):
-    """The file isn't an export file, or it is damaged."""
+    """The file isn't an export file, or is damaged, or needs a `member` that isn't there."""
+
+    member: str | None = None
 
 
 class Unsupported(POSError):  # noqa: N818 - ZODB's name, or a state and no mistake

@@ -15,7 +15,8 @@ from ZODB.utils import get_pickle_metadata
 
 import perdure
 from perdure.blob import BlobStorage
-from perdure.errors import DamagedBlobError, UndoError
+from perdure.errors import DamagedBlobError, POSKeyError, UndoError
+from perdure.ids import oid_repr, tid_repr
 from perdure.storage.demo import DemoStorage
 from perdure.storage.encrypting import EncryptingStorage
 from perdure.storage.zlib import ZlibStorage
@@ -235,3 +236,27 @@ def test_a_record_that_only_looks_like_one_with_a_length_has_none() -> None:
     assert len(with_length(known, 7)) == len(known)
     for other in (record, b"PBL1", record[:-1] + known[len(record) :], known + b"."):
         assert length_in(other) is None
+
+
+def test_a_missing_file_is_told_with_what_to_do_and_not_as_a_missing_object(
+    tmp_path: Path,
+) -> None:
+    with perdure.DB(file_storage(tmp_path)) as database:
+        store(database, b"0123456789")
+        connection = database.open()
+        blob = connection.root.blob
+        blob._p_activate()
+        path = database.storage.loadBlob(blob._p_oid, blob._p_serial)
+        Path(path).unlink()
+        for method in ("open", "committed"):
+            with pytest.raises(POSKeyError) as caught:
+                getattr(blob, method)()
+            message = str(caught.value)
+            assert caught.value.oid == blob._p_oid
+            assert oid_repr(blob._p_oid) in message
+            assert tid_repr(blob._p_serial) in message
+            assert path in message
+            assert "restore it from a backup" in message
+            assert "no such object" not in message
+        transaction.abort()
+        connection.close()

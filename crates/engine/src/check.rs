@@ -107,21 +107,30 @@ pub struct Checked {
     pub gaps: Vec<Gap>,
     /// The objects of other databases that are referred to, and one that does.
     pub others: BTreeMap<(String, Oid), Oid>,
+    /// For each object that was asked for: the objects that lead to it from the root.
+    pub ways: BTreeMap<Oid, Vec<(Oid, String)>>,
 }
 
 /// Check a data file without opening it as a database: it may be damaged.
 ///
+/// The ways from the root to the objects of its findings are looked for, and to those of `ways_to`.
+///
 /// # Errors
 /// Where the file cannot be read, or `progress` asked to stop.
-pub fn check_file(path: &Path, progress: Progress<'_>) -> Result<Checked> {
+pub fn check_file(path: &Path, ways_to: &[Oid], progress: Progress<'_>) -> Result<Checked> {
     let (generation, len) = generation_of(path)?;
-    run_alone(&generation, len, progress)
+    run_alone(&generation, len, ways_to, progress)
 }
 
 /// All references to other databases count where those are not checked, too.
-fn run_alone(generation: &Arc<Generation>, end: u64, progress: Progress<'_>) -> Result<Checked> {
+fn run_alone(
+    generation: &Arc<Generation>,
+    end: u64,
+    ways_to: &[Oid],
+    progress: Progress<'_>,
+) -> Result<Checked> {
     let others = Others::Told(BTreeMap::new());
-    let (mut checked, known) = run(generation, end, others, progress)?;
+    let (mut checked, known) = run(generation, end, others, ways_to, progress)?;
     checked.others = known.others();
     Ok(checked)
 }
@@ -161,7 +170,13 @@ pub fn check_members(
                 seen = now;
                 continue_unless(stopped.load(Ordering::Relaxed))
             };
-            run(generation, end, Others::Noted(Targets::new()), &mut note)
+            run(
+                generation,
+                end,
+                Others::Noted(Targets::new()),
+                &[],
+                &mut note,
+            )
         };
         let mut threads = Vec::new();
         for (generation, end) in &sources {
@@ -234,7 +249,7 @@ impl Store {
     /// Where the file cannot be read, or `progress` asked to stop.
     pub fn check(&self, progress: Progress<'_>) -> Result<Checked> {
         let (generation, end) = self.generation_and_end();
-        run_alone(&generation, end, progress)
+        run_alone(&generation, end, &[], progress)
     }
 
     /// Which current record refers to which object, of this database or of another.
@@ -277,6 +292,7 @@ fn run(
     generation: &Arc<Generation>,
     end: u64,
     others: Others,
+    ways_to: &[Oid],
     progress: Progress<'_>,
 ) -> Result<(Checked, Known)> {
     let mut checker = Checker::new(generation, end, others, progress);
@@ -297,7 +313,7 @@ fn run(
             break;
         }
     }
-    checker.finish()
+    checker.finish(ways_to)
 }
 
 /// What lies between the end of a scan and the next whole transaction.

@@ -63,7 +63,7 @@ pub enum Error {
     },
     /// The file is damaged before its end.
     #[error(
-        "{} is damaged at position {position}: {problem}; recover what is whole into a new file, \
+        "{} is damaged at position {position}: {problem}; recover what is whole into a new file (perdure recover), \
          or restore a backup",
         path.display()
     )]

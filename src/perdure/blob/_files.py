@@ -5,8 +5,12 @@ import shutil
 import stat
 from collections.abc import Callable
 
+from perdure.errors import POSKeyError
+from perdure.ids import Oid, Tid
+
 __all__ = [
     "link_or_copy",
+    "no_file",
     "remove_committed",
     "remove_committed_dir",
     "rename_or_copy_blob",
@@ -19,6 +23,15 @@ remove_committed_dir: Callable[[str], None] = shutil.rmtree
 
 _WRITING = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 _READING = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
+
+
+def no_file(oid: Oid, serial: Tid, path: str) -> POSKeyError:
+    """Return the error of a blob whose file is gone: the object may be there all the same."""
+    missing = (
+        f"the blob's file {path} is missing: restore it from a backup; "
+        "perdure check --blob-dir names all that are missing or damaged"
+    )
+    return POSKeyError(oid, missing, tid=serial)
 
 
 def rename_or_copy_blob(f1: str, f2: str, chmod: bool = True) -> None:

@@ -16,8 +16,7 @@ from typing import Any, Final, NamedTuple
 
 from perdure.blob._blob import BlobFile
 from perdure.blob._directory import BlobDirectory
-from perdure.blob._files import link_or_copy, remove_committed, rename_or_copy_blob
-from perdure.errors import POSKeyError
+from perdure.blob._files import link_or_copy, no_file, remove_committed, rename_or_copy_blob
 from perdure.ids import Oid, Tid
 from perdure.utils import mktemp
 
@@ -53,7 +52,7 @@ class BlobFiles:
         """Return the path of a blob's file, or raise POSKeyError."""
         path = self.directory.getBlobFilename(oid, serial)
         if not os.path.exists(path):
-            raise POSKeyError(oid, f"No blob file at {path}", tid=serial)
+            raise no_file(oid, serial, path)
         return path
 
     def open(self, oid: Oid, serial: Tid, blob: Any = None) -> Any:
@@ -62,7 +61,7 @@ class BlobFiles:
         try:
             return open(path, "rb") if blob is None else BlobFile(path, "r", blob)
         except FileNotFoundError as error:
-            raise POSKeyError(oid, f"No blob file at {path}", tid=serial) from error
+            raise no_file(oid, serial, path) from error
 
     def stage(self, draft: object, oid: Oid, path: str) -> None:
         """Take over a file, to become what the transaction *draft* stores of a blob."""

@@ -12,10 +12,10 @@ from zope.interface import alsoProvides, directlyProvides, providedBy
 from perdure.blob._blob import BlobFile
 from perdure.blob._copying import copyTransactionsFromTo
 from perdure.blob._directory import BlobDirectory
-from perdure.blob._files import remove_committed
+from perdure.blob._files import no_file, remove_committed
 from perdure.blob._records import is_blob_record
 from perdure.blob._staging import BlobFiles
-from perdure.errors import POSKeyError, Unsupported
+from perdure.errors import Unsupported
 from perdure.ids import Oid, Tid
 from perdure.interfaces import (
     IBlobStorage,
@@ -81,7 +81,7 @@ class BlobStorageMixin:
         """Return the path of a blob's file, or raise POSKeyError."""
         path = self.fshelper.getBlobFilename(oid, serial)
         if not os.path.exists(path):
-            raise POSKeyError(oid, f"No blob file at {path}", tid=serial)
+            raise no_file(oid, serial, path)
         return path
 
     def openCommittedBlobFile(self, oid: Oid, serial: Tid, blob: Any = None) -> Any:

@@ -34,6 +34,8 @@ __all__ = ["check", "copy", "recover", "referrers"]
 
 FOUND_SOMETHING = 3
 """The exit code of a check that found something wrong."""
+_DAMAGE = ("damaged", "checksum")
+"""The kinds of findings for which there is `recover`."""
 
 
 @click.command()
@@ -66,6 +68,10 @@ def check(files: tuple[Source, ...], *, blob_dir: Path | None, as_json: bool) ->
             click.echo(str(report))
             for finding in report.findings:
                 click.echo(f"  {finding.kind}: {finding}")
+            if any(finding.kind in _DAMAGE for finding in report.findings):
+                click.echo(
+                    f"  what is whole is salvaged by: perdure recover {report.name} NEW_FILE"
+                )
     if not all(report.ok for report in reports):
         sys.exit(FOUND_SOMETHING)
 

@@ -29,6 +29,7 @@ from perdure.cli.opening import (
     writing,
 )
 from perdure.cli.output import size
+from perdure.errors import ExportError
 from perdure.ids import oid_repr
 
 __all__ = ["export", "import_"]
@@ -129,6 +130,9 @@ def import_(
                 imported = connection.importFile(file, clue=clue, members=names)
                 root[name] = imported
                 manager.commit()
+        except ExportError as error:
+            manager.abort()
+            raise _in_options(error, source, list(connection.db().databases)) from error
         except BaseException:
             manager.abort()
             raise
@@ -138,6 +142,17 @@ def import_(
         print_json({"oid": oid, "name": name})
     else:
         click.echo(f"{database.storage.getName()}: /{name} is {oid_repr(oid)}")
+
+
+def _in_options(error: ExportError, source: Path, members: list[str]) -> Exception:
+    """Return the error with the option that helps, where one does."""
+    if error.member is None:
+        return error
+    among = ", ".join(map(repr, sorted(members)))
+    return click.ClickException(
+        f"{source} has objects of, or references to, member {error.member!r}, which isn't among "
+        f"{among}: say which one is meant, as in --rename {error.member}={min(members)}"
+    )
 
 
 class _Watched(BufferedReader):

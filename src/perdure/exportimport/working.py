@@ -23,7 +23,10 @@ def export_to(
     """Write an export file, in place of an older one only when it is whole."""
     path = Path(place)
     partial = path.with_name(f"{path.name}.exporting")
-    file = partial.open("w+b")
+    try:
+        file = partial.open("w+b")
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
     try:
         export_into(file, connection, oid, bufsize, followed)
         partial.replace(path)
@@ -119,11 +122,13 @@ def _connections(
 def _member(connection: Any, name: str) -> Any:
     databases = connection._db.databases
     if name not in databases:
-        raise ExportError(
+        error = ExportError(
             f"the export file has objects of, or references to, member {name!r}, which isn't among "
             f"{', '.join(map(repr, sorted(databases)))}: say which one is meant, as in "
             f"importFile(..., members={{{name!r}: {min(databases)!r}}})"
         )
+        error.member = name
+        raise error
     return connection.get_connection(name)
 
 

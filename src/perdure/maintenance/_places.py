@@ -60,6 +60,12 @@ def require_names(wanted: Iterable[str], given: Iterable[str], what: str) -> Non
         raise ValueError(f"{what}: there is no member {', '.join(map(repr, unknown))}")
 
 
-def written_privately(path: Path) -> IO[bytes]:
-    """Open a file for writing, which no others than owner and group may read, as a data file."""
-    return open(path, "wb", opener=lambda name, flags: os.open(name, flags, 0o660))
+def written_privately(path: Path, instead_of: Path | None = None) -> IO[bytes]:
+    """Open a file for writing, which no others than owner and group may read, as a data file.
+
+    Where it will take the name *instead_of*, errors tell that one: it is what was asked for.
+    """
+    try:
+        return open(path, "wb", opener=lambda name, flags: os.open(name, flags, 0o660))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(instead_of or path)) from error

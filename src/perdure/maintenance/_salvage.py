@@ -149,28 +149,34 @@ class Salvage:
         """Return what is left of a broken transaction, and note what is not."""
         if broken.is_unfinished:
             return None
-        for position, oid in broken.damaged:
-            problem = "it isn't what was written, by its checksum"
-            self.lost_records.append(self._described(broken.tid, problem, position, oid))
-        unseen = broken.lost - len(broken.damaged)
-        if unseen > 0:
-            problem = f"{unseen} records can't be made out any more"
-            self.lost_records.append(DamagedRecord(problem, broken.position, broken.tid))
+        told = self.damaged_in(broken)
+        is_kept = broken.is_unlocated or not broken.lost
+        (self.doubtful if is_kept else self.lost_records).extend(told)
         if not broken.is_salvaged:
             return None
+        if not is_kept and not broken.header_is_right:
+            self.doubtful.append(_header_of(broken))
+        records: Any = partial(self._records_at, broken.intact)
+        return TransactionRecord(broken.tid, broken.status, *broken.texts, records)
+
+    def damaged_in(self, broken: Broken) -> list[DamagedRecord]:
+        """Return what in a broken transaction isn't, or perhaps isn't, what was written."""
         if broken.is_unlocated:
             problem = (
                 "something in its transaction isn't what was written, by the checksum of the whole, "
-                "and nothing tells what: the record is copied as it is"
+                "and nothing tells what"
             )
-            for position in broken.intact:
-                oid = Oid(self._read(position, 8))
-                self.doubtful.append(self._described(broken.tid, problem, position, oid))
-        elif not broken.header_is_right:
-            problem = "its user, description or extension isn't what was written"
-            self.doubtful.append(DamagedRecord(problem, broken.position, broken.tid))
-        records: Any = partial(self._records_at, broken.intact)
-        return TransactionRecord(broken.tid, broken.status, *broken.texts, records)
+            owners = [(position, Oid(self._read(position, 8))) for position in broken.intact]
+            return [self._described(broken.tid, problem, *each) for each in owners]
+        problem = "it isn't what was written, by its checksum"
+        found = [self._described(broken.tid, problem, *each) for each in broken.damaged]
+        unseen = broken.lost - len(broken.damaged)
+        if unseen > 0:
+            problem = f"{unseen} records can't be made out any more"
+            found.append(DamagedRecord(problem, broken.position, broken.tid))
+        if not broken.lost and not broken.header_is_right:
+            found.append(_header_of(broken))
+        return found
 
     def _described(self, tid: Tid, problem: str, position: int, oid: Oid) -> DamagedRecord:
         length = self._header(position)[-1]
@@ -257,14 +263,36 @@ class Salvage:
 
     def traces(self, gap: Gap) -> tuple[Tid | None, tuple[Oid, ...]]:
         """Return what can still be made out in a gap: its transaction, and oids of records."""
-        content = self._read(gap.start, min(gap.end - gap.start, 1 << 26))
+        seen = self._places_in(gap)
+        oids = dict.fromkeys(Oid(self._read(at, 8)) for at in seen if at not in self._intact)
+        return Tid(self._read(seen[-1] + 8, 8)) if seen else None, tuple(oids)
+
+    def seen_in(self, gap: Gap, most: int) -> list[DamagedRecord]:
+        """Return the first records that can be made out in a gap, but for those that are whole."""
+        problem = "it stands in a part of the file that is no whole transaction"
+        return [
+            self._described(Tid(self._read(at + 8, 8)), problem, at, Oid(self._read(at, 8)))
+            for at in [at for at in self._places_in(gap) if at not in self._intact][:most]
+        ]
+
+    def _places_in(self, gap: Gap) -> list[int]:
+        """Return where records seem to stand in a gap."""
+        length = min(gap.end - gap.start, 1 << 26)
+        content = self._read(gap.start, length)
+        # A record names its transaction's position behind oid, tid and previous position.
         mark = p64(gap.start)
-        oids: dict[Oid, None] = {}
-        tid: Tid | None = None
+        places = []
         at = content.find(mark)
-        while at >= 24:
-            # A record names its transaction's position behind oid, tid and previous position.
-            tid = Tid(content[at - 16 : at - 8])
-            oids[Oid(content[at - 24 : at - 16])] = None
+        while at >= 0:
+            header = _RECORD.unpack(content[at - 24 : at + 18]) if 24 <= at <= length - 18 else None
+            # A seal names the position, too.
+            if header is not None and header[4] == 0 and header[5] <= length - at:
+                places.append((at - 24, header[1]))
             at = content.find(mark, at + 8)
-        return tid, tuple(oids)
+        tids = {content[:8], places[-1][1]} if places else set()
+        return [gap.start + place for place, tid in places if tid in tids]
+
+
+def _header_of(broken: Broken) -> DamagedRecord:
+    problem = "its user, description or extension isn't what was written"
+    return DamagedRecord(problem, broken.position, broken.tid)

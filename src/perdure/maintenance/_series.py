@@ -185,15 +185,25 @@ class Series:
         chunks = self._generations[place.generation][: place.chunks]
         return len(chunks) == place.chunks > 0 and place.end <= chunks[-1].end
 
-    def place_for(self, at: Tid | None) -> Place:
-        """Return the place from which the state at *at* can be restored."""
+    def places_for(self, at: Tid | None) -> list[Place]:
+        """Return the places from which the state at *at* can be restored, the best one first.
+
+        None: the newest generation's end. A moment is in the oldest generation that reaches it as
+        it was then; newer ones may have been packed since.
+        """
         if self.is_empty:
             raise StorageError(f"{self.folder} holds no backup")
-        for number, chunks in enumerate(self._generations if at is not None else ()):
-            for count, chunk in enumerate(chunks, 1):
-                if at is not None and bytes.fromhex(chunk.last_tid) >= at:
-                    return Place(number, count, chunk.end)
-        return self.last_place()
+        if at is None:
+            return [self.last_place()]
+        found = []
+        for number, chunks in enumerate(self._generations):
+            reaching = (
+                Place(number, count, chunk.end)
+                for count, chunk in enumerate(chunks, 1)
+                if bytes.fromhex(chunk.last_tid) >= at
+            )
+            found += [place for place in (next(reaching, None),) if place is not None]
+        return found or [self.last_place()]
 
     def write(
         self, place: Place, at: Tid | None, file: IO[bytes], progress: Progress | None

@@ -1,9 +1,11 @@
 """Backups: what was added to a data file since the last one, verifiable, while it is in use."""
 
+import contextlib
 import os
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import IO
 
 from perdure.errors import StorageError
 from perdure.ids import NO_TID, Tid, tid_repr
@@ -70,8 +72,8 @@ def restore(
         raise StorageError(f"{path} exists already: restore to a new file")
     partial = path.with_name(path.name + ".restoring")
     try:
-        with written_privately(partial) as file:
-            last = series.write(series.place_for(until), until, file, progress)
+        with written_privately(partial, path) as file:
+            last = _written(series, until, file, progress)
         if last == NO_TID:
             wanted = f" up to {tid_repr(until)}" if until else ""
             raise StorageError(f"the backup has no transaction{wanted}")
@@ -83,3 +85,17 @@ def restore(
         partial.unlink(missing_ok=True)
         Path(f"{partial}.lock").unlink(missing_ok=True)
     return last
+
+
+def _written(series: Series, until: Tid | None, file: IO[bytes], progress: Progress | None) -> Tid:
+    """Write the data file; from a newer generation where an older one is damaged."""
+    first, *others = series.places_for(until)
+    try:
+        return series.write(first, until, file, progress)
+    except StorageError:
+        for place in others:
+            file.seek(0)
+            file.truncate()
+            with contextlib.suppress(StorageError):
+                return series.write(place, until, file, progress)
+        raise

@@ -40,8 +40,7 @@ def check(source: Any, progress: Progress | None = None) -> CheckReport:
     start = time.perf_counter()
     if isinstance(source, (str, os.PathLike, DataFile)):
         file = DataFile.of(source)
-        report = _from_native(str(file.path), _native.check_file(file.path, progress))
-        report = _with_side_files(report, file, progress)
+        report = _of_file(file, _native.check_file(file.path, progress), progress)
     else:
         storage = getattr(source, "storage", source)
         if isinstance(storage, EngineStorage):
@@ -73,7 +72,7 @@ def check_together(members: Mapping[str, Any], progress: Progress | None) -> lis
             report = report.with_findings(blob_findings(storage, progress))
         else:
             file = DataFile.of(member)
-            report = _with_side_files(_from_native(str(file.path), one), file, progress)
+            report = _of_file(file, one, progress)
         reports.append(replace(report, seconds=time.perf_counter() - start))
     return reports
 
@@ -124,12 +123,13 @@ def _with_ways(report: CheckReport, storage: EngineStorage) -> CheckReport:
     return replace(report, findings=findings)
 
 
-def _with_side_files(report: CheckReport, file: DataFile, progress: Progress | None) -> CheckReport:
-    """Compare a data file with its checksums and blobs, where there are any."""
+def _of_file(file: DataFile, found: dict[str, Any], progress: Progress | None) -> CheckReport:
+    """Compare a data file, of which the structure was checked, with its checksums and blobs."""
+    report = _from_native(str(file.path), found)
     if file.blob_dir is not None and not file.blob_dir.is_dir():
         raise FileNotFoundError(f"{file.blob_dir} is no folder of blobs")
     if file.blob_dir is None and not file.path.with_name(f"{file.path.name}.psums").exists():
-        return report
+        return _with_damage(report, file, found, progress) if found["gaps"] else report
     blob_dir = None if file.blob_dir is None else str(file.blob_dir)
     try:
         with closing(FileStorage(file.path, read_only=True, blob_dir=blob_dir)) as storage:
@@ -137,10 +137,19 @@ def _with_side_files(report: CheckReport, file: DataFile, progress: Progress | N
             return report.with_findings(blob_findings(storage, progress))
     except CorruptedError as error:
         # Too damaged to be opened; perhaps only its checksums tell.
-        problem = f"can't be opened: {error}"
-        return report.with_findings(
-            [Finding(kind="checksum", problem=problem, position=error.position)]
+        report = report.with_findings(
+            [Finding(kind="checksum", problem=f"can't be opened: {error}", position=error.position)]
         )
+        return _with_damage(report, file, found, progress)
+
+
+def _with_damage(
+    report: CheckReport, file: DataFile, found: dict[str, Any], progress: Progress | None
+) -> CheckReport:
+    # Late: most databases are whole.
+    from perdure.maintenance._damage import damage_findings
+
+    return report.with_findings(damage_findings(file.path, found, progress))
 
 
 def _from_native(name: str, found: dict[str, Any]) -> CheckReport:

@@ -207,7 +207,7 @@ def _restore(
         last_tids: dict[str, Tid] = {}
         for name, path in partial.items():
             series, place = _series(source, name), _place(moment, name)
-            with written_privately(path) as written:
+            with written_privately(path, files[name].path) as written:
                 last_tids[name] = series.write(place, at, written, progress)
             blob_dir = files[name].blob_dir
             if blob_dir is not None:

@@ -1,5 +1,6 @@
 """Salvaging what is whole from a damaged data file."""
 
+import errno
 import os
 from collections.abc import Callable
 from contextlib import ExitStack, closing
@@ -81,7 +82,8 @@ def recover(
     are looked at, to find what is whole, to compare checksums, and then to copy. What it raises
     stops the recovery, and no new file is left, as after any other error.
 
-    Raises StorageError where the target isn't empty, NotADatabase where the source is no data file.
+    Raises StorageError where the target isn't empty, FileNotFoundError where its folder isn't there,
+    NotADatabase where the source is no data file.
     """
     path = Path(source)
     with ExitStack() as stack:
@@ -162,6 +164,8 @@ def _empty_target(target: Any, stack: ExitStack) -> Any:
         path = Path(target)
         if path.exists() and path.stat().st_size > 0:
             raise StorageError(f"{path} exists already: recover into a new file")
+        if not path.absolute().parent.is_dir():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
         stack.push(_unless_done(path))
         storage = FileStorage(target)
         stack.callback(storage.close)

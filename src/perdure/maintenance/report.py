@@ -34,8 +34,8 @@ class OtherReference(NamedTuple):
 class Finding:
     """Something that is wrong.
 
-    `kind` is `damaged` (bytes that are no whole transaction), `unfinished` (a transaction that was
-    voted and not finished), `previous` and `data-position` (a wrong position inside the file),
+    `kind` is `damaged` (bytes that are no whole transaction), `lost` (a record that can be made out
+    in these), `unfinished` (a transaction that was voted and not finished), `previous` and `data-position` (a wrong position inside the file),
     `checksum` (a transaction isn't what was written), `unreadable` (the record isn't made of
     pickles), `missing` (an object that is referred to does not exist) or `blob` (the file of a
     blob is not there, or was cut, or has grown).

@@ -209,7 +209,7 @@ impl<'a> Checker<'a> {
     }
 
     /// Judge what can only be judged at the end.
-    pub(super) fn finish(mut self) -> Result<(Checked, Known)> {
+    pub(super) fn finish(mut self, ways_to: &[Oid]) -> Result<(Checked, Known)> {
         // They were for the transaction at hand.
         self.replaced = Vec::new();
         self.find_references_to_missing()?;
@@ -219,7 +219,7 @@ impl<'a> Checker<'a> {
             .findings
             .iter()
             .filter_map(|finding| finding.oid);
-        let wanted: HashSet<Oid> = named.collect();
+        let wanted: HashSet<Oid> = named.chain(ways_to.iter().copied()).collect();
         if !wanted.is_empty() {
             let end = self.end;
             let mut again = || (self.progress)(end, end);
@@ -230,6 +230,8 @@ impl<'a> Checker<'a> {
                     .map(|oid| paths.to(oid, self.generation, &self.positions))
                     .unwrap_or_default();
             }
+            let to = |oid: &Oid| (*oid, paths.to(*oid, self.generation, &self.positions));
+            self.checked.ways = ways_to.iter().map(to).collect();
         }
         let known = Known {
             positions: self.positions,

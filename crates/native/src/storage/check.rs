@@ -15,7 +15,7 @@ use pyo3::types::{PyBytes, PyDict, PyTuple};
 
 use super::PyStorage;
 use super::errors::IntoPython;
-use crate::ids::{oid_bytes, tid_bytes};
+use crate::ids::{PyOid, oid_bytes, tid_bytes};
 
 /// How often the GIL is taken to report and to look for an interrupt.
 const REPORT_PATIENCE: Duration = Duration::from_millis(100);
@@ -72,14 +72,20 @@ impl Reporter {
 
 /// Check the data file at `path`, which may be damaged, without opening it as a database.
 #[pyfunction]
-#[pyo3(name = "check_file", signature = (path, progress=None))]
+#[pyo3(name = "check_file", signature = (path, progress=None, ways_to=None))]
 pub(super) fn check_path(
     py: Python<'_>,
     path: PathBuf,
     progress: Option<Py<PyAny>>,
+    ways_to: Option<Vec<PyOid>>,
 ) -> PyResult<Bound<'_, PyDict>> {
+    let ways_to: Vec<_> = ways_to.into_iter().flatten().map(|oid| oid.0).collect();
     let mut reporter = Reporter::new(progress);
-    let checked = py.detach(|| check_file(&path, &mut |done, total| reporter.report(done, total)));
+    let checked = py.detach(|| {
+        check_file(&path, &ways_to, &mut |done, total| {
+            reporter.report(done, total)
+        })
+    });
     let checked = reporter.outcome(py, checked)?;
     to_dict(py, &checked)
 }
@@ -201,6 +207,11 @@ pub(super) fn to_dict<'py>(py: Python<'py>, checked: &Checked) -> PyResult<Bound
         })
         .collect();
     dict.set_item("others", others)?;
+    let ways = PyDict::new(py);
+    for (oid, way) in &checked.ways {
+        ways.set_item(oid_bytes(py, *oid), way_of(py, way))?;
+    }
+    dict.set_item("ways", ways)?;
     Ok(dict)
 }
 
@@ -216,10 +227,12 @@ fn fields<'py>(py: Python<'py>, finding: &Finding) -> PyResult<Bound<'py, PyDict
     dict.set_item("class_name", &finding.class)?;
     dict.set_item("target", oid(finding.target))?;
     dict.set_item("problem", &finding.problem)?;
-    let path = finding.path.iter();
-    let path: Vec<_> = path
-        .map(|(oid, class)| (oid_bytes(py, *oid), class.clone()))
-        .collect();
-    dict.set_item("path", path)?;
+    dict.set_item("path", way_of(py, &finding.path))?;
     Ok(dict)
+}
+
+fn way_of<'py>(py: Python<'py>, way: &[(Oid, String)]) -> Vec<(Bound<'py, PyBytes>, String)> {
+    let steps = way.iter();
+    let steps = steps.map(|(oid, class)| (oid_bytes(py, *oid), class.clone()));
+    steps.collect()
 }
