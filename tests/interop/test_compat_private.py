@@ -117,7 +117,7 @@ def test_a_patched_clock_is_the_one_that_counts(tmp_path: Path) -> None:
     assert lines(code, tmp_path)[0].startswith("2001-09-09 01:46:40.25")
 
 
-def test_a_storage_derives_from_base_storage(tmp_path: Path) -> None:
+def test_a_storage_derives_from_base_storage_and_verifies_reads(tmp_path: Path) -> None:
     code = """
         import ZODB, ZODB.BaseStorage, ZODB.POSException, transaction
         from ZODB.utils import z64
@@ -173,10 +173,28 @@ def test_a_storage_derives_from_base_storage(tmp_path: Path) -> None:
         conn.root.x = 2
         transaction.abort()
         print(conn.root.x, storage.lastTransaction() == storage.records[bytes(8)][1])
+        root = conn.root()
+        for value, other_commits in ((3, False), (4, True)):
+            conn.readCurrent(root)
+            conn.add(type(root)(value=value))
+            if other_commits:
+                with db.transaction() as other:
+                    other.root.x = 5
+            try:
+                transaction.commit()
+            except ZODB.POSException.ReadConflictError as error:
+                transaction.abort()
+                print("conflict", error.oid)
+        print(len(storage.records), root["x"])
         conn.close()
         db.close()
     """
-    assert lines(code, tmp_path) == ["['begin', 'vote', 'finish'] 1 mine 1", "1 True"]
+    assert lines(code, tmp_path) == [
+        "['begin', 'vote', 'finish'] 1 mine 1",
+        "1 True",
+        f"conflict {bytes(8)}",
+        "2 5",
+    ]
 
 
 def test_errors_of_the_application_pass_through_and_leave_the_database_usable(

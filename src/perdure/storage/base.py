@@ -7,7 +7,12 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from perdure import _native
-from perdure.errors import ReadOnlyError, StorageTransactionError, Unsupported
+from perdure.errors import (
+    ReadConflictError,
+    ReadOnlyError,
+    StorageTransactionError,
+    Unsupported,
+)
 from perdure.ids import Oid, Tid
 from perdure.storage.records import extension_bytes_of
 from perdure.timestamp import TimeStamp, tid_after
@@ -140,6 +145,14 @@ class BaseStorage:
     def tpc_transaction(self) -> Any:
         """Return the transaction that is being committed, None if there is none."""
         return self._transaction
+
+    def checkCurrentSerialInTransaction(self, oid: Oid, serial: Tid, transaction: Any) -> None:
+        """Raise ReadConflictError unless *serial* is the current revision of the object."""
+        if transaction is not self._transaction:
+            raise StorageTransactionError(self, transaction)
+        current = self.getTid(oid)
+        if current != serial:
+            raise ReadConflictError(oid=oid, serials=(current, serial))
 
     def tpc_vote(self, transaction: Any) -> Any:
         """Call `_vote`; returns the oids whose conflicts were resolved."""

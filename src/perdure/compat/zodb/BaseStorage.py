@@ -45,12 +45,5 @@ class DataRecord:
         self.data_txn = prev
 
 
-def checkCurrentSerialInTransaction(self: Any, oid: Oid, serial: Tid, transaction: Any) -> None:
-    """Raise ReadConflictError unless *serial* is the current revision of the object."""
-    from perdure.errors import ReadConflictError, StorageTransactionError
-
-    if transaction is not self._transaction:
-        raise StorageTransactionError(self, transaction)
-    current = self.getTid(oid)
-    if current != serial:
-        raise ReadConflictError(oid=oid, serials=(current, serial))
+# Classes that aren't derived from BaseStorage take the method by itself.
+checkCurrentSerialInTransaction = _BaseStorage.checkCurrentSerialInTransaction
