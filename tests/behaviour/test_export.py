@@ -1,6 +1,8 @@
 """Export files: an object with all that it refers to, from one database to another."""
 
 import io
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -111,13 +113,46 @@ def test_an_object_that_is_not_there_is_not_exported(conn: perdure.Connection) -
 def test_what_can_not_be_read_is_named_and_the_former_file_stays(tmp_path: Path) -> None:
     with perdure.DB(perdure.FileStorage(DATA / "damaged_middle.fs", read_only=True)) as db:
         path = tmp_path / "all.zexp"
-        for before in (None, b"an older one"):
+        for before in (None, b"ZEXP an older one"):
             if before is not None:
                 path.write_bytes(before)
             with db.transaction() as conn, pytest.raises(ExportError, match=r"0xae.*can't be read"):
                 conn.exportFile(Oid(p64(0)), str(path))
             found = [each.read_bytes() for each in tmp_path.iterdir()]
             assert found == ([] if before is None else [before])
+
+
+def test_an_export_replaces_an_older_one_and_no_other_file(
+    conn: perdure.Connection, cycle: Any, tmp_path: Path
+) -> None:
+    folder = tmp_path / "exports"
+    folder.mkdir()
+    export = folder / "kept.zexp"
+    export.symlink_to(folder / "first.zexp")
+    for _ in range(2):
+        conn.exportFile(cycle._p_oid, export).close()
+        assert (folder / "first.zexp").read_bytes() == exported(conn, cycle).getvalue()
+    assert export.is_symlink()
+    (folder / "empty").touch()
+    conn.exportFile(cycle._p_oid, folder / "empty").close()
+    other = folder / "Other.fs"
+    perdure.DB(str(other)).close()
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(ExportError, match="is no export file: it was left as it is"):
+        conn.exportFile(cycle._p_oid, str(other))
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_an_export_goes_through_a_pipe(
+    conn: perdure.Connection, cycle: Any, tmp_path: Path
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit(pipe.read_bytes)
+        conn.exportFile(cycle._p_oid, pipe).close()
+        assert read.result() == exported(conn, cycle).getvalue()
+    assert pipe.is_fifo()
 
 
 def test_a_transaction_notes_the_clue(

@@ -192,7 +192,7 @@ def test_a_storage_derives_from_base_storage_and_verifies_reads(tmp_path: Path) 
     assert lines(code, tmp_path) == [
         "['begin', 'vote', 'finish'] 1 mine 1",
         "1 True",
-        f"conflict {bytes(8)}",
+        f"conflict {bytes(8)!r}",
         "2 5",
     ]
 

@@ -35,8 +35,8 @@ class ExportImport:
         are followed, and the objects come along; only perdure reads such a file.
 
         Raises POSKeyError if there is no such object, ExportError for one whose record can't be
-        read, KeyError for an unknown member; there is no file at the path then, or the one of
-        before.
+        read and for a path where a file is that is no export file, KeyError for an unknown member;
+        there is no file at the path then, or the one of before.
         """
         # Late: every connection can do this, and few ever do.
         from perdure.exportimport.working import export_into, export_to, followed_members

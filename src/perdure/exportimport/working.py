@@ -7,6 +7,7 @@ from typing import IO, Any
 
 from perdure.errors import ExportError, StateLoadError
 from perdure.exportimport.exporting import export, export_members
+from perdure.exportimport.format import MAGIC, MAGIC_OF_MEMBERS
 from perdure.exportimport.importing import Import, Target
 from perdure.ids import Oid
 
@@ -20,8 +21,16 @@ def export_to(
     bufsize: int,
     followed: Collection[str],
 ) -> IO[bytes]:
-    """Write an export file, in place of an older one only when it is whole."""
+    """Write an export file, in place of an older one only when it is whole.
+
+    Raises ExportError where another kind of file is there: it stays as it is. A device or pipe is
+    written to.
+    """
     path = Path(place)
+    if path.exists() and not path.is_file():
+        return _export_through(path, connection, oid, bufsize, followed)
+    path = path.resolve()
+    _require_no_other_file(path)
     partial = path.with_name(f"{path.name}.exporting")
     try:
         file = partial.open("w+b")
@@ -29,12 +38,38 @@ def export_to(
         raise OSError(error.errno, error.strerror, str(path)) from error
     try:
         export_into(file, connection, oid, bufsize, followed)
+        os.fsync(file.fileno())
         partial.replace(path)
     except BaseException:
         file.close()
         partial.unlink(missing_ok=True)
         raise
     return file
+
+
+def _export_through(
+    path: Path, connection: Any, oid: Oid, bufsize: int, followed: Collection[str]
+) -> IO[bytes]:
+    file = path.open("wb")
+    try:
+        export_into(file, connection, oid, bufsize, followed)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _require_no_other_file(path: Path) -> None:
+    """Refuse to replace what is no export file: two arguments mixed up would cost a database."""
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        beginning = file.read(len(MAGIC))
+    if beginning not in (b"", MAGIC, MAGIC_OF_MEMBERS):
+        raise ExportError(
+            f"{path} is there and is no export file: it was left as it is; give another path, or "
+            "remove it first"
+        )
 
 
 def export_into(

@@ -45,5 +45,6 @@ class DataRecord:
         self.data_txn = prev
 
 
-# Classes that aren't derived from BaseStorage take the method by itself.
-checkCurrentSerialInTransaction = _BaseStorage.checkCurrentSerialInTransaction
+def checkCurrentSerialInTransaction(self: Any, oid: Oid, serial: Tid, transaction: Any) -> None:
+    """Do what the method does, for classes that aren't derived from BaseStorage."""
+    _BaseStorage.checkCurrentSerialInTransaction(self, oid, serial, transaction)
