@@ -1,11 +1,12 @@
 """How programs that a shell runs end when they are interrupted, or nobody reads on."""
 
 import os
+import select
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["INTERRUPTED", "OUTPUT_CLOSED", "ending_quietly"]
+__all__ = ["INTERRUPTED", "OUTPUT_CLOSED", "ending_quietly", "nobody_reads"]
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C, as of other programs that a shell runs."""
@@ -29,8 +30,26 @@ def ending_quietly(name: str) -> Iterator[None]:
         sys.stderr.write(f"{name}: interrupted\n")
         raise SystemExit(INTERRUPTED) from None
     except BrokenPipeError:
-        # Or Python would try to write the rest when it ends, and tell of that.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+        _drop_output()
         raise SystemExit(OUTPUT_CLOSED) from None
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        # No file's: the output's, as on a full disk.
+        sys.stderr.write(f"{name}: the output can't be written: {os.strerror(error.errno or 0)}\n")
+        _drop_output()
+        raise SystemExit(1) from None
+
+
+def nobody_reads() -> bool:
+    """Tell whether the reader of the output is gone."""
+    poll = select.poll()
+    poll.register(sys.stdout, 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _output, event in poll.poll(0))
+
+
+def _drop_output() -> None:
+    """Keep Python from trying to write the rest when it ends, and from telling of that."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)

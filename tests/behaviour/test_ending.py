@@ -49,6 +49,45 @@ def test_a_command_whose_output_nobody_reads_ends_quietly(file: Path, command: s
     assert ended == (OUTPUT_CLOSED, "")
 
 
+def test_a_program_in_the_shell_whose_output_nobody_reads_ends_quietly(file: Path) -> None:
+    shell = ("-m", "perdure.cli", "shell", str(file), "-c")
+    assert run_without_reader(*shell, "print('x' * 100_000)") == (OUTPUT_CLOSED, "")
+
+
+def test_a_program_in_the_shell_whose_own_pipe_breaks_is_told(file: Path) -> None:
+    program = "raise BrokenPipeError('of the program')"
+    done = subprocess.run(
+        [sys.executable, "-m", "perdure.cli", "shell", str(file), "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    told = done.stderr.splitlines()
+    assert (done.returncode, told[-1]) == (1, "BrokenPipeError: of the program")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no such device")
+@pytest.mark.parametrize("command", ["analyze", "info", "ls", "log --json", "undo --dry-run"])
+def test_a_command_whose_output_has_no_room_says_so(file: Path, command: str) -> None:
+    name, *options = command.split()
+    with perdure.DB(perdure.FileStorage(str(file), read_only=True)) as db:
+        tid = db.lastTransaction().hex()
+    arguments = [name, *options, str(file), *([tid] if name == "undo" else ())]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "perdure.cli", *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].endswith("No space left on device")
+    assert "Traceback" not in done.stderr
+
+
 FRONTS = ["FileStorage.fsdump", "scripts.netspace", "scripts.space", "scripts.fstail"]
 
 

@@ -306,3 +306,56 @@ def test_a_damaged_backup_is_found_and_not_restored(file: Path, tmp_path: Path) 
     assert run("restore", folder, tmp_path / "new.fs").exit_code == 1
     assert not (tmp_path / "new.fs").exists()
     assert run("restore", tmp_path / "none", tmp_path / "new.fs").exit_code == 1
+
+
+def test_a_wrong_call_of_a_command_says_what_is_wrong_with_it(file: Path, tmp_path: Path) -> None:
+    before = file.read_bytes()
+    export = shutil.copy(DATA / "books.zexp", tmp_path)
+    for code, problem, *arguments in (
+        (
+            1,
+            f"Error: {tmp_path}/none.fs: No such file or directory\n",
+            "check",
+            tmp_path / "none.fs",
+        ),
+        (1, f"Error: {tmp_path}: Is a directory\n", "check", tmp_path),
+        (1, f"Error: {tmp_path}: a folder, not a data file\n", "pack", tmp_path),
+        (1, "none: no such folder", "pack", "--blob-dir", tmp_path / "none", file),
+        (2, "nan is no number of days", "pack", "--days", "nan", file),
+        (2, "inf is no number of days", "pack", "--days", "inf", file),
+        (
+            2,
+            "--from is later than --to",
+            "diff",
+            "--from",
+            "2026-05-02",
+            "--to",
+            "2026-05-01",
+            file,
+        ),
+        (2, "two moments of one file", "diff", "--from", "2026-05-02", file, file),
+        (2, "neither a tid nor a time", "diff", "--from", "040d278105ff9e4", file),
+        (2, "NAME is empty", "import", file, export, ""),
+        (1, "is no export file: it was left as it is", "export", file, "/", file),
+    ):
+        done = run(*arguments)
+        assert done.exit_code == code, arguments
+        assert problem in done.output
+    assert file.read_bytes() == before
+    assert {each.name for each in tmp_path.iterdir()} <= {"Data.fs", "Data.fs.lock", "books.zexp"}
+
+
+def test_programs_are_listed_all_there_is_and_people_the_first(tmp_path: Path) -> None:
+    with perdure.DB(str(tmp_path / "many.fs")) as db, db.transaction() as connection:
+        connection.root.all = perdure.PersistentMapping({f"{n:03}": n for n in range(150)})
+    arguments = ("ls", tmp_path / "many.fs", "/all")
+    assert len(of_json(*arguments)) == 150
+    assert len(of_json(*arguments, "--limit", 7)) == 7
+    shown = run(*arguments).output.splitlines()
+    assert (len(shown), shown[-1]) == (101, "... and more: --limit shows more than 100")
+    assert len(run(*arguments, "--limit", 150).output.splitlines()) == 150
+
+
+def test_an_object_that_nothing_refers_to_is_told_as_such(file: Path) -> None:
+    assert run("referrers", file, "0x0").output == "nothing refers to 0x0\n"
+    assert of_json("referrers", file, "0x0") == []

@@ -140,6 +140,10 @@ def diff(
 
     Example: perdure diff Data.fs copy/Data.fs
     """
+    if since is not None and until is not None and since > until:
+        raise click.UsageError("--from is later than --to")
+    if since is not None and other is not None:
+        raise click.UsageError("--from is for two moments of one file")
     with reading(file, member) as storage, progressing("reading") as progress:
         if other is not None:
             old = _objects(storage, None, until, progress)

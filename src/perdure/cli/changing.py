@@ -1,6 +1,7 @@
 """`perdure pack` and `perdure undo`."""
 
 import base64
+import math
 import sys
 import time
 from pathlib import Path
@@ -20,6 +21,7 @@ from perdure.cli.opening import (
     print_json,
     progressing,
     reading,
+    required_file,
     writing,
     writing_all,
 )
@@ -63,16 +65,17 @@ def pack(
 
     Example: perdure pack perdure.toml
     """
+    if not math.isfinite(days):
+        raise click.BadParameter(f"{days} is no number of days", param_hint="--days")
     when = time.time() - days * _SECONDS_PER_DAY
     if is_described(file):
         if no_old or blob_dir is not None:
             raise click.UsageError(f"{file} says itself what is kept, and where blobs are")
         _pack_described(file, when, member, gc=False if no_gc else None, as_json=as_json)
         return
-    if not Path(file).is_file():
-        raise click.ClickException(f"{file}: no such file")
-    if member is not None:
-        raise click.UsageError(f"{file} is one data file: it has no members")
+    required_file(file, member)
+    if blob_dir is not None and not blob_dir.is_dir():
+        raise click.ClickException(f"{blob_dir}: no such folder")
     with errors_reported():
         storage = perdure.FileStorage(
             str(file),

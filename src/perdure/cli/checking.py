@@ -214,6 +214,8 @@ def referrers(files: tuple[Source, ...], oid: str, *, as_json: bool) -> None:
                 found = perdure.References(given, progress).referrers(member, wanted)
     if as_json:
         print_json([each._asdict() if colon else each for each in found])
+    elif not found:
+        click.echo(f"nothing refers to {oid}")
     else:
         for each in found:
             click.echo(f"{each.member}:{oid_repr(each.oid)}" if colon else oid_repr(each))

@@ -114,6 +114,8 @@ def import_(
     """
     if not source.is_file():
         raise click.ClickException(f"{source}: no such file")
+    if not name:
+        raise click.UsageError("NAME is empty: say what the object is called in the root")
     names = _names(renamed)
     with _writable(files) as databases:
         database = chosen(databases, member)

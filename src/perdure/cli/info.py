@@ -79,9 +79,8 @@ def log(file: Source, limit: int, *, member: str | None, as_json: bool) -> None:
         return
     for each in transactions:
         who = f" by {each.user}" if each.user else ""
-        click.echo(
-            f"{each.time}  tid {each.tid}  {each.records:,} records, {size(each.data_bytes)}{who}"
-        )
+        records = "1 record" if each.records == 1 else f"{each.records:,} records"
+        click.echo(f"{each.time}  tid {each.tid}  {records}, {size(each.data_bytes)}{who}")
         for line in each.description.splitlines():
             click.echo(f"    {line}")
 

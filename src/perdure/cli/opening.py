@@ -1,6 +1,7 @@
 """What the commands share: opening files, errors, times, progress and JSON."""
 
 import json
+import os
 import sys
 import threading
 import time
@@ -58,6 +59,8 @@ def errors_reported() -> Iterator[None]:
             isinstance(detail, (str, dict)) for detail in error.args
         ):
             message = f"{message.split(' ')[0]}: there is no such object"
+        if isinstance(error, OSError) and not isinstance(error, POSError) and error.filename:
+            message = f"{error.filename}: {os.strerror(error.errno or 0)}"
         raise click.ClickException(message or repr(error)) from error
 
 
@@ -207,7 +210,8 @@ class _Moment(click.ParamType):  # type: ignore[type-arg,unused-ignore]
             return value
         text = str(value).removeprefix("0x")
         try:
-            if len(text) in (15, 16) and "-" not in text:
+            digits = (16,) if text == value else (15, 16)
+            if len(text) in digits and "-" not in text:
                 return bytes.fromhex(text.rjust(16, "0"))
             # The zone "Z" is read by later Pythons only.
             moment = datetime.fromisoformat(text.replace("Z", "+00:00"))

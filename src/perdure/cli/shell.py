@@ -11,6 +11,7 @@ import click
 import transaction
 
 import perdure
+from perdure._ending import nobody_reads
 from perdure.cli.collections import SOURCE, Source, chosen, is_described, opened, writable
 from perdure.cli.opening import (
     MEMBER,
@@ -65,7 +66,9 @@ def _run(program: str, names: dict[str, Any]) -> None:
     """Run what the user asks for; what it raises is told without the frames of this command."""
     try:
         exec(compile(program, "<command>", "exec"), names)  # noqa: S102
-    except Exception as error:  # noqa: BLE001 - whatever the program does
+    except Exception as error:
+        if isinstance(error, BrokenPipeError) and nobody_reads():
+            raise
         place = error.__traceback__ and error.__traceback__.tb_next
         traceback.print_exception(type(error), error, place)
         sys.exit(1)

@@ -13,6 +13,7 @@ from perdure.ids import Tid, oid_repr, p64, u64
 
 __all__ = ["ls", "show"]
 
+_ITEMS_SHOWN = 100
 _AT = click.option("--at", type=MOMENT, help="Look at the state at this tid or time.")
 
 
@@ -38,12 +39,18 @@ def _resolved(inspector: Any, value: Any) -> Any:
 @click.command()
 @click.argument("file", type=SOURCE)
 @click.argument("path", default="/")
-@click.option("-n", "--limit", type=click.IntRange(min=1), default=100, show_default=True)
+@click.option("-n", "--limit", type=click.IntRange(min=1), help="[default: 100; all with --json]")
 @_AT
 @MEMBER
 @JSON
 def ls(
-    file: Source, path: str, limit: int, at: bytes | None, *, member: str | None, as_json: bool
+    file: Source,
+    path: str,
+    limit: int | None,
+    at: bytes | None,
+    *,
+    member: str | None,
+    as_json: bool,
 ) -> None:
     """List what is in the object at PATH: its attributes, or a collection's items.
 
@@ -58,15 +65,16 @@ def ls(
         found = inspector.at(path)
         if not hasattr(found, "oid"):
             raise click.ClickException(f"{path} is a plain value: {_described(found)}")
-        items = list(islice(inspector.items(found), limit + 1))
-        rows = [(name, _described(_resolved(inspector, value))) for name, value in items[:limit]]
+        shown = limit or (None if as_json else _ITEMS_SHOWN)
+        items = list(islice(inspector.items(found), shown and shown + 1))
+        rows = [(name, _described(_resolved(inspector, value))) for name, value in items[:shown]]
     if as_json:
         print_json([{"name": name, "value": value} for name, value in rows])
         return
     for name, value in rows:
         click.echo(f"{name}  {value}")
-    if len(items) > limit:
-        click.echo(f"... and more: --limit shows more than {limit}")
+    if len(items) > len(rows):
+        click.echo(f"... and more: --limit shows more than {shown}")
 
 
 @click.command()
