@@ -41,6 +41,7 @@ __all__ = [
     "tid_of_time",
     "time_of_tid",
     "verify_memo",
+    "vote_together",
 ]
 
 # The storage (`crates/native/src/storage`).
@@ -227,13 +228,20 @@ class Gate:
     """What a collection's members share: joint transactions pass through it one at a time."""
 
     def __new__(cls) -> Self: ...
-    def snapshots(self, storages: list[Storage]) -> list[Tid]: ...
+    def snapshots(self, storages: dict[str, Storage]) -> dict[str, Tid]: ...
     def finish_together(self, drafts: list[Draft]) -> Tid: ...
 
 def prepare_together(drafts: list[Draft], tid: bytes) -> None:
     """Write locked drafts of several storages as one transaction, durable and not finished.
 
     The first one's storage decides.
+    """
+
+def vote_together(drafts: list[Draft], now: float) -> Tid | None:
+    """Lock drafts of several storages, and do as `prepare_together` where nothing is in the way.
+
+    None: each is as after `lock`, or none, where one has nothing to write or relies on what
+    it doesn't write.
     """
 
 def in_doubt(path: Path | str) -> tuple[Tid, list[str], int] | None:

@@ -1,6 +1,7 @@
 """One transaction over several databases: one tid, all or nothing, one snapshot."""
 
 import contextlib
+import os
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ import pytest
 import transaction
 from BTrees.Length import Length
 from click.testing import CliRunner
+from persistent.list import PersistentList
 from persistent.mapping import PersistentMapping
 from tests.layers import encrypting
 
@@ -20,7 +22,13 @@ import perdure
 from perdure import indoubt
 from perdure.blob import BlobStorage
 from perdure.cli import main
-from perdure.errors import ConflictError, InDoubtError, Unsupported
+from perdure.errors import (
+    CommitOutcomeUnknown,
+    ConflictError,
+    InDoubtError,
+    StorageError,
+    Unsupported,
+)
 from perdure.storage import FileStorage, MappingStorage
 from perdure.storage._sealing import EXACTLY, header_of
 from perdure.storage.zlib import ZlibStorage
@@ -98,6 +106,25 @@ def test_a_conflict_in_one_member_leaves_all_as_they_were(members: dict[str, per
     assert root_of(second, "b")["x"] == "first"
 
 
+def test_a_conflict_names_the_member_that_has_it(members: dict[str, perdure.DB]) -> None:
+    first, second = open_in(members), open_in(members)
+    for name in members:
+        root_of(first, name)["list"] = PersistentList()
+    first.transaction_manager.commit()
+    second.transaction_manager.begin()
+    for name in members:
+        root_of(second, name)["x"] = 1
+    root_of(second, "b")["list"].append(2)
+    root_of(first, "b")["list"].append(1)
+    first.transaction_manager.commit()
+    with pytest.raises(ConflictError) as raised:
+        second.transaction_manager.commit()
+    second.transaction_manager.abort()
+    assert raised.value.database == "b"
+    assert raised.value.class_name == "persistent.list.PersistentList"
+    assert list(root_of(second, "b")["list"]) == [1]
+
+
 def test_conflicts_are_merged_in_a_joint_commit(members: dict[str, perdure.DB]) -> None:
     first, second = open_in(members), open_in(members)
     for name in ("a", "b"):
@@ -163,6 +190,89 @@ def test_read_current_holds_over_members(members: dict[str, perdure.DB]) -> None
         second.transaction_manager.commit()
     second.transaction_manager.abort()
     assert "used" not in root_of(second, "a")
+
+
+def test_a_joint_commit_waits_for_a_member_that_is_at_work(
+    members: dict[str, perdure.DB],
+) -> None:
+    arrived, may_go_on = threading.Event(), threading.Event()
+
+    class Waits:
+        """A resource that votes last, and takes its time."""
+
+        def sortKey(self) -> str:
+            return "~~~"
+
+        def abort(self, transaction: Any) -> None: ...
+
+        tpc_begin = commit = tpc_finish = tpc_abort = abort
+
+        def tpc_vote(self, transaction: Any) -> None:
+            arrived.set()
+            may_go_on.wait(60)
+
+    first, second = open_in(members), open_in(members)
+    root_of(first, "b")["first"] = PersistentMapping()
+    first.transaction_manager.commit()
+    second.transaction_manager.begin()
+    root_of(first, "b")["first"]["x"] = 1
+    first.transaction_manager.get().join(Waits())
+    for name in members:
+        root_of(second, name)["second"] = 1
+    with ThreadPoolExecutor() as pool:
+        holder = pool.submit(first.transaction_manager.commit)
+        arrived.wait(60)
+        waiter = pool.submit(second.transaction_manager.commit)
+        assert not waiter.done()
+        may_go_on.set()
+        holder.result(60)
+        waiter.result(60)
+    third = open_in(members)
+    assert [root_of(third, name)["second"] for name in members] == [1, 1, 1]
+    assert root_of(third, "b")["first"]["x"] == 1
+    assert members["a"].lastTransaction() > root_of(third, "b")["first"]._p_serial
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="finds the open file there")
+def test_a_member_that_was_only_read_goes_on_where_the_deciding_one_fails(
+    tmp_path: Path,
+) -> None:
+    class TakesTheFileAway:
+        """A resource that votes last, and has what is written to a file fail from then on."""
+
+        def sortKey(self) -> str:
+            return "~~~"
+
+        def abort(self, transaction: Any) -> None: ...
+
+        tpc_begin = commit = tpc_finish = tpc_abort = abort
+
+        def tpc_vote(self, transaction: Any) -> None:
+            path = tmp_path / "b.fs"
+            read_only = os.open(path, os.O_RDONLY)
+            for descriptor in list(Path("/proc/self/fd").iterdir()):
+                with contextlib.suppress(OSError):
+                    if descriptor.readlink() == path:
+                        os.dup2(read_only, int(descriptor.name))
+            os.close(read_only)
+
+    databases: dict[str, perdure.DB] = {}
+    for name in ("a", "b", "c"):
+        perdure.DB(FileStorage(tmp_path / f"{name}.fs"), database_name=name, databases=databases)
+    connection = open_in(databases)
+    for name in ("b", "c"):
+        root_of(connection, name)["x"] = 1
+    connection.readCurrent(connection.root())
+    connection.transaction_manager.get().join(TakesTheFileAway())
+    with pytest.raises(CommitOutcomeUnknown):
+        connection.transaction_manager.commit()
+    connection.transaction_manager.abort()
+    another = open_in(databases, "a")
+    another.root()["y"] = 1
+    another.transaction_manager.commit()
+    for database in list(databases.values()):
+        with contextlib.suppress(StorageError):
+            database.close()
 
 
 def test_a_member_opened_later_is_read_as_of_the_beginning(

@@ -11,9 +11,16 @@ use crate::sync::{Condvar, Mutex};
 /// finish are two calls.
 #[derive(Debug, Default)]
 pub struct CommitLock {
-    /// Whether the lock is taken. Taken before every other lock of the store.
-    taken: Mutex<bool>,
+    /// Taken before every other lock of the store.
+    state: Mutex<State>,
     freed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    taken: bool,
+    /// How many wait: without them, nobody has to be told that the lock is free.
+    waiters: usize,
 }
 
 /// Holds the lock until it is dropped.
@@ -25,24 +32,29 @@ impl CommitLock {
     #[must_use]
     pub fn acquire(self: &Arc<Self>, patience: Duration) -> Option<CommitGuard> {
         let deadline = Instant::now() + patience;
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        while *taken {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        while state.taken {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return None;
             }
-            let waited = self.freed.wait_timeout(taken, left);
-            taken = waited.unwrap_or_else(PoisonError::into_inner).0;
+            state.waiters += 1;
+            let waited = self.freed.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            state.waiters -= 1;
         }
-        *taken = true;
+        state.taken = true;
         Some(CommitGuard(Arc::clone(self)))
     }
 }
 
 impl Drop for CommitGuard {
     fn drop(&mut self) {
-        *self.0.taken.lock().unwrap_or_else(PoisonError::into_inner) = false;
-        self.0.freed.notify_one();
+        let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.taken = false;
+        if state.waiters > 0 {
+            self.0.freed.notify_one();
+        }
     }
 }
 

@@ -289,6 +289,12 @@ impl Draft {
         self.records.is_empty()
     }
 
+    /// Does it change objects, and rely on none that it doesn't change?
+    #[must_use]
+    pub fn only_writes(&self) -> bool {
+        !self.records.is_empty() && self.reads.is_empty()
+    }
+
     /// The data of the record with this number; none where it has none of its own.
     ///
     /// # Errors

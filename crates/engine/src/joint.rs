@@ -2,13 +2,16 @@
 //!
 //! See `docs/internals/joint-commit.md` for the protocol and its invariants.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use perdure_format::Tid;
 use perdure_format::joint::JointMark;
 
 use crate::commit::{Finished, Locked, Voted};
+use crate::draft::Draft;
 use crate::error::Result;
 use crate::store::Store;
 use crate::sync::{self, Mutex, ScopedJoinHandle};
@@ -41,6 +44,40 @@ impl Gate {
             }
             seen = again;
         }
+    }
+}
+
+/// Take the commit locks of drafts' storages, in this order; where nothing is in the way, write
+/// the drafts as one transaction as [`prepare_all`] does, with the least id that it can have
+/// `now` (seconds since the epoch), which is asked for under the locks.
+///
+/// None where a lock was held by another transaction for as long as `patience`, and where there
+/// are conflicts, or what a draft refers to is missing. Drafts whose storages were locked have gone
+/// from `open` to `locked` then.
+///
+/// # Errors
+/// As [`Store::lock`] and [`prepare_all`]: nothing is left in any.
+pub fn vote_all(
+    open: &mut VecDeque<(Arc<Store>, Draft)>,
+    locked: &mut Vec<Locked>,
+    now: impl Fn() -> f64,
+    patience: Duration,
+) -> Result<Option<Vec<Voted>>> {
+    while let Some((store, draft)) = open.pop_front() {
+        match store.lock(draft, patience)? {
+            Ok(one) => locked.push(one),
+            Err(draft) => {
+                open.push_front((store, draft));
+                return Ok(None);
+            }
+        }
+    }
+    let is_clear = |one: &Locked| one.conflicts().is_empty() && one.missing().is_empty();
+    let now = now();
+    let tid = locked.iter().map(|one| one.least_tid(now)).max();
+    match tid.filter(|_| locked.iter().all(is_clear)) {
+        Some(tid) => prepare_all(std::mem::take(locked), tid).map(Some),
+        None => Ok(None),
     }
 }
 
@@ -80,6 +117,9 @@ fn sync_all(voted: &[Voted]) -> Result<()> {
     let Some((last, others)) = voted.split_last() else {
         return Ok(());
     };
+    if others.is_empty() {
+        return last.sync();
+    }
     sync::scope(|scope| {
         let help = |one| sync::helper(scope, move || Voted::sync(one));
         let others: Vec<_> = others.iter().map(|one| (one, help(one))).collect();

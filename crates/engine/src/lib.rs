@@ -50,7 +50,7 @@ pub use error::{Error, Result};
 pub use generation::{Found, Located, Patience};
 pub use history::HistoryEntry;
 pub use in_doubt::{InDoubt, find as find_in_doubt, settle as settle_in_doubt};
-pub use joint::{Gate, finish_all, prepare_all, release_all};
+pub use joint::{Gate, finish_all, prepare_all, release_all, vote_all};
 pub use marking::{Decoder, KeptRecord, Member};
 pub use open::{Cut, Options};
 pub use pack::{PackOptions, PackPhase, PackWatch, Packed};

@@ -38,6 +38,8 @@ struct Queue {
     /// The next transaction that becomes visible, if others are being told of it, and by whom.
     announced: Option<(Tid, ThreadId)>,
     failure: Option<String>,
+    /// How many wait for a change: without them, nobody has to be told of one.
+    waiters: usize,
     log: VecDeque<Published>,
     log_oids: usize,
     /// The log has every transaction after this one.
@@ -75,6 +77,7 @@ impl Publication {
                 syncing: false,
                 announced: None,
                 failure: None,
+                waiters: 0,
                 log: VecDeque::new(),
                 log_oids: 0,
                 log_after: tid,
@@ -88,6 +91,22 @@ impl Publication {
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wait until something has changed, or for no reason.
+    fn wait<'a>(&'a self, mut queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
+        queue.waiters += 1;
+        let waited = self.changed.wait(queue);
+        queue = waited.unwrap_or_else(PoisonError::into_inner);
+        queue.waiters -= 1;
+        queue
+    }
+
+    /// Wake who waits for a change of the queue, if anybody does: that takes a system call.
+    fn tell(&self, queue: &Queue) {
+        if queue.waiters > 0 {
+            self.changed.notify_all();
+        }
     }
 
     /// The last visible transaction.
@@ -137,10 +156,7 @@ impl Publication {
                 return Err(failure.clone());
             }
             if queue.syncing {
-                queue = self
-                    .changed
-                    .wait(queue)
-                    .unwrap_or_else(PoisonError::into_inner);
+                queue = self.wait(queue);
                 continue;
             }
             queue.syncing = true;
@@ -156,7 +172,7 @@ impl Publication {
                 }
                 Err(error) => queue.failure = Some(error.to_string()),
             }
-            self.changed.notify_all();
+            self.tell(&queue);
         }
     }
 
@@ -171,7 +187,7 @@ impl Publication {
         }
         queue.durable = queue.durable.max(ticket.0 + 1);
         self.publish(&mut queue);
-        self.changed.notify_all();
+        self.tell(&queue);
         Ok(())
     }
 
@@ -179,10 +195,7 @@ impl Publication {
     pub(crate) fn wait_turn(&self, ticket: Ticket) {
         let mut queue = self.queue();
         while queue.next < ticket.0 && queue.failure.is_none() {
-            queue = self
-                .changed
-                .wait(queue)
-                .unwrap_or_else(PoisonError::into_inner);
+            queue = self.wait(queue);
         }
     }
 
@@ -215,10 +228,7 @@ impl Publication {
             && by != this_thread()
             && queue.failure.is_none()
         {
-            queue = self
-                .changed
-                .wait(queue)
-                .unwrap_or_else(PoisonError::into_inner);
+            queue = self.wait(queue);
         }
     }
 
@@ -232,13 +242,10 @@ impl Publication {
         if let Some(waiting) = place.and_then(|place| queue.waiting.get_mut(place)) {
             waiting.held = false;
             self.publish(&mut queue);
-            self.changed.notify_all();
+            self.tell(&queue);
         }
         while queue.next <= ticket.0 && queue.failure.is_none() {
-            queue = self
-                .changed
-                .wait(queue)
-                .unwrap_or_else(PoisonError::into_inner);
+            queue = self.wait(queue);
         }
     }
 
@@ -286,10 +293,9 @@ impl Publication {
 
     /// Refuse everything from now on: what is on the device is unknown.
     pub(crate) fn fail(&self, reason: &str) {
-        self.queue()
-            .failure
-            .get_or_insert_with(|| reason.to_owned());
-        self.changed.notify_all();
+        let mut queue = self.queue();
+        queue.failure.get_or_insert_with(|| reason.to_owned());
+        self.tell(&queue);
     }
 
     /// Why the storage takes no more writes, if it does not.
@@ -302,10 +308,7 @@ impl Publication {
         let mut queue = self.queue();
         let finished = queue.next + queue.waiting.len() as u64;
         while queue.next < finished && queue.failure.is_none() {
-            queue = self
-                .changed
-                .wait(queue)
-                .unwrap_or_else(PoisonError::into_inner);
+            queue = self.wait(queue);
         }
     }
 
@@ -313,10 +316,7 @@ impl Publication {
     pub(crate) fn settle(&self) {
         let mut queue = self.queue();
         while !queue.waiting.is_empty() && queue.failure.is_none() {
-            queue = self
-                .changed
-                .wait(queue)
-                .unwrap_or_else(PoisonError::into_inner);
+            queue = self.wait(queue);
         }
     }
 }

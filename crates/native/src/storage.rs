@@ -46,6 +46,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<joint::PyGate>()?;
     module.add_class::<collect::PyCollector>()?;
     module.add_function(wrap_pyfunction!(joint::prepare_together, module)?)?;
+    module.add_function(wrap_pyfunction!(joint::vote_together, module)?)?;
     module.add_function(wrap_pyfunction!(joint::in_doubt, module)?)?;
     module.add_function(wrap_pyfunction!(joint::settle_in_doubt_by_hand, module)?)?;
     module.add_function(wrap_pyfunction!(check::check_path, module)?)?;

@@ -86,12 +86,6 @@ class Committing(Snapshot):
         for oid, serial in self._readCurrent.items():
             check(oid, serial, commit.meta)
 
-    def _describe_conflict(self, error: ConflictError) -> None:
-        """Have a conflict name class and database, and its object load anew."""
-        if error.oid:
-            self._describe_failure(error, self._cache.get(error.oid))
-            self._cache.invalidate(error.oid)
-
     def tpc_vote(self, transaction: Any) -> None:
         """Have the storage check for conflicts and get ready to finish."""
         commit = self._commit_running

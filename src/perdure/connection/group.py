@@ -48,7 +48,7 @@ class ConnectionSet:
         self.members[database_name] = joining
         joining._start(leader.transaction_manager)
         if not joining.explicit_transactions or leader._in_transaction:
-            self._advance([joining], force=False)
+            self._advance([(database_name, joining)], force=False)
         return joining
 
     def open(self, leader: "Connection", transaction_manager: Any) -> None:
@@ -86,21 +86,22 @@ class ConnectionSet:
             view.sync(force)
             leader._invalidate(view.poll_invalidations())
             return
-        self._advance(list(self.members.values()), force=force, renew=True)
+        self._advance(list(self.members.items()), force=force, renew=True)
 
-    def _advance(self, members: list[Any], *, force: bool, renew: bool = False) -> None:
+    def _advance(self, members: list[tuple[str, Any]], *, force: bool, renew: bool = False) -> None:
         # One loop for each step: the snapshots of all members are taken together,
         # those of foreign storages as close to one another as these allow.
-        for member in members:
+        for _name, member in members:
             member._readCurrent.clear()
             member._normal_storage.sync(force)
         if renew:
             self._snapshots = self._leader._db._shared.snapshots()
         snapshots = self._snapshots
         news = []
-        for member in members:
-            at = snapshots.get(member._db.database_name)
+        for name, member in members:
+            at = snapshots.get(name)
             view = member._normal_storage
-            news.append(view.poll_invalidations() if at is None else view.poll_invalidations(at))
-        for member, changed in zip(members, news, strict=True):
+            changed = view.poll_invalidations() if at is None else view.poll_invalidations(at)
+            news.append((member, changed))
+        for member, changed in news:
             member._invalidate(changed)

@@ -6,7 +6,7 @@ from typing import Any
 
 from perdure import _native
 from perdure.connection.state import ConnectionState
-from perdure.errors import DanglingReferenceError, StaleReferenceError
+from perdure.errors import ConflictError, DanglingReferenceError, StaleReferenceError
 from perdure.ids import NO_TID, Oid
 from perdure.serialize import ObjectWriter
 from perdure.serialize.unpicklable import parts
@@ -111,6 +111,12 @@ class ConnectionJudge:
         found = self._known()
         if found is not None:
             _judge(found, draft)
+
+    def describe(self, error: ConflictError) -> None:
+        """Have a conflict name class and database."""
+        found = self._known()
+        if found is not None:
+            found._describe_conflict(error)
 
     def is_content(self) -> bool:
         """Tell whether nothing in other members has come to be referred to."""

@@ -88,6 +88,13 @@ class ConnectionState(ConnectionBase):
                 class_name=None if cls is None else f"{cls.__module__}.{cls.__qualname__}",
             )
 
+    def _describe_conflict(self, error: ConflictError) -> None:
+        """Have a conflict name class and database, and its object load anew."""
+        # Its member did, where it was met in another one's turn.
+        if error.oid and error.database is None:
+            self._describe_failure(error, self._cache.get(error.oid))
+            self._cache.invalidate(error.oid)
+
     def _register(self, obj: Any = None) -> None:
         """Join the transaction, if that hasn't been done, and note a changed object."""
         # First join: joining may take a savepoint, which must not contain the change.

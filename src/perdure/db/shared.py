@@ -3,6 +3,7 @@
 import threading
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 from perdure import _native
 from perdure.db.routes import Choose, Routes, chooser
@@ -25,8 +26,7 @@ class _Own(NamedTuple):
 
     databases: dict[str, Any]
     """All members, as they were looked at."""
-    names: tuple[str, ...]
-    storages: list[Any]
+    storages: dict[str, _native.Storage]
     """The native storages of those that are perdure's own."""
 
 
@@ -42,6 +42,8 @@ class Shared:
         """Which member new objects of a class go to."""
         self._own: _Own | None = None
         """The members with storages of perdure's, as long as `databases` stays as it was."""
+        self._joint: WeakKeyDictionary[Any, JointCommit] = WeakKeyDictionary()
+        """What the members do together in each transaction that is there."""
 
     def chooser(self) -> "Choose | None":
         """Return what says where new objects go at present; None if nothing does."""
@@ -51,11 +53,10 @@ class Shared:
         """Return what the members do together in *transaction*; None for a single database."""
         if len(self.databases) < 2:
             return None
-        try:
-            joint: JointCommit = transaction.data(self)
-        except KeyError:
-            joint = JointCommit(self._gate)
-            transaction.set_data(self, joint)
+        # Not in `transaction.data`, which raises two errors for what isn't there.
+        joint = self._joint.get(transaction)
+        if joint is None:
+            joint = self._joint[transaction] = JointCommit(self._gate)
         return joint
 
     def snapshots(self) -> dict[str, Tid]:
@@ -66,8 +67,7 @@ class Shared:
         """
         if len(self.databases) < 2:
             return {}
-        own = self._own_members()
-        return dict(zip(own.names, self._gate.snapshots(own.storages), strict=True))
+        return self._gate.snapshots(self._own_members().storages)
 
     def settle_past(self, before: Tid) -> None:
         """Have no transaction before a tid become visible in any member after this.
@@ -76,7 +76,7 @@ class Shared:
         transactions in the order of their tids.
         """
         if len(self.databases) > 1:
-            for storage in self._own_members().storages:
+            for storage in self._own_members().storages.values():
                 storage.settle_past(before2at(before))
 
     def _own_members(self) -> "_Own":
@@ -89,8 +89,14 @@ class Shared:
             name: None if db.closed else getattr(db, "_mvcc_storage", None)
             for name, db in databases.items()
         }
-        found = {name: it for name, it in adapters.items() if isinstance(it, EngineFace)}
-        own = _Own(databases, tuple(found), [it.engine._native for it in found.values()])
+        own = _Own(
+            databases,
+            {
+                name: adapter.engine._native
+                for name, adapter in adapters.items()
+                if isinstance(adapter, EngineFace)
+            },
+        )
         if None not in adapters.values():
             self._own = own
             if any(db.closed for db in databases.values()):

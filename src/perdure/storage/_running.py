@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from perdure import _native
+from perdure.errors import ConflictError
 from perdure.ids import Oid, Tid
 
 __all__ = ["Judge", "Running", "Tie"]
@@ -14,6 +15,9 @@ class Judge(Protocol):
 
     def __call__(self, draft: _native.Draft) -> None:
         """Raise an error if it must not be committed."""
+
+    def describe(self, error: ConflictError) -> None:
+        """Have a conflict of the transaction name class and database."""
 
     def is_content(self) -> bool:
         """Tell whether it may be where all that it refers to within the storage exists."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from perdure import _native
-from perdure.errors import StorageTransactionError
+from perdure.errors import ConflictError, StorageTransactionError
 from perdure.ids import Oid, Tid
 from perdure.storage.view import EngineView
 
@@ -34,6 +34,7 @@ class JointCommit:
         self._gate = gate
         self._views: list[EngineView] = []
         self._writing: list[_native.Draft] = []
+        self._checking: list[_native.Draft] = []
         self._resolved: dict[int, list[Oid]] | None = None
         self._tid: Tid | None = None
 
@@ -58,14 +59,29 @@ class JointCommit:
         """Return the oids of *view* whose conflicts were resolved; all have voted then."""
         if self._resolved is None:
             self._resolved = self._vote_all()
-        return self._resolved[id(view)]
+        return self._resolved.get(id(view), ())
 
     def _vote_all(self) -> dict[int, list[Oid]]:
-        self._views.sort(key=lambda view: lock_place(view.engine))
-        locked = [(view, *view.lock_draft()) for view in self._views]
+        views = self._views
+        views.sort(key=lambda view: lock_place(view.engine))
+        drafts = [view.drafted() for view in views]
+        tid = None
+        if all(view.is_indifferent() for view in views):
+            tid = _native.vote_together(drafts, time.time())
+        if tid is None:
+            return self._vote_in_turn()
+        self._writing = drafts
+        for view in views:
+            view.voted([], tid, self.finish)
+        return {}
+
+    def _vote_in_turn(self) -> dict[int, list[Oid]]:
+        """Do the same step by step, where conflicts are to be resolved or somebody has a say."""
+        locked = [(view, *self._lock(view)) for view in self._views]
         # Who only checks what was read holds its lock until the end, and writes nothing.
         writing = [(view, draft) for view, draft, _resolved in locked if len(draft)]
         self._writing = [draft for _view, draft in writing]
+        self._checking = [draft for _view, draft, _resolved in locked if not len(draft)]
         tid = None
         if writing:
             now = time.time()
@@ -77,13 +93,30 @@ class JointCommit:
             view.voted(resolved, tid, self.finish)
         return {id(view): resolved for view, _draft, resolved in locked}
 
+    def _lock(self, view: EngineView) -> tuple[_native.Draft, list[Oid]]:
+        try:
+            return view.lock_draft()
+        except ConflictError as error:
+            # Whose turn it is to vote may be another member.
+            if view.judge is not None:
+                view.judge.describe(error)
+            raise
+
     def finish(self) -> Tid:
         """Return the tid; the transaction is durable and visible everywhere then."""
         if self._tid is None:
-            if not self._writing:
-                self._tid = max(view.lastTransaction() for view in self._views)
-                return self._tid
-            self._tid = self._gate.finish_together(self._writing)
-            for view in self._views:
-                view.note_own(self._tid)
+            try:
+                self._tid = self._finish()
+            finally:
+                # Nothing of theirs was finished: this frees their locks.
+                for draft in self._checking:
+                    draft.abort()
         return self._tid
+
+    def _finish(self) -> Tid:
+        if not self._writing:
+            return max(view.lastTransaction() for view in self._views)
+        tid = self._gate.finish_together(self._writing)
+        for view in self._views:
+            view.note_own(tid)
+        return tid

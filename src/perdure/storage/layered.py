@@ -169,10 +169,14 @@ class LayeredView(EngineView):
             self._attach_draft(transaction)
         return self._own_draft()
 
-    def lock_draft(self) -> tuple[_native.Draft, list[Oid]]:
-        """Wait for the turn; return the draft, and the oids whose conflicts were resolved."""
-        self.whole_draft(self._transaction)
-        return super().lock_draft()
+    def drafted(self) -> _native.Draft:
+        """Return the draft with all that was stored in it; nothing more can be stored then."""
+        return self.whole_draft(self._transaction)
+
+    def is_indifferent(self) -> bool:
+        """Tell whether any tid will do, and the vote where nothing is in the way."""
+        running = self.engine._running_for(self._transaction)
+        return running.tie is None and super().is_indifferent()
 
     def tie_draft(self, tid: Tid) -> None:
         """Put the records as they are kept in *tid*."""

@@ -239,6 +239,14 @@ class EngineView(_native.StorageView, EngineFace):
         """Return a record of the transaction that is being stored, by its number."""
         return self._own_draft().data(number)
 
+    def drafted(self) -> _native.Draft:
+        """Return the draft with all that was stored in it; nothing more can be stored then."""
+        return self._own_draft()
+
+    def is_indifferent(self) -> bool:
+        """Tell whether any tid will do, and the vote where nothing is in the way."""
+        return self.judge is None or self.judge.is_content()
+
     def lock_draft(self) -> tuple[_native.Draft, list[Oid]]:
         """Wait for the turn; return the draft, and the oids whose conflicts were resolved."""
         draft = self._own_draft()
@@ -257,17 +265,14 @@ class EngineView(_native.StorageView, EngineFace):
         draft = self._draft(transaction)
         joint, self._joint, self._transaction = self._joint, None, None
         try:
-            return self.finish(func) if joint is None else self._finish_joint(joint, draft, func)
+            return self.finish(func) if joint is None else self._finish_joint(joint, func)
         finally:
             if self.engine.blobs is not None:
                 self.engine.blobs.finished(draft)
 
-    def _finish_joint(
-        self, joint: "JointCommit", draft: _native.Draft, func: Callable[[Tid], object] | None
-    ) -> Tid:
+    def _finish_joint(self, joint: "JointCommit", func: Callable[[Tid], object] | None) -> Tid:
         tid = joint.finish()
         self.detach()
-        draft.abort()  # frees the lock where nothing was written
         if func is not None:
             func(tid)
         return tid

@@ -1,13 +1,13 @@
 //! Transactions of several databases, through power losses: in all of them or in none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use perdure_engine::{
     Basis, Draft, Error, Gate, Locked, Metadata, Options, Store, Voted, finish_all, prepare_all,
-    release_all,
+    release_all, vote_all,
 };
 use perdure_format::{Oid, Tid};
 use perdure_sim::{Dice, Fault, SimDisk};
@@ -27,7 +27,7 @@ fn open_member(disk: &SimDisk, number: usize) -> Result<Arc<Store>> {
     Store::open_on(Arc::new(disk.clone()), path, Options::default()).map(Arc::new)
 }
 
-fn lock(store: &Arc<Store>, dice: &mut Dice) -> Result<Locked> {
+fn draft(store: &Arc<Store>, dice: &mut Dice) -> Result<Draft> {
     let mut draft = Draft::new(Metadata::default())?;
     let kept = dice.chance(30).then(|| dice.place(900));
     keep(store, &mut draft, kept);
@@ -38,7 +38,7 @@ fn lock(store: &Arc<Store>, dice: &mut Dice) -> Result<Locked> {
         draft.store(Oid(dice.below(9)), Basis::Copy, &dice.bytes(len));
         put_aside(&mut draft);
     }
-    Ok(store.lock(draft, Duration::ZERO)?.unwrap())
+    Ok(draft)
 }
 
 fn run(disk: &SimDisk, witness: &mut Witness, dice: &mut Dice) -> Result<()> {
@@ -48,12 +48,15 @@ fn run(disk: &SimDisk, witness: &mut Witness, dice: &mut Dice) -> Result<()> {
         // Which of the members, as bits; each pair has a decider of its own.
         let set = [1, 2, 3, 5, 6, 7, 3, 6][dice.place(8)];
         let members: Vec<usize> = (0..3).filter(|number| set >> number & 1 == 1).collect();
-        let locked = members.iter().map(|&number| lock(&stores[number], dice));
-        let locked = locked.collect::<Result<Vec<_>>>()?;
+        let open = members.iter().map(|&number| {
+            let store = &stores[number];
+            Ok((Arc::clone(store), draft(store, dice)?))
+        });
+        let mut open = open.collect::<Result<VecDeque<_>>>()?;
         #[expect(clippy::cast_precision_loss, reason = "a few rounds")]
         let now = NOW + round as f64;
-        let tid = locked.iter().map(|one| one.least_tid(now)).max().unwrap();
-        let voted = prepare_all(locked, tid)?;
+        let voted = vote_all(&mut open, &mut Vec::new(), || now, Duration::ZERO)?.unwrap();
+        let tid = voted[0].tid();
         if dice.chance(15) {
             continue;
         }
@@ -233,4 +236,33 @@ fn members_that_name_one_another_as_deciding_are_refused() {
     circle.put(Path::new(NAMES[1]), &second);
     let refused = open_member(&circle, 1).unwrap_err();
     assert!(matches!(refused, Error::InDoubt { .. }), "{refused}");
+}
+
+#[test]
+fn a_member_that_is_at_work_is_waited_for_and_the_others_stay_locked() {
+    let disk = SimDisk::new(1);
+    let stores = [0, 1].map(|number| open_member(&disk, number).unwrap());
+    let filled = |oid| {
+        let mut draft = Draft::new(Metadata::default()).unwrap();
+        draft.store(Oid(oid), Basis::Copy, b"data");
+        draft
+    };
+    let at_work = stores[1]
+        .lock(filled(1), Duration::ZERO)
+        .unwrap()
+        .unwrap()
+        .write(Tid(5))
+        .unwrap();
+    let open = stores.iter().map(|store| (Arc::clone(store), filled(2)));
+    let (mut open, mut locked) = (open.collect::<VecDeque<_>>(), Vec::new());
+    let vote = |open: &mut _, locked: &mut _| vote_all(open, locked, || NOW, Duration::ZERO);
+    assert!(vote(&mut open, &mut locked).unwrap().is_none());
+    assert_eq!((open.len(), locked.len()), (1, 1));
+    assert!(stores[0].lock(filled(3), Duration::ZERO).unwrap().is_err());
+    drop(at_work);
+    let voted = vote(&mut open, &mut locked).unwrap().unwrap();
+    assert_eq!((open.len(), locked.len(), voted.len()), (0, 0, 2));
+    let finished = finish_all(voted).unwrap();
+    release_all(&finished, &Gate::default());
+    assert_eq!(tids(&stores[0]), tids(&stores[1]));
 }

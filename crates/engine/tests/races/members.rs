@@ -1,11 +1,12 @@
 //! Transactions of two databases, and snapshots of both.
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use perdure_engine::{
-    Basis, Draft, Gate, Metadata, Options, Store, finish_all, prepare_all, release_all,
+    Basis, Draft, Gate, Metadata, Options, Store, finish_all, release_all, vote_all,
 };
 use perdure_format::{Oid, Tid};
 use perdure_sim::SimDisk;
@@ -33,25 +34,24 @@ fn two_members() -> [Arc<Store>; 2] {
 /// Add one in both members, however often others come before.
 fn increment_jointly(members: &[Arc<Store>; 2], gate: &Gate) {
     loop {
-        let mut locked = Vec::new();
+        let mut open = VecDeque::new();
         for store in members {
             let snapshot = store.last_transaction();
             let basis = Basis::Revision(revision(store, 1, snapshot));
             let new = number(store, 1, snapshot) + 1;
             let mut draft = Draft::new(Metadata::default()).unwrap();
             draft.store(Oid(1), basis, &new.to_be_bytes());
-            locked.push(store.lock(draft, PATIENCE).unwrap().unwrap());
+            open.push_back((Arc::clone(store), draft));
         }
-        if locked.iter().any(|one| !one.conflicts().is_empty()) {
+        let mut locked = Vec::new();
+        let Some(voted) = vote_all(&mut open, &mut locked, || NOW, PATIENCE).unwrap() else {
             drop(locked);
             for store in members {
                 store.catch_up();
             }
             continue;
-        }
-        let tid = locked.iter().map(|one| one.least_tid(NOW)).max().unwrap();
-        let finished = finish_all(prepare_all(locked, tid).unwrap()).unwrap();
-        release_all(&finished, gate);
+        };
+        release_all(&finish_all(voted).unwrap(), gate);
         return;
     }
 }

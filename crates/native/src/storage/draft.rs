@@ -78,6 +78,11 @@ impl PyDraft {
         }
     }
 
+    /// Put the transaction back, locked.
+    pub(crate) fn put_locked(&self, locked: Locked) {
+        *self.step() = Step::Locked(locked);
+    }
+
     /// Put the transaction back, voted.
     pub(crate) fn put_voted(&self, voted: Voted) {
         *self.step() = Step::Voted(voted);
@@ -148,6 +153,16 @@ impl PyDraft {
             Some(Step::Open(draft)) => Ok(draft),
             _ => Err(out_of_order(py, VOTED)),
         }
+    }
+
+    /// The same, with its storage.
+    pub(crate) fn take_to_lock(&self, py: Python<'_>) -> PyResult<(Arc<Store>, Draft)> {
+        Ok((Arc::clone(&self.store), self.take_open(py)?))
+    }
+
+    /// Does it change objects, and rely on none that it doesn't change, before its lock?
+    pub(crate) fn only_writes(&self) -> bool {
+        matches!(&*self.step(), Step::Open(draft) if draft.only_writes())
     }
 
     /// Take the commit lock, waiting without the GIL.
@@ -272,13 +287,16 @@ impl PyDraft {
         }
     }
 
-    /// Take the commit lock and look for conflicts: a list of (record, oid, committed, seen).
+    /// Take the commit lock, if it has not been taken, and look for conflicts: a list of (record,
+    /// oid, committed, seen).
     ///
     /// Waits, without the GIL, for a transaction between vote and finish; can be interrupted.
     fn lock<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let draft = self.take_open(py)?;
-        let locked = self.wait_for_lock(py, draft)?;
-        *self.step() = Step::Locked(locked);
+        let is_locked = matches!(&*self.step(), Step::Locked(_));
+        if !is_locked {
+            let draft = self.take_open(py)?;
+            self.put_locked(self.wait_for_lock(py, draft)?);
+        }
         self.conflicts(py)
     }
 

@@ -1,17 +1,20 @@
 //! Joint commits from Python: several drafts, one transaction.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use perdure_engine::disk::OsDisk;
 use perdure_engine::{
-    Gate, InDoubt, Store, find_in_doubt, finish_all, prepare_all, release_all, settle_in_doubt,
+    Gate, InDoubt, Store, Voted, find_in_doubt, finish_all, prepare_all, release_all,
+    settle_in_doubt, vote_all,
 };
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyDict};
 
 use super::PyStorage;
-use super::draft::PyDraft;
+use super::draft::{LOCK_PATIENCE, PyDraft};
 use super::errors::IntoPython;
 use crate::ids::{PyTid, tid_bytes};
 
@@ -27,21 +30,26 @@ impl PyGate {
         Self::default()
     }
 
-    /// The last visible transaction of each storage, of one moment.
+    /// The last visible transaction of each storage, of one moment; by names, as the storages.
     fn snapshots<'py>(
         &self,
         py: Python<'py>,
-        storages: Vec<PyRef<'py, PyStorage>>,
-    ) -> Vec<Bound<'py, PyBytes>> {
-        let stores: Vec<&Store> = storages
+        storages: &Bound<'py, PyDict>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let mut members = Vec::with_capacity(storages.len());
+        for (name, storage) in storages.iter() {
+            members.push((name, storage.cast_into::<PyStorage>()?));
+        }
+        let stores: Vec<&Store> = members
             .iter()
-            .map(|storage| storage.store.as_ref())
+            .map(|(_, storage)| storage.get().store.as_ref())
             .collect();
         let snapshots = py.detach(|| self.0.snapshots(&stores));
-        snapshots
-            .into_iter()
-            .map(|tid| tid_bytes(py, tid))
-            .collect()
+        let found = PyDict::new(py);
+        for ((name, _), tid) in members.iter().zip(snapshots) {
+            found.set_item(name, tid_bytes(py, tid))?;
+        }
+        Ok(found)
     }
 
     /// Finish drafts that `prepare_together` wrote; the first one's storage decides.
@@ -56,7 +64,7 @@ impl PyGate {
             .iter()
             .map(|draft| draft.take_voted(py))
             .collect::<PyResult<Vec<_>>>()?;
-        let Some(tid) = voted.first().map(perdure_engine::Voted::tid) else {
+        let Some(tid) = voted.first().map(Voted::tid) else {
             return Err(PyValueError::new_err("no transaction to finish"));
         };
         py.detach(|| {
@@ -66,6 +74,58 @@ impl PyGate {
         })
         .into_python(py)?;
         Ok(tid_bytes(py, tid))
+    }
+}
+
+/// Vote with drafts of several storages as one transaction, where nothing is in the way.
+///
+/// Returns its id, the least that it can have at `now` (seconds since the epoch); it is then as
+/// after `prepare_together`. None where one has nothing to write, or relies on what it does not
+/// write: then nothing has happened; and where there are conflicts, or what one refers to is
+/// missing: then each stands as after `lock`. Waits, without the GIL; can be interrupted.
+#[pyfunction]
+pub(crate) fn vote_together<'py>(
+    py: Python<'py>,
+    drafts: Vec<PyRef<'py, PyDraft>>,
+    now: f64,
+) -> PyResult<Option<Bound<'py, PyBytes>>> {
+    if !drafts.iter().all(|draft| draft.only_writes()) {
+        return Ok(None);
+    }
+    let mut open = drafts
+        .iter()
+        .map(|draft| draft.take_to_lock(py))
+        .collect::<PyResult<VecDeque<_>>>()?;
+    let mut locked = Vec::with_capacity(drafts.len());
+    let (began, mut patience) = (Instant::now(), Duration::ZERO);
+    let voted = loop {
+        let waited = || match patience {
+            Duration::ZERO => 0.0,
+            _ => began.elapsed().as_secs_f64(),
+        };
+        let vote = || vote_all(&mut open, &mut locked, || now + waited(), patience);
+        let voted = py.detach(vote).into_python(py)?;
+        if voted.is_some() || open.is_empty() {
+            break voted;
+        }
+        py.check_signals()?;
+        patience = LOCK_PATIENCE;
+    };
+    let Some(voted) = voted else {
+        for (draft, locked) in drafts.iter().zip(locked) {
+            draft.put_locked(locked);
+        }
+        return Ok(None);
+    };
+    let tid = voted.first().map(Voted::tid);
+    put_back(&drafts, voted);
+    Ok(tid.map(|tid| tid_bytes(py, tid)))
+}
+
+/// Put transactions back that were voted together.
+fn put_back(drafts: &[PyRef<'_, PyDraft>], voted: Vec<Voted>) {
+    for (draft, voted) in drafts.iter().zip(voted) {
+        draft.put_voted(voted);
     }
 }
 
@@ -83,9 +143,7 @@ pub(crate) fn prepare_together(
         .map(|draft| draft.take_locked(py))
         .collect::<PyResult<Vec<_>>>()?;
     let voted = py.detach(|| prepare_all(locked, tid.0)).into_python(py)?;
-    for (draft, voted) in drafts.iter().zip(voted) {
-        draft.put_voted(voted);
-    }
+    put_back(&drafts, voted);
     Ok(())
 }
 
