@@ -1,6 +1,9 @@
 """Recovering from changed bytes, which only checksums tell."""
 
 import shutil
+import signal
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +13,7 @@ from persistent.mapping import PersistentMapping
 from tests.storing import undo
 
 import perdure
+from perdure.errors import StorageLocked
 from perdure.ids import Oid, Tid, tid_repr
 from perdure.storage.zlib import ZlibStorage
 
@@ -303,3 +307,51 @@ def test_a_transaction_that_may_never_have_been_whole_is_not_salvaged_in_part(
         assert [each.tid for each in done.lost] == [last]
         assert not done.ok
         target.unlink()
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import perdure
+
+source, target = map(Path, sys.argv[1:])
+partial = target.with_name("new.fs.recovering")
+
+def watch(done, total):
+    if partial.exists() and partial.stat().st_size > 400:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+perdure.recover(source, target, watch)
+"""
+
+
+def test_a_recovery_whose_process_is_killed_leaves_no_file_that_looks_whole(
+    path: Path, target: Path
+) -> None:
+    make(path)
+    whole = contents(path)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, path, target], check=False, timeout=120, capture_output=True
+    )
+    assert done.returncode == -signal.SIGKILL
+    assert not target.exists()
+    assert target.with_name("new.fs.recovering").exists()
+    assert perdure.recover(path, target).ok
+    assert contents(target) == whole
+    assert perdure.check(target).verified == len({tid for tid, *_ in whole})
+    assert not list(path.parent.glob("*.recovering*"))
+
+
+def test_two_recoveries_into_one_file_do_not_meet(path: Path, target: Path) -> None:
+    make(path)
+    refused: list[StorageLocked] = []
+
+    def meet(_done: int, _total: int) -> None:
+        if not refused:
+            with pytest.raises(StorageLocked) as caught:
+                perdure.recover(path, target)
+            refused.append(caught.value)
+
+    assert perdure.recover(path, target, meet).ok
+    assert refused
+    assert contents(target) == contents(path)

@@ -3,7 +3,7 @@
 import errno
 import os
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from perdure import _native
 from perdure.blob import copyTransactionsFromTo
 from perdure.errors import POSKeyError, StorageError
 from perdure.ids import NO_TID, Oid, Tid, oid_repr, tid_repr
+from perdure.maintenance._backupfiles import sync_folder
 from perdure.maintenance._salvage import Broken, DamagedRecord, Gap, Salvage
 from perdure.maintenance.checking import check
 from perdure.maintenance.report import CheckReport
@@ -80,19 +81,25 @@ def recover(
     the result. *target* is the path of a new file, or an empty storage. Blob files stay where they
     are: copy their folder, if there is one. *progress* is called with how many of how many bytes
     are looked at, to find what is whole, to compare checksums, and then to copy. What it raises
-    stops the recovery, and no new file is left, as after any other error.
+    stops the recovery. A new file has its name only when it is whole: after an error there is none,
+    and a process that is killed leaves a file `.recovering`, which the next one writes anew.
 
     Raises StorageError where the target isn't empty, FileNotFoundError where its folder isn't there,
     NotADatabase where the source is no data file.
     """
-    path = Path(source)
-    with ExitStack() as stack:
-        found = _native.check_file(path, progress)
-        storage = _empty_target(target, stack)
-        gaps = [Gap(*gap) for gap in found["gaps"]]
-        broken = [Broken(**each) for each in _native.find_broken(path, found["gaps"], progress)]
-        salvage = Salvage(path, found["bytes"], gaps, broken, progress)
-        stack.enter_context(closing(salvage))
+    if isinstance(target, (str, os.PathLike)):
+        return _into_file(Path(source), Path(target), progress)
+    storage = getattr(target, "storage", target)
+    if storage.lastTransaction() not in (NO_TID, None):
+        raise StorageError(f"{storage!r} isn't empty: recover into a new storage")
+    return _into(Path(source), storage, progress)
+
+
+def _into(path: Path, storage: Any, progress: Progress | None) -> Recovered:
+    found = _native.check_file(path, progress)
+    gaps = [Gap(*gap) for gap in found["gaps"]]
+    broken = [Broken(**each) for each in _native.find_broken(path, found["gaps"], progress)]
+    with closing(Salvage(path, found["bytes"], gaps, broken, progress)) as salvage:
         copyTransactionsFromTo(salvage, storage)
         return Recovered(
             transactions=salvage.transactions,
@@ -103,6 +110,35 @@ def recover(
             doubtful=[_with_revisions(each, storage) for each in salvage.doubtful],
             remaining=check(storage),
         )
+
+
+def _into_file(source: Path, target: Path, progress: Progress | None) -> Recovered:
+    """Recover into a file that gets its name when it is whole, whatever ends the process before."""
+    _require_new(target)
+    partial = target.with_name(f"{target.name}.recovering")
+    # Nobody else is at work on it while it is open, and what was left of it is overwritten.
+    storage = FileStorage(partial, create=True)
+    try:
+        with closing(storage):
+            done = _into(source, storage, progress)
+        _require_new(target)
+        for suffix in ("", ".psums", ".pindex"):
+            written = Path(f"{partial}{suffix}")
+            if written.exists():
+                written.replace(f"{target}{suffix}")
+        sync_folder(target.parent)
+    finally:
+        for suffix in ("", ".psums", ".pindex", ".lock"):
+            Path(f"{partial}{suffix}").unlink(missing_ok=True)
+    checked = done.remaining and replace(done.remaining, name=str(target))
+    return replace(done, remaining=checked)
+
+
+def _require_new(path: Path) -> None:
+    if path.exists() and path.stat().st_size > 0:
+        raise StorageError(f"{path} exists already: recover into a new file")
+    if not path.absolute().parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
 
 
 def _in(gaps: list[Gap], broken: Broken) -> bool:
@@ -146,31 +182,3 @@ def _current(storage: Any, oid: Oid) -> Tid | None:
         return Tid(storage.load(oid)[1])
     except POSKeyError:
         return None
-
-
-def _unless_done(path: Path) -> Callable[..., None]:
-    """Return what removes a new data file, and what is beside it, after an error."""
-
-    def remove(error_type: type[BaseException] | None, *_rest: object) -> None:
-        if error_type is not None:
-            for suffix in ("", ".lock", ".pindex", ".psums"):
-                Path(f"{path}{suffix}").unlink(missing_ok=True)
-
-    return remove
-
-
-def _empty_target(target: Any, stack: ExitStack) -> Any:
-    if isinstance(target, (str, os.PathLike)):
-        path = Path(target)
-        if path.exists() and path.stat().st_size > 0:
-            raise StorageError(f"{path} exists already: recover into a new file")
-        if not path.absolute().parent.is_dir():
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
-        stack.push(_unless_done(path))
-        storage = FileStorage(target)
-        stack.callback(storage.close)
-        return storage
-    storage = getattr(target, "storage", target)
-    if storage.lastTransaction() not in (NO_TID, None):
-        raise StorageError(f"{storage!r} isn't empty: recover into a new storage")
-    return storage
