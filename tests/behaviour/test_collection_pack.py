@@ -14,6 +14,7 @@ import perdure
 from perdure import errors
 from perdure.storage import MappingStorage
 from perdure.storage.demo import DemoStorage
+from perdure.storage.zlib import ZlibStorage
 
 
 class TakesNoAdvice(MappingStorage):
@@ -120,6 +121,40 @@ def test_packing_all_members_drops_circles_between_them(tmp_path: Path) -> None:
         members.pack(time.time() + 1)
         assert not _exists(members["one"], oids[0])
         assert not _exists(members["two"], oids[1])
+
+
+@pytest.mark.parametrize("layer", [lambda base: base, ZlibStorage])
+def test_no_member_is_packed_where_one_can_not_be(
+    tmp_path: Path, layer: Callable[[Any], Any]
+) -> None:
+    members = {"own": tmp_path / "own.fs", "other": layer(TakesNoAdvice("other"))}
+    with perdure.Collection(members) as collection:
+        for number in range(3):
+            with collection.transaction() as conn:
+                conn.root.number = number
+        before = collection["own"].getSize()
+        with pytest.raises(errors.Unsupported, match="other can't be told to pack without"):
+            collection.pack(time.time() + 1)
+        assert collection["own"].getSize() == before
+        collection["own"].pack(time.time() + 1)
+        assert collection["own"].getSize() < before
+
+
+def test_no_member_is_packed_where_one_is_read_only(tmp_path: Path) -> None:
+    for name in ("own", "other"):
+        with perdure.DB(tmp_path / f"{name}.fs") as db:
+            for number in range(3):
+                with db.transaction() as conn:
+                    conn.root.number = number
+    storages = {
+        "own": perdure.FileStorage(tmp_path / "own.fs"),
+        "other": perdure.FileStorage(tmp_path / "other.fs", read_only=True),
+    }
+    with perdure.Collection(storages) as collection:
+        before = collection["own"].getSize()
+        with pytest.raises(errors.ReadOnlyError, match="other"):
+            collection.pack(time.time() + 1, gc=False)
+        assert collection["own"].getSize() == before
 
 
 def test_gc_can_be_left_out(tmp_path: Path) -> None:

@@ -160,6 +160,24 @@ def test_a_member_that_is_missing_is_an_error_before_anything_is_stored(
         conn.close()
 
 
+@pytest.mark.parametrize("follow", [False, True])
+def test_a_member_that_another_one_is_mapped_to_has_to_be_there(
+    shop: perdure.Collection, tmp_path: Path, follow: bool
+) -> None:
+    file = exported(shop, follow=follow)
+    with made(tmp_path, "orders", "clients") as other:
+        before = count(other)
+        conn = other.open(transaction.TransactionManager())
+        with pytest.raises(ExportError) as error:
+            conn.importFile(file, members={"customers": "client"})
+        assert str(error.value) == (
+            "members={'customers': 'client'} names no member: 'client' isn't among "
+            "'clients', 'orders'"
+        )
+        conn.close()
+        assert count(other) == before
+
+
 def test_a_kept_reference_to_what_is_not_there_is_refused(
     shop: perdure.Collection, tmp_path: Path
 ) -> None:

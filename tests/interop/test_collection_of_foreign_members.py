@@ -86,6 +86,17 @@ def test_they_vote_and_finish_in_the_order_of_their_sort_keys(
     assert steps == [(step, key) for step in ("tpc_vote", "tpc_finish") for key in keys]
 
 
+def test_no_member_is_packed_where_one_can_not_be_told_what_to_keep(
+    collection: perdure.Collection,
+) -> None:
+    fill(collection)
+    fill(collection)
+    before = collection["own"].getSize()
+    with pytest.raises(Unsupported, match="can't be told to pack without"):
+        collection.pack()
+    assert collection["own"].getSize() == before
+
+
 @pytest.mark.parametrize("failing", ["own", "sql", "zeo"])
 def test_a_conflict_in_one_changes_none(collection: perdure.Collection, failing: str) -> None:
     fill(collection)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from persistent.mapping import PersistentMapping
 
 import perdure
 from perdure.cli import main
@@ -135,6 +136,30 @@ def test_pack_makes_a_file_smaller(file: Path) -> None:
     facts = of_json("pack", file)
     assert facts["bytes_after"] == file.stat().st_size < facts["bytes_before"]
     assert of_json("pack", file) == {"packed": False}
+
+
+def test_members_are_packed_by_name(tmp_path: Path) -> None:
+    with perdure.Collection({name: tmp_path / f"{name}.fs" for name in ("a", "b")}) as made:
+        with made.transaction() as conn:
+            conn["b"].root.kept = conn.root.other = PersistentMapping()
+            conn["b"].add(conn.root.other)
+        with made.transaction() as conn:
+            del conn["b"].root.kept
+    named = [f"{name}={tmp_path / name}.fs" for name in ("a", "b")]
+    assert set(of_json("pack", *named)) == {"a", "b"}
+    assert not (tmp_path / "c.fs").exists()
+    assert (tmp_path / "a.fs.old").exists()
+    paths = {name: tmp_path / f"{name}.fs" for name in ("a", "b")}
+    with perdure.Collection(paths) as made, made.transaction() as conn:
+        assert conn.root.other == {}
+        conn.root.more = 1
+    (tmp_path / "a.fs.old").unlink()
+    assert set(of_json("pack", "--no-old", "--member", "a", *named)) == {"a"}
+    assert not (tmp_path / "a.fs.old").exists()
+    assert run("pack", "--blob-dir", tmp_path, *named).exit_code == 2
+    missing = run("pack", *named, f"c={tmp_path / 'c.fs'}")
+    assert missing.exit_code == 1
+    assert "(member 'c'): no such file" in missing.output
 
 
 def test_a_file_that_refers_to_others_is_only_packed_without_dropping_objects(

@@ -4,6 +4,7 @@ import base64
 import math
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import click
 import transaction
 
 import perdure
-from perdure.cli.collections import SOURCE, Source, chosen, is_described
+from perdure.cli.collections import SOURCE, Source, chosen, is_collection, is_described
 from perdure.cli.opening import (
     FILE,
     JSON,
@@ -38,7 +39,7 @@ _ENCRYPTED = b".e"
 
 
 @click.command()
-@click.argument("file", type=SOURCE)
+@click.argument("files", metavar="FILE...", type=SOURCE, nargs=-1, required=True)
 @click.option("--days", type=click.FloatRange(min=0), default=0.0, help="Keep the last days whole.")
 @click.option("--no-gc", is_flag=True, help="Keep objects that nothing refers to.")
 @click.option("--no-old", is_flag=True, help="Don't keep the file as it was (FILE.old).")
@@ -46,7 +47,7 @@ _ENCRYPTED = b".e"
 @click.option("--member", help="Only this one of the databases that are described.")
 @JSON
 def pack(
-    file: Source,
+    files: tuple[Source, ...],
     *,
     days: float,
     no_gc: bool,
@@ -59,20 +60,27 @@ def pack(
 
     Interrupted at any point, the file is as it was, or packed. A file that refers to objects of
     other files is only packed with --no-gc: those may refer to what looks like garbage here. Of a
-    perdure.toml, ZConfig file or URI, all databases are packed, as it describes them.
+    perdure.toml, ZConfig file or URI, all databases are packed, as it describes them; so are the
+    members of a collection that are given as NAME=FILE (NAME=FILE,BLOB_DIR) each.
 
     Example: perdure pack --days 7 Data.fs
 
     Example: perdure pack perdure.toml
+
+    Example: perdure pack orders=orders.fs customers=customers.fs
     """
     if not math.isfinite(days):
         raise click.BadParameter(f"{days} is no number of days", param_hint="--days")
     when = time.time() - days * _SECONDS_PER_DAY
-    if is_described(file):
-        if no_old or blob_dir is not None:
-            raise click.UsageError(f"{file} says itself what is kept, and where blobs are")
-        _pack_described(file, when, member, gc=False if no_gc else None, as_json=as_json)
+    if is_collection(files):
+        if is_described(files[0]) and (no_old or blob_dir is not None):
+            raise click.UsageError(f"{files[0]} says itself what is kept, and where blobs are")
+        if blob_dir is not None:
+            raise click.UsageError("the blobs of a member are given as NAME=FILE,BLOB_DIR")
+        gc = False if no_gc else None
+        _pack_members(files, when, member, gc=gc, keep_old=not no_old, as_json=as_json)
         return
+    (file,) = files
     required_file(file, member)
     if blob_dir is not None and not blob_dir.is_dir():
         raise click.ClickException(f"{blob_dir}: no such folder")
@@ -95,17 +103,30 @@ def pack(
     print_json(facts) if as_json else click.echo(f"{file}: {_told(facts)}")
 
 
-def _pack_described(
-    source: Source, when: float, member: str | None, *, gc: bool | None, as_json: bool
+def _pack_members(
+    sources: Sequence[Source],
+    when: float,
+    member: str | None,
+    *,
+    gc: bool | None,
+    keep_old: bool,
+    as_json: bool,
 ) -> None:
-    done: dict[str, dict[str, Any]] = {}
-    with writing_all(source) as collection, progressing("packing") as progress:
-        wanted = collection if member is None else {member: chosen(collection, member)}
-        for name, database in wanted.items():
-            facts = _measured(database, "before")
-            database.pack(when, gc=gc, progress=progress)
-            facts |= _measured(database, "after")
-            done[name] = {"packed": facts["bytes_after"] != facts["bytes_before"]} | facts
+    with writing_all(sources) as collection, progressing("packing") as progress:
+        wanted = dict(collection) if member is None else {member: chosen(collection, member)}
+        if not keep_old:
+            for database in wanted.values():
+                database.storage.pack_keep_old = False
+        before = {name: _measured(database, "before") for name, database in wanted.items()}
+        if member is None:
+            collection.pack(when, gc=gc, progress=progress)
+        else:
+            wanted[member].pack(when, gc=gc, progress=progress)
+        sizes = {name: before[name] | _measured(each, "after") for name, each in wanted.items()}
+    done = {
+        name: {"packed": facts["bytes_after"] != facts["bytes_before"]} | facts
+        for name, facts in sizes.items()
+    }
     if as_json:
         print_json(done)
     for name, facts in () if as_json else done.items():

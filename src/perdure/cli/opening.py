@@ -5,7 +5,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
@@ -87,7 +87,7 @@ def reading(source: Source, member: str | None = None) -> Iterator[Any]:
 def writing(source: Source, member: str | None = None) -> Iterator[Any]:
     """Give a database that exists, opened for writing, as `reading` does a storage."""
     if is_described(source):
-        with writing_all(source) as collection:
+        with writing_all([source]) as collection:
             yield chosen(collection, member)
         return
     file = required_file(source, member)
@@ -99,10 +99,11 @@ def writing(source: Source, member: str | None = None) -> Iterator[Any]:
 
 
 @contextmanager
-def writing_all(source: Source) -> Iterator[perdure.Collection]:
-    """Give the databases that *source* describes, opened for writing."""
-    require_description(source)
-    with errors_reported(), _opening(writable([source])) as collection:
+def writing_all(sources: Sequence[Source]) -> Iterator[perdure.Collection]:
+    """Give the databases that *sources* describe, or are, opened for writing."""
+    if len(sources) == 1 and is_described(sources[0]):
+        require_description(sources[0])
+    with errors_reported(), _opening(writable(sources)) as collection:
         yield collection
 
 

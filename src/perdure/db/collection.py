@@ -12,6 +12,7 @@ from perdure.db.jointundo import joint_undo, joint_undo_log
 from perdure.db.maintained import Maintained
 from perdure.db.moments import Moment
 from perdure.db.moving import Moved, move
+from perdure.db.packing import require_packable
 from perdure.db.routes import Routes, using
 from perdure.db.shared import shared_by
 from perdure.db.validating import Finding, validate
@@ -281,15 +282,25 @@ class Collection(Maintained):
         """
         return move(dict(self), obj, target, reachable=reachable)
 
-    def pack(self, t: float | None = None, days: float = 0, *, gc: bool | None = None) -> None:
+    def pack(
+        self,
+        t: float | None = None,
+        days: float = 0,
+        *,
+        gc: bool | None = None,
+        progress: Callable[[str, int, int], object] | None = None,
+    ) -> None:
         """Drop revisions that were no longer current at a time, and garbage, in all members.
 
         The time is *days* days before *t* (seconds since the epoch, default: now).  What
-        any member refers to is no garbage; see `DB.pack` for *gc* and what may be raised.
+        any member refers to is no garbage; see `DB.pack` for *gc*, *progress* and what may
+        be raised.  Where a member can't be packed so, none is.
         """
         when = time.time() if t is None else t
         for member in self.values():
-            member.pack(when, days, gc=gc)
+            require_packable(member, gc=gc)
+        for member in self.values():
+            member.pack(when, days, gc=gc, progress=progress)
 
     def cacheMinimize(self) -> None:
         """Make all unchanged objects in the caches of all members ghosts."""

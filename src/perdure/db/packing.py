@@ -1,15 +1,18 @@
 """Packing a database: alone, or as a member of a collection whose others may refer to it."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from perdure.errors import MissingMemberError, Unsupported
+from perdure.blob import BlobStorage
+from perdure.errors import MissingMemberError, ReadOnlyError, Unsupported
 from perdure.storage._layers import decoder_of
+from perdure.storage._transforming import TransformingStorage
 from perdure.storage.joint import lock_place
 from perdure.storage.packing import SearchedMember, is_plain_referencesf
 from perdure.storage.view import EngineFace
 
-__all__ = ["members_at_hand", "pack_database"]
+__all__ = ["members_at_hand", "pack_database", "require_packable"]
 
 Progress = Callable[[str, int, int], object]
 
@@ -25,16 +28,53 @@ def pack_database(
         else:
             _pack_alone(database, until, gc=gc, progress=progress)
         return
-    asked = None
+    asked = _asked(database, gc=gc)
     if storage.collects_garbage if gc is None else gc:
-        asked = members_at_hand(database)
-        if asked is None and gc:
-            raise Unsupported(
-                f"garbage of {database.database_name!r} can't be told: other members have storages "
-                "that can't be asked what they refer to; pack without gc=True"
-            )
         gc = asked is not None
     storage.pack(until, database.references, gc=gc, progress=progress, members=asked)
+
+
+def require_packable(database: Any, *, gc: bool | None) -> None:
+    """Raise what `pack_database` would refuse to pack *database* with, as far as that is known."""
+    storage, members = database.storage, database.databases
+    database._require_open()
+    if storage.isReadOnly():
+        raise ReadOnlyError(f"{storage.getName()} is read-only and can't be packed")
+    if _is_searched_natively(database):
+        _asked(database, gc=gc)
+    elif len(members) > 1:
+        _require_no_garbage(storage, gc=gc)
+        if not _takes_gc(storage):
+            raise _takes_no_advice(storage, members)
+
+
+def _takes_gc(storage: Any) -> bool:
+    """Tell whether a storage's `pack` may have an argument *gc*, and those of what it stands on."""
+    while True:
+        try:
+            arguments = inspect.signature(storage.pack).parameters.values()
+        except (TypeError, ValueError):
+            # Not told, as by functions written in C.
+            return True
+        named = any(each.name == "gc" for each in arguments)
+        if not named and all(each.kind is not each.VAR_KEYWORD for each in arguments):
+            return False
+        if not isinstance(storage, TransformingStorage | BlobStorage):
+            return True
+        storage = storage.base
+
+
+def _asked(database: Any, *, gc: bool | None) -> dict[str, SearchedMember] | None:
+    """Return the storages that say what is no garbage; None where none is to be dropped."""
+    if not (database.storage.collects_garbage if gc is None else gc):
+        return None
+    asked = members_at_hand(database)
+    if asked is None and gc:
+        raise Unsupported(
+            f"garbage of {database.database_name!r} can't be told: other members have storages "
+            "that can't be asked what they refer to; pack without gc=True"
+        )
+    return asked
 
 
 def _is_searched_natively(database: Any) -> bool:
@@ -100,16 +140,24 @@ def _pack_keeping_garbage(
     No object is dropped: the other *members* of the collection may refer to it, which
     this storage alone can't know.  Raises Unsupported for one that can't be told.
     """
-    if gc:
-        raise Unsupported(f"what is garbage in {storage.getName()} can't be told in a collection")
+    _require_no_garbage(storage, gc=gc)
     try:
         # IStorage's pack has no such argument, and no interface declares those that have.
         storage.pack(until, references, gc=False)
     except TypeError as error:
         if "keyword argument 'gc'" not in str(error):
             raise
-        raise Unsupported(
-            f"{storage.getName()} can't be told to pack without dropping objects that only other "
-            f"members of the collection ({', '.join(sorted(members))}) refer to. If it is set up "
-            "to keep them anyhow, call the storage's own pack(time, referencesf)"
-        ) from error
+        raise _takes_no_advice(storage, members) from error
+
+
+def _require_no_garbage(storage: Any, *, gc: bool | None) -> None:
+    if gc:
+        raise Unsupported(f"what is garbage in {storage.getName()} can't be told in a collection")
+
+
+def _takes_no_advice(storage: Any, members: Mapping[str, Any]) -> Unsupported:
+    return Unsupported(
+        f"{storage.getName()} can't be told to pack without dropping objects that only other "
+        f"members of the collection ({', '.join(sorted(members))}) refer to. If it is set up "
+        "to keep them anyhow, call the storage's own pack(time, referencesf)"
+    )

@@ -110,6 +110,7 @@ def import_into(
     names: Mapping[str, str],
 ) -> Any:
     """Add the objects of an export file, whose *members* were read; return the exported one."""
+    _require_targets(connection, names)
     connections = _connections(connection, members, names)
     transaction = connection.transaction_manager.get()
     # So that the import lies on top of what the transaction did before, and can be taken back.
@@ -152,6 +153,19 @@ def _connections(
         home: _member(connection, names.get(home, own)),
         **{name: _member(connection, names.get(name, name)) for name in others},
     }
+
+
+def _require_targets(connection: Any, names: Mapping[str, str]) -> None:
+    """Raise ExportError where a member that others are to be mapped to isn't there."""
+    databases = connection._db.databases
+    for name, target in names.items():
+        if target not in databases:
+            error = ExportError(
+                f"members={{{name!r}: {target!r}}} names no member: {target!r} isn't among "
+                f"{', '.join(map(repr, sorted(databases)))}"
+            )
+            error.member = target
+            raise error
 
 
 def _member(connection: Any, name: str) -> Any:
