@@ -8,10 +8,11 @@ from typing import Any
 import transaction
 
 import perdure
+from perdure.blob import is_blob_record
 from perdure.storage.encrypting import EncryptingStorage
 from perdure.storage.zlib import ZlibStorage
 
-__all__ = ["CELLS", "check_whole", "create", "lose", "opened", "read", "write"]
+__all__ = ["CELLS", "check_blobs", "check_whole", "create", "lose", "opened", "read", "write"]
 
 CELLS = 5
 LAYERS: dict[str, Callable[[Any], Any]] = {
@@ -128,3 +129,17 @@ def check_whole(connection: Any, names: tuple[str, ...]) -> None:
 
 def _content(value: int, number: int) -> bytes:
     return b"%d in %d\n" % (value, number) * 300
+
+
+def check_blobs(connection: Any, names: tuple[str, ...]) -> None:
+    """Each revision of a blob has its file, and there are no other files."""
+    for name in names:
+        storage = connection.get_connection(name).db().storage
+        wanted = {
+            Path(storage.loadBlob(record.oid, record.tid))
+            for each in storage.iterator()
+            for record in each
+            if is_blob_record(record.data)
+        }
+        assert wanted
+        assert set(Path(storage.blob_dir).rglob("*.blob")) == wanted

@@ -104,6 +104,8 @@ def _check(program: str, directory: Path, run: Run, context: str) -> None:
             for name in names:
                 connection.get_connection(name).db().pack()
             ledger.check_whole(connection, names)
+            if blobs:
+                ledger.check_blobs(connection, names)
         if program in COMMITTING and "write64:error=ENOSPC" in context and _has_failed(run.journal):
             assert _went_on(run.journal), "room was there again, and it didn't go on"
         if program == "backup":
