@@ -144,10 +144,11 @@ class LayeredView(EngineView):
 
     def tpc_vote(self, transaction: Any) -> Iterable[Oid]:
         """Get ready to finish; return the oids whose conflicts were resolved."""
-        self._require(transaction)
-        if self._joint is None:
-            self.whole_draft(transaction)
-        else:
+        draft = self.whole_draft(transaction)
+        if self._joint is not None and self._joint.is_of_one() and len(draft):
+            # Nothing but a transaction of one database, as most are.
+            self._joint = None
+        if self._joint is not None:
             self._joint.vote(self)
         resolved: Iterable[Oid] = self._storage.tpc_vote(transaction) or ()
         return resolved
