@@ -101,7 +101,7 @@ def test_a_folder_that_is_not_there_is_told_with_the_file_that_was_asked_for(
     given = {"export": (path, "/a"), "recover": (path,), "restore": (tmp_path / "backup",)}
     done = run(command, *given[command], target)
     assert done.exit_code == 1
-    assert f"No such file or directory: '{target}'" in done.output
+    assert f"{target}: No such file or directory" in done.output
 
 
 def test_import_says_which_option_helps_where_a_member_is_not_there(
