@@ -121,12 +121,30 @@ class Commit:
 
     def finish(self, connection: ConnectionState) -> Tid:
         """Make it permanent, and the stored objects up to date; return the tid."""
-        tid: Tid = connection._normal_storage.tpc_finish(self.meta)
+        storage = connection._normal_storage
+        tid: Tid = self.permanent_tid(storage) or storage.tpc_finish(self.meta)
         objects = self.objects
         if objects is None:
             objects = [connection._cache.get(oid) for oid in self.stored]
         connection._mark_stored(objects, tid)
         return tid
+
+    def vote(self, storage: Any, *, alone: bool) -> Iterable[Oid] | None:
+        """Have the storage vote; return the oids whose conflicts were resolved.
+
+        *alone*: no other resource takes part.  perdure's own storages then finish as well,
+        in one step, so that others neither wait for this thread's next turn nor for its return.
+        """
+        resolved: Iterable[Oid] | None
+        if alone and isinstance(storage, EngineView):
+            resolved = storage.tpc_vote(self.meta, alone=True)
+        else:
+            resolved = storage.tpc_vote(self.meta)
+        return resolved
+
+    def permanent_tid(self, storage: Any) -> Tid | None:
+        """Return its tid where the vote has finished it as well."""
+        return storage.committed if self.begun and isinstance(storage, EngineView) else None
 
     def only_checks(self, storage: Any) -> bool:
         """Tell whether nothing is stored, only something read had to stay as it is.

@@ -3,6 +3,9 @@
 from collections.abc import Callable, Container, Iterable
 from typing import Any
 
+from transaction import Transaction
+from transaction._transaction import Status
+
 from perdure.blob import Blob
 from perdure.connection.blobs import store_blob
 from perdure.connection.commit import Commit, serialised
@@ -100,7 +103,8 @@ class Committing(Snapshot):
 
     def _vote(self, commit: Commit) -> None:
         try:
-            resolved = self._normal_storage.tpc_vote(commit.meta)
+            alone = commit.together is None and self._is_alone(commit.transaction)
+            resolved = commit.vote(self._normal_storage, alone=alone)
         except ConflictError as error:
             self._describe_conflict(error)
             raise
@@ -109,6 +113,14 @@ class Committing(Snapshot):
             obj = self._cache.get(oid)
             if obj is not None:
                 obj._p_invalidate()
+
+    def _is_alone(self, transaction: Any) -> bool:
+        """Tell whether a transaction that commits has no other resource."""
+        if type(transaction) is not Transaction or transaction.status != Status.COMMITTING:
+            return False
+        # None can join any more.
+        resources: list[Any] = transaction._resources
+        return len(resources) == 1 and resources[0] is self
 
     def tpc_finish(self, transaction: Any) -> None:
         """Make the commit permanent."""
@@ -123,15 +135,22 @@ class Committing(Snapshot):
             tid = commit.finish(self)
             if self.explicit_transactions:
                 self._own_commit = commit.stored, tid
-        self._commit_running = None
         self._end_of_transaction()
+        # Last: an interrupt before has `tpc_abort` do all this again where it is permanent.
+        self._commit_running = None
         if commit is not None and commit.together is not None:
             for guest in commit.together.carried_by(self):
                 guest.tpc_finish(transaction)
 
     def tpc_abort(self, transaction: Any) -> None:
-        """Drop what the storage was given, and forget all changes."""
+        """Drop what the storage was given, and forget all changes.
+
+        Where an interrupt came after a vote that finished as well, that stays.
+        """
         commit = self._commit_running
+        if commit is not None and commit.permanent_tid(self._normal_storage):
+            self.tpc_finish(transaction)
+            return
         self._commit_running = None
         forget_targets(self)
         self._drop_savepoints()
@@ -147,6 +166,9 @@ class Committing(Snapshot):
 
     def abort(self, transaction: Any) -> None:
         """Forget all changes."""
+        commit = self._commit_running
+        if commit is not None and commit.permanent_tid(self._normal_storage):
+            return  # An interrupt came; `tpc_abort` follows.
         storage = self._savepoint_storage
         forget_targets(self)
         self._forget_registered({} if storage is None else storage.created)

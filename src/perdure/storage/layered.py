@@ -142,8 +142,11 @@ class LayeredView(EngineView):
         """Undo a transaction, or raise UndoError; return (None, changed oids)."""
         return self._storage.undo(transaction_id, self._require(transaction), *args)
 
-    def tpc_vote(self, transaction: Any) -> Iterable[Oid]:
-        """Get ready to finish; return the oids whose conflicts were resolved."""
+    def tpc_vote(self, transaction: Any, *, alone: bool = False) -> Iterable[Oid]:
+        """Get ready to finish; return the oids whose conflicts were resolved.
+
+        *alone* changes nothing: the layers are told of both steps.
+        """
         draft = self.whole_draft(transaction)
         if self._joint is not None and self._joint.is_of_one() and len(draft):
             # Nothing but a transaction of one database, as most are.

@@ -189,7 +189,8 @@ class EngineView(_native.StorageView, EngineFace):
 
     def tpc_begin(self, transaction: Any) -> None:
         """Begin to commit."""
-        if self._transaction is not None:
+        # An interrupt may have come when the last one was permanent.
+        if self._transaction is not None and self.committed is None:
             raise StorageTransactionError("Duplicate tpc_begin calls for same transaction")
         if self._storage.isReadOnly():
             raise ReadOnlyError(f"{self._storage.getName()} is read-only")
@@ -218,15 +219,24 @@ class EngineView(_native.StorageView, EngineFace):
         """Undo a transaction, or raise UndoError; return (None, changed oids)."""
         return None, self.engine._undo_draft(self._draft(transaction), transaction_id, oids)
 
-    def tpc_vote(self, transaction: Any) -> Iterable[Oid]:
-        """Get ready to finish; return the oids whose conflicts were resolved."""
+    def tpc_vote(self, transaction: Any, *, alone: bool = False) -> Iterable[Oid]:
+        """Get ready to finish; return the oids whose conflicts were resolved.
+
+        *alone*: nobody else has a say, so it may be finished as well.  Then `committed` is its
+        tid, and the transaction is over.
+        """
         draft = self._draft(transaction)
         if self._joint is not None:
             if not (self._joint.is_of_one() and len(draft)):
                 return self._joint.vote(self)
             # Nothing but a transaction of one database, as most are.
             self._joint = None
-        resolved, _tid = self.engine._vote_draft(draft, self.judge)
+        blobs = self.engine.blobs
+        at_once = alone and len(draft) and (blobs is None or not blobs.has_staged(draft))
+        vote = self.commit if at_once else None
+        resolved, tid = self.engine._vote_draft(draft, self.judge, vote)
+        if self.committed == tid:
+            self._transaction = None
         return resolved
 
     # What a joint commit asks for, when it is the view's turn.

@@ -67,6 +67,8 @@ enum Storing {
     Expected(Option<Targets>),
     /// It is put together in this draft.
     Into(Py<PyDraft>),
+    /// It is permanent already; its id.
+    Committed(Tid),
 }
 
 impl StorageView {
@@ -121,7 +123,7 @@ impl StorageView {
         match &mut *self.storing() {
             Storing::Into(draft) => draft.bind(py).get().require(targets)?,
             Storing::Expected(before) => targets.add_to(before),
-            Storing::Nothing => (),
+            Storing::Nothing | Storing::Committed(_) => (),
         }
         Ok(())
     }
@@ -266,6 +268,32 @@ impl StorageView {
     fn draft(&self, py: Python<'_>) -> Option<Py<PyDraft>> {
         match &*self.storing() {
             Storing::Into(draft) => Some(draft.clone_ref(py)),
+            _ => None,
+        }
+    }
+
+    /// Vote and finish the transaction that is being stored, where nobody else has a say in it.
+    ///
+    /// Returns its id when it is durable and visible: there is nothing to `finish` then. None
+    /// where there are conflicts, or what it refers to is missing: its draft stands as after
+    /// `lock`.
+    fn commit<'py>(&self, py: Python<'py>, now: f64) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let Some(draft) = self.draft(py) else {
+            return Err(super::no_transaction(py));
+        };
+        let Some(tid) = draft.bind(py).get().commit(py, now)? else {
+            return Ok(None);
+        };
+        *self.storing() = Storing::Committed(tid);
+        self.own.store(tid.0, Ordering::Release);
+        Ok(Some(tid_bytes(py, tid)))
+    }
+
+    /// The id of the last transaction, if it was `commit` that made it permanent, else None.
+    #[getter]
+    fn committed<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
+        match *self.storing() {
+            Storing::Committed(tid) => Some(tid_bytes(py, tid)),
             _ => None,
         }
     }
