@@ -1,6 +1,7 @@
 """One transaction over several databases: one tid, all or nothing, one snapshot."""
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -621,6 +622,10 @@ def test_the_command_line_tells_and_settles(tmp_path: Path) -> None:
     listed = run.invoke(main, ["indoubt", "list", file])
     assert listed.exit_code == 0
     assert f"{tmp_path / 'a.fs'} decides" in listed.output
+    (told,) = json.loads(run.invoke(main, ["indoubt", "list", "--json", file]).stdout)
+    assert f"transaction 0x{told['tid']} " in listed.output
+    gone = run.invoke(main, ["indoubt", "list", str(tmp_path / "a.fs")])
+    assert (gone.exit_code, "a.fs: No such file" in gone.output) == (1, True)
     unsaid = run.invoke(main, ["indoubt", "resolve", file])
     assert (unsaid.exit_code, "give --commit or --abort" in unsaid.output) == (2, True)
     settled = run.invoke(main, ["indoubt", "resolve", "--commit", file])

@@ -1,11 +1,10 @@
 """`perdure indoubt`: joint transactions whose outcome is open."""
 
-import json
 from pathlib import Path
 
 import click
 
-from perdure.errors import POSError
+from perdure.cli.opening import JSON, errors_reported, print_json
 from perdure.ids import readable_tid_repr
 from perdure.indoubt import find, resolve
 
@@ -23,28 +22,26 @@ def indoubt() -> None:
 
 @indoubt.command("list")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@JSON
 def list_(files: tuple[Path, ...], *, as_json: bool) -> None:
     """Tell what is in doubt in data files. They are only read.
 
     Example: perdure indoubt list packages.fs maintainers.fs
     """
-    rows = []
-    for file in files:
-        try:
-            found = find(file)
-        except (POSError, OSError) as error:
-            raise click.ClickException(str(error)) from error
-        if found is not None:
-            tid = readable_tid_repr(found.tid)
-            rows.append({"file": str(file), "tid": tid, "members": found.members})
+    with errors_reported():
+        open_ones = [(file, found) for file in files if (found := find(file)) is not None]
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
+        print_json(
+            [
+                {"file": str(file), "tid": found.tid, "members": found.members}
+                for file, found in open_ones
+            ]
+        )
         return
-    for row in rows:
-        members = row["members"]
-        click.echo(f"{row['file']}: transaction {row['tid']}; {members[0]} decides")
-    if not rows:
+    for file, found in open_ones:
+        tid = readable_tid_repr(found.tid)
+        click.echo(f"{file}: transaction {tid}; {found.members[0]} decides")
+    if not open_ones:
         click.echo("nothing is in doubt")
 
 
@@ -60,9 +57,7 @@ def resolve_(file: Path, *, commit: bool | None) -> None:
     """
     if commit is None:
         raise click.UsageError("say what becomes of it: give --commit or --abort")
-    try:
+    with errors_reported():
         settled = resolve(file, commit=commit)
-    except (POSError, OSError, ValueError) as error:
-        raise click.ClickException(str(error)) from error
     done = "finished" if commit else "dropped"
     click.echo(f"{file}: transaction {readable_tid_repr(settled.tid)} {done}")
