@@ -1,5 +1,6 @@
 """How programs that a shell runs end when they are interrupted, or nobody reads on."""
 
+import errno
 import os
 import select
 import sys
@@ -13,6 +14,8 @@ INTERRUPTED = 130
 
 OUTPUT_CLOSED = 141
 """The exit code where the reader of the output is gone (`... | head`), as of other programs."""
+
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 @contextmanager
@@ -33,9 +36,9 @@ def ending_quietly(name: str) -> Iterator[None]:
         _drop_output()
         raise SystemExit(OUTPUT_CLOSED) from None
     except OSError as error:
-        if error.filename is not None:
+        if error.errno not in _NO_ROOM or error.filename is not None:
             raise
-        # No file's: the output's, as on a full disk.
+        # No file's: the output's.
         sys.stderr.write(f"{name}: the output can't be written: {os.strerror(error.errno or 0)}\n")
         _drop_output()
         raise SystemExit(1) from None

@@ -173,3 +173,11 @@ def test_fstest_fails_where_something_is_wrong(tmp_path: Path, name: str) -> Non
     done = run("-m", "ZODB.scripts.fstest", str(DATA / name), alias=True, directory=tmp_path)
     assert done.returncode == 1
     assert done.stderr
+
+
+@pytest.mark.parametrize("file", ["truncated.fs", "garbage_tail.fs", "not_a_database.fs"])
+def test_fstail_says_where_a_file_ends_in_no_transaction(file: str) -> None:
+    done = run("-m", "ZODB.scripts.fstail", str(DATA / file), alias=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"fstail: {DATA / file} doesn't end with a whole transaction")
+    assert len(done.stderr.splitlines()) == 1

@@ -6,8 +6,11 @@ usage: fstail.py [-n count] Data.fs
 import getopt
 import hashlib
 import os
+import struct
 import sys
+from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from perdure._ending import ending_quietly
 
@@ -19,7 +22,7 @@ def main(path: str, ntxn: int) -> None:
     with Path(path).open("rb") as file:
         if file.seek(0, os.SEEK_END) <= 4:
             return
-        header: TxnHeader | None = prev_txn(file)
+        header: TxnHeader | None = _last(file, path)
         while header is not None and ntxn > 0:
             digest = hashlib.sha1(header.get_raw_data()).hexdigest()  # noqa: S324 - to compare
             header.read_meta()
@@ -30,6 +33,16 @@ def main(path: str, ntxn: int) -> None:
             )
             header = header.prev_txn()
             ntxn -= 1
+
+
+def _last(file: BinaryIO, path: str) -> TxnHeader | None:
+    """Return the last transaction; exit where the file doesn't end with one."""
+    end = file.tell()
+    with suppress(ValueError, struct.error, OSError):
+        found = prev_txn(file)
+        if found.get_offset() + found.length + 8 == end:
+            return found
+    sys.exit(f"fstail: {path} doesn't end with a whole transaction: see `perdure check {path}`")
 
 
 def Main() -> None:
