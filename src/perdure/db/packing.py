@@ -1,6 +1,5 @@
 """Packing a database: alone, or as a member of a collection whose others may refer to it."""
 
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -50,6 +49,9 @@ def require_packable(database: Any, *, gc: bool | None) -> None:
 
 def _takes_gc(storage: Any) -> bool:
     """Tell whether a storage's `pack` may have an argument *gc*, and those of what it stands on."""
+    # Only here: it takes long to load, and few need it.
+    import inspect
+
     while True:
         try:
             arguments = inspect.signature(storage.pack).parameters.values()
