@@ -480,8 +480,8 @@ def class_name(data: bytes) -> tuple[str, str] | None:
     Raises ValueError where the data do not begin with a whole pickle.
     """
 
-def verify_memo(data: bytes) -> None:
-    """Raise ValueError where a pickle numbers a value beyond its own length.
+def verify_memo(data: bytes, *, only_first: bool = False) -> None:
+    """Raise ValueError where a pickle, or the first one, numbers a value beyond its own length.
 
     No pickler does, and the standard unpickler keeps room for all numbers up to that one: up to
     64 GiB for six bytes of a record.

@@ -92,8 +92,23 @@ pub fn class_name(data: &[u8]) -> Result<Option<ClassName<'_>>, ScanError> {
 /// # Errors
 /// [`ScanError::Memo`] where one does.
 pub fn verify_memo(data: &[u8]) -> Result<(), ScanError> {
+    verify(data, false)
+}
+
+/// Verify the same of the first pickle: what follows it may be none, as a seal.
+///
+/// # Errors
+/// As [`verify_memo`].
+pub fn verify_first_memo(data: &[u8]) -> Result<(), ScanError> {
+    verify(data, true)
+}
+
+fn verify(data: &[u8], only_first: bool) -> Result<(), ScanError> {
     let mut at = 0;
     while let Some((opcode, given, next)) = opcode::read(data, at) {
+        if only_first && opcode == b'.' {
+            break;
+        }
         let number = match opcode {
             b'q' | b'r' => Some(opcode::little_endian(given)),
             b'p' => opcode::number_of(given),
@@ -125,6 +140,8 @@ mod tests {
         }
         assert_eq!(verify_memo(b"}r\0\0\0\x10."), Err(ScanError::Memo(1)));
         assert_eq!(verify_memo(b"}.}q\xff."), Err(ScanError::Memo(3)));
+        assert_eq!(verify_first_memo(b"}.}q\xff."), Ok(()));
+        assert_eq!(verify_first_memo(b"}q\xff.}."), Err(ScanError::Memo(1)));
         assert_eq!(
             verify_memo(b"Q}p99999999999999999999999\n."),
             Err(ScanError::Memo(2))

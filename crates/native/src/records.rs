@@ -53,10 +53,17 @@ fn class_name(data: &[u8]) -> PyResult<Option<(String, String)>> {
     Ok(class.map(|class| (text(class.module), text(class.name))))
 }
 
-/// Refuse a record that the standard unpickler would take more memory for than it is long.
+/// Refuse a record that the standard unpickler would take more memory for than it is long; of
+/// what has more behind its pickle, only that is looked at on request.
 #[pyfunction]
-fn verify_memo(data: &[u8]) -> PyResult<()> {
-    pickle::verify_memo(data).map_err(unreadable)
+#[pyo3(signature = (data, *, only_first=false))]
+fn verify_memo(data: &[u8], only_first: bool) -> PyResult<()> {
+    let verify = if only_first {
+        pickle::verify_first_memo
+    } else {
+        pickle::verify_memo
+    };
+    verify(data).map_err(unreadable)
 }
 
 /// The record with each oid that it refers to within its database replaced.
