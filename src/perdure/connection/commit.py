@@ -136,7 +136,7 @@ class Commit:
         in one step, so that others neither wait for this thread's next turn nor for its return.
         """
         resolved: Iterable[Oid] | None
-        if alone and isinstance(storage, EngineView):
+        if alone and isinstance(storage, EngineView) and storage.finishes_with_vote():
             resolved = storage.tpc_vote(self.meta, alone=True)
         else:
             resolved = storage.tpc_vote(self.meta)

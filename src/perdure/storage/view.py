@@ -219,6 +219,13 @@ class EngineView(_native.StorageView, EngineFace):
         """Undo a transaction, or raise UndoError; return (None, changed oids)."""
         return None, self.engine._undo_draft(self._draft(transaction), transaction_id, oids)
 
+    def finishes_with_vote(self) -> bool:
+        """Tell whether the vote may do what `tpc_finish` does, or somebody replaced either."""
+        if type(self) is not EngineView:
+            return False
+        own = vars(self)
+        return "tpc_vote" not in own and "tpc_finish" not in own
+
     def tpc_vote(self, transaction: Any, *, alone: bool = False) -> Iterable[Oid]:
         """Get ready to finish; return the oids whose conflicts were resolved.
 

@@ -56,7 +56,7 @@ def test_the_methods_of_a_subclass_are_called(tmp_path: Path) -> None:
     database.close()
 
 
-@pytest.mark.parametrize("name", ["store", "load", "tpc_vote"])
+@pytest.mark.parametrize("name", ["store", "load", "tpc_vote", "tpc_finish"])
 def test_a_method_replaced_on_a_connections_view_is_called(name: str) -> None:
     database = perdure.DB(None)
     manager = transaction.TransactionManager()
