@@ -1,6 +1,8 @@
 """Blobs in export files, of perdure and of stock ZODB."""
 
 import io
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -96,3 +98,20 @@ def test_a_database_without_blobs_says_so(tmp_path: Path, stack: ExitStack) -> N
     with pytest.raises(POSKeyError):
         conn.get(perdure.Oid(b"\0" * 7 + b"\1"))
     conn.close()
+
+
+def test_an_export_without_the_folder_of_the_blobs_is_refused(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        db = own(tmp_path, stack)
+        with db.transaction() as connection:
+            connection.root.film = perdure.Blob(CONTENT)
+    target = tmp_path / "film.zexp"
+    command = [sys.executable, "-m", "perdure.cli", "export"]
+    bare = [*command, str(tmp_path / "own.fs"), "/film", str(target)]
+    done = subprocess.run(bare, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "?blob_dir=" in done.stderr
+    assert not target.exists()
+    whole = f"file://{tmp_path}/own.fs?blob_dir={tmp_path}/own-blobs"
+    subprocess.run([*command, whole, "/film", str(target)], check=True, capture_output=True)
+    assert CONTENT in target.read_bytes()

@@ -117,7 +117,12 @@ def _write(
         _log.debug("%s is referred to and doesn't exist", oid_repr(oid))
         return None
     file.writelines((before, oid, p64(len(data)), data))
-    if IBlobStorage.providedBy(storage) and is_blob(data):
+    if is_blob(data):
+        if not IBlobStorage.providedBy(storage):
+            raise ExportError(
+                f"{oid_repr(oid)} is a blob, and {storage.getName()} was opened without the folder "
+                "of its blobs: open it with a blob_dir (file:///path/Data.fs?blob_dir=/path/blobs)"
+            )
         path = Path(storage.loadBlob(oid, serial))
         require_length(length_in(data), path.stat().st_size, oid, serial, str(path))
         _write_blob(path, file, buffer_bytes)
