@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import transaction
 from persistent.mapping import PersistentMapping
+from tests.interop.programs import run_code
 
 import perdure
 from perdure.config import databaseFromString, databaseFromTOML
@@ -83,6 +84,38 @@ def test_a_file_of_stock_zodb_has_no_checksums_and_is_read(tmp_path: Path) -> No
     assert oids
     assert all(storage.load(oid)[0] for oid in set(oids))
     storage.close()
+
+
+def test_a_file_that_stock_zodb_packed_is_read_whatever_its_old_checksums_say(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "Data.fs"
+    with perdure.DB(file) as database:
+        for turn in range(30):
+            with database.transaction() as connection:
+                for number in range(5):
+                    text = "x" * (number * 20 + turn)
+                    connection.root()[number] = PersistentMapping(text=text)
+    pack = f"""
+import time, ZODB
+database = ZODB.DB({str(file)!r})
+database.pack(time.time() + 1)
+for turn in range(25):
+    with database.transaction() as connection:
+        for number in range(5):
+            connection.root()[number]["turn"] = turn
+database.close()
+"""
+    run_code(pack)
+    for read_only in (True, False):
+        storage = perdure.FileStorage(str(file), read_only=read_only, verify_reads=True)
+        read = [
+            (record.tid, storage.loadSerial(record.oid, record.tid))
+            for found in storage.iterator()
+            for record in found
+        ]
+        storage.close()
+        assert len(read) > 125
 
 
 def test_configurations_ask_for_it(tmp_path: Path) -> None:

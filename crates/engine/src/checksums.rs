@@ -24,7 +24,7 @@ use crate::saved_index::with_suffix;
 use crate::sync::{Mutex, MutexGuard};
 
 pub use check::{ChecksumReport, Damage};
-pub(crate) use judge::{Judgement, judge, next_entry, problem_of, rewrite, without};
+pub(crate) use judge::{Judgement, is_of, judge, next_entry, problem_of, rewrite, without};
 pub(crate) use packed::{KnownSums, PackedSums, SumsReader};
 pub(crate) use seals::{Verdict, by_seal};
 

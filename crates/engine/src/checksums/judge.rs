@@ -514,7 +514,7 @@ impl Judge<'_> {
 }
 
 /// Was the entry written for this transaction?
-fn is_of(entry: &Entry, header: &TransactionHeader) -> bool {
+pub(crate) fn is_of(entry: &Entry, header: &TransactionHeader) -> bool {
     entry.tid == header.tid && entry.len == header.length.saturating_add(TRAILER_LEN)
 }
 
