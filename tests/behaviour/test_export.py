@@ -143,6 +143,26 @@ def test_an_export_replaces_an_older_one_and_no_other_file(
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
+def test_an_export_tells_how_far_it_is_and_can_be_stopped(
+    conn: perdure.Connection, tm: transaction.TransactionManager, tmp_path: Path
+) -> None:
+    folder = tmp_path / "exports"
+    folder.mkdir()
+    conn.root.many = {number: Node() for number in range(2_500)}
+    tm.commit()
+    told: list[tuple[int, int]] = []
+
+    def stop(done: int, met: int) -> None:
+        told.append((done, met))
+        if done > 2_000:
+            raise RecursionError("stopped")
+
+    with pytest.raises(RecursionError, match="stopped"):
+        conn.exportFile(Oid(p64(0)), folder / "many.zexp", progress=stop)
+    assert told == [(1, 1), (1_001, 2_501), (2_001, 2_501)]
+    assert list(folder.iterdir()) == []
+
+
 def test_an_export_goes_through_a_pipe(
     conn: perdure.Connection, cycle: Any, tmp_path: Path
 ) -> None:

@@ -78,6 +78,16 @@ def test_what_is_followed_comes_along_into_the_members_of_the_same_names(
         assert all(report.ok for report in other.check().values())
 
 
+def test_an_export_of_several_members_tells_how_far_it_is(shop: perdure.Collection) -> None:
+    with shop.transaction() as conn:
+        conn.root.order.customer.notes = {number: Node() for number in range(1_200)}
+    told: list[tuple[int, int]] = []
+    exported(shop, follow=True, progress=lambda *done: told.append(done))
+    # The order, its item, the customer, a friend and a photograph, and the notes.
+    assert [done for done, _met in told] == [1, 1_001]
+    assert told[-1][1] == 1_205
+
+
 def test_importing_maps_the_names_of_members(shop: perdure.Collection, tmp_path: Path) -> None:
     file = exported(shop, follow=True)
     with made(tmp_path, "main", "people") as other:

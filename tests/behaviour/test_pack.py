@@ -443,6 +443,32 @@ def test_a_packer_that_missed_a_commit_is_refused(tmp_path: Path) -> None:
     database.close()
 
 
+@pytest.mark.parametrize("phase", ["scan", "mark", "copy"])
+def test_each_phase_of_a_pack_is_told_and_can_stop_it_however_short_it_is(
+    tmp_path: Path, phase: str
+) -> None:
+    db = perdure.DB(str(tmp_path / "data.fs"))
+    for number in range(3):
+        with db.transaction() as connection:
+            connection.root.x = number
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    told: list[str] = []
+
+    def stop(now: str, done: int, total: int) -> None:
+        assert 0 <= done <= total
+        told.append(now)
+        if now == phase:
+            raise RecursionError("stopped")
+
+    with pytest.raises(RecursionError, match="stopped"):
+        db.pack(progress=stop)
+    assert told[-1] == phase
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    db.pack()
+    assert db.getSize() < len(before["data.fs"])
+    db.close()
+
+
 def test_a_storage_that_tells_no_progress_is_packed_all_the_same(tmp_path: Path) -> None:
     db = perdure.DB(ZODB.FileStorage.FileStorage(str(tmp_path / "data.fs")))
     for number in range(3):

@@ -67,8 +67,8 @@ def export(
         if oid is None:
             raise click.ClickException(f"{path} is a plain value: only objects can be exported")
         connection = database.open(transaction.TransactionManager())
-        with progressing("exporting"):
-            connection.exportFile(oid, str(target), follow=follow).close()
+        with progressing("exporting") as progress:
+            connection.exportFile(oid, str(target), follow=follow, progress=progress).close()
         connection.close()
     facts = {"oid": oid, "class": found.class_name, "bytes": target.stat().st_size}
     if as_json:

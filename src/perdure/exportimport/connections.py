@@ -23,6 +23,7 @@ class ExportImport:
         bufsize: int = 1 << 16,
         *,
         follow: bool | Collection[str] = False,
+        progress: Callable[[int, int], object] | None = None,
     ) -> IO[bytes]:
         """Write the object at *oid* and all that it refers to into a file.
 
@@ -34,23 +35,26 @@ class ExportImport:
         one that ZODB reads, too. With *follow* (True: to all members, or the names of some) they
         are followed, and the objects come along; only perdure reads such a file.
 
+        *progress* is called now and then with how many objects were written, of how many that
+        were met until then; what it raises ends the export.
+
         Raises POSKeyError if there is no such object, ExportError for one whose record can't be
         read and for a path where a file is that is no export file, KeyError for an unknown member;
         there is no file at the path then, or the one of before.
         """
         # Late: every connection can do this, and few ever do.
-        from perdure.exportimport.working import export_into, export_to, followed_members
+        from perdure.exportimport.working import Manner, export_into, export_to, followed_members
 
         connection: Any = self
-        followed = followed_members(connection, follow)
+        manner = Manner(bufsize, followed_members(connection, follow), progress)
         if isinstance(f, (str, os.PathLike)):
-            return export_to(f, connection, oid, bufsize, followed)
+            return export_to(f, connection, oid, manner)
         if f is not None:
-            export_into(f, connection, oid, bufsize, followed)
+            export_into(f, connection, oid, manner)
             return f
         file = tempfile.TemporaryFile(prefix="EXP")  # noqa: SIM115 - the caller closes it
         try:
-            export_into(file, connection, oid, bufsize, followed)
+            export_into(file, connection, oid, manner)
         except BaseException:
             file.close()
             raise

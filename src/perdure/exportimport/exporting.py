@@ -23,17 +23,28 @@ from perdure.interfaces import IBlobStorage
 from perdure.serialize.references import all_own_references
 from perdure.utils import cp
 
-__all__ = ["export", "export_members"]
+__all__ = ["Progress", "export", "export_members"]
 
+Progress = Callable[[int, int], object]
+
+_OBJECTS_PER_CALL = 1000
+"""How many objects are written between two reports."""
 _log = logging.getLogger("perdure.exportimport")
 
 
-def export(storage: Any, oid: Oid, file: IO[bytes], buffer_bytes: int = 1 << 16) -> int:
+def export(
+    storage: Any,
+    oid: Oid,
+    file: IO[bytes],
+    buffer_bytes: int = 1 << 16,
+    progress: Progress | None = None,
+) -> int:
     """Write an object and all that it refers to, weakly too; return how many objects it was.
 
     *storage* gives records by `load(oid)`. References to objects that don't exist are left as
     they are, and so are those to other members of a collection; the exported object itself has
-    to exist (POSKeyError).
+    to exist (POSKeyError). *progress* is called with how many objects were written, of how many
+    that were met until then.
     """
     storage.load(oid)
     file.write(MAGIC)
@@ -44,6 +55,8 @@ def export(storage: Any, oid: Oid, file: IO[bytes], buffer_bytes: int = 1 << 16)
         if data is None:
             continue
         count += 1
+        if progress is not None and count % _OBJECTS_PER_CALL == 1:
+            progress(count, len(met))
         for member, reference in _places(data, "", oid):
             if not member and reference not in met:
                 met.add(reference)
@@ -59,12 +72,13 @@ def export_members(
     followed: Collection[str],
     file: IO[bytes],
     buffer_bytes: int = 1 << 16,
+    progress: Progress | None = None,
 ) -> Mapping[str, int]:
     """Write an object of the member *home* and all that it refers to, in the members *followed*.
 
-    References to other members are left as they are. *storage_of* gives a member's storage.
-    Returns how many objects of each member it was. Raises POSKeyError where there is no such
-    object.
+    References to other members are left as they are. *storage_of* gives a member's storage;
+    *progress* is told as by `export`. Returns how many objects of each member it was. Raises
+    POSKeyError where there is no such object.
     """
     names = [home, *sorted(set(followed) - {home})]
     numbers = {name: number.to_bytes(4, "big") for number, name in enumerate(names)}
@@ -72,12 +86,16 @@ def export_members(
     file.write(header_of_members(names))
     waiting, met = deque([(home, oid)]), {(home, oid)}
     counts = dict.fromkeys(names, 0)
+    count = 0
     while waiting:
         member, oid = waiting.popleft()
         data = _write(storage_of(member), oid, file, numbers[member], buffer_bytes)
         if data is None:
             continue
         counts[member] += 1
+        count += 1
+        if progress is not None and count % _OBJECTS_PER_CALL == 1:
+            progress(count, len(met))
         for place in _places(data, member, oid):
             if place[0] in numbers and place not in met:
                 met.add(place)

@@ -3,23 +3,29 @@
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from perdure.errors import ExportError, StateLoadError
-from perdure.exportimport.exporting import export, export_members
+from perdure.exportimport.exporting import Progress, export, export_members
 from perdure.exportimport.format import MAGIC, MAGIC_OF_MEMBERS
 from perdure.exportimport.importing import Import, Target
 from perdure.ids import Oid
 
-__all__ = ["export_into", "export_to", "followed_members", "import_into"]
+__all__ = ["Manner", "export_into", "export_to", "followed_members", "import_into"]
+
+
+class Manner(NamedTuple):
+    """How to export."""
+
+    buffer_bytes: int
+    """How much of a blob is copied at a time."""
+    followed: Collection[str]
+    """The other members whose objects come along."""
+    progress: Progress | None
 
 
 def export_to(
-    place: str | os.PathLike[str],
-    connection: Any,
-    oid: Oid,
-    bufsize: int,
-    followed: Collection[str],
+    place: str | os.PathLike[str], connection: Any, oid: Oid, manner: Manner
 ) -> IO[bytes]:
     """Write an export file, in place of an older one only when it is whole.
 
@@ -28,7 +34,7 @@ def export_to(
     """
     path = Path(place)
     if path.exists() and not path.is_file():
-        return _export_through(path, connection, oid, bufsize, followed)
+        return _export_through(path, connection, oid, manner)
     path = path.resolve()
     _require_no_other_file(path)
     partial = path.with_name(f"{path.name}.exporting")
@@ -37,7 +43,7 @@ def export_to(
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
     try:
-        export_into(file, connection, oid, bufsize, followed)
+        export_into(file, connection, oid, manner)
         os.fsync(file.fileno())
         partial.replace(path)
     except BaseException:
@@ -47,12 +53,10 @@ def export_to(
     return file
 
 
-def _export_through(
-    path: Path, connection: Any, oid: Oid, bufsize: int, followed: Collection[str]
-) -> IO[bytes]:
+def _export_through(path: Path, connection: Any, oid: Oid, manner: Manner) -> IO[bytes]:
     file = path.open("wb")
     try:
-        export_into(file, connection, oid, bufsize, followed)
+        export_into(file, connection, oid, manner)
     except BaseException:
         file.close()
         raise
@@ -72,22 +76,21 @@ def _require_no_other_file(path: Path) -> None:
         )
 
 
-def export_into(
-    file: IO[bytes], connection: Any, oid: Oid, bufsize: int, followed: Collection[str]
-) -> None:
-    """Write an object, with those of the members *followed*, into an open file."""
-    if followed:
+def export_into(file: IO[bytes], connection: Any, oid: Oid, manner: Manner) -> None:
+    """Write an object, with those of the members that are followed, into an open file."""
+    if manner.followed:
         home = connection._db.database_name
         export_members(
             lambda name: connection.get_connection(name)._storage,
             home,
             oid,
-            followed,
+            manner.followed,
             file,
-            bufsize,
+            manner.buffer_bytes,
+            manner.progress,
         )
     else:
-        export(connection._storage, oid, file, bufsize)
+        export(connection._storage, oid, file, manner.buffer_bytes, manner.progress)
     file.flush()
 
 

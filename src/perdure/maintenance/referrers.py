@@ -24,6 +24,9 @@ _CHANGED_MIN: Final = 1_000
 _CHANGED_SHARE: Final = 8
 """An index is made anew where more than this part of it would have to be looked at again."""
 
+_TRANSACTIONS_PER_CALL: Final = 1000
+"""How many transactions are read between two reports."""
+
 _in_memory: "WeakKeyDictionary[Any, Base]" = WeakKeyDictionary()
 """The indexes of storages that have no file to keep one beside."""
 
@@ -33,7 +36,7 @@ def refers_to(source: Any, oid: Oid, progress: Progress | None = None) -> list[O
 
     *source* is a storage, a database or the path of a data file. The first call reads everything;
     the index it makes is kept beside the file (suffix `.refs`), and later calls read only what was
-    committed since. *progress* is called with how much of how much is read.
+    committed since. *progress* is called with how much of how much is read (0: not known).
     """
     if isinstance(source, (str, os.PathLike)):
         storage: Any = FileStorage(source, read_only=True)
@@ -64,7 +67,7 @@ class ReferenceIndex:
         can't be iterated over.
         """
         if not isinstance(storage, EngineStorage):
-            return cls(_base_by_iteration(storage))
+            return cls(_base_by_iteration(storage, progress))
         base = _kept_of(storage)
         if base is not None and _is_prefix(base.stamp, storage):
             index = cls(base)
@@ -178,13 +181,15 @@ def _missing(storage: Any, pairs: bytes) -> list[Oid]:
     return missing_in(storage, (Oid(pairs[at : at + 8]) for at in range(0, len(pairs), 16)))
 
 
-def _base_by_iteration(storage: Any) -> Base:
+def _base_by_iteration(storage: Any, progress: Progress | None) -> Base:
     if not IStorageIteration.providedBy(storage):
         raise Unsupported(f"{storage!r} can't be iterated over, so who refers to whom is unknown")
     latest: dict[Oid, list[tuple[str | None, Oid]]] = {}
-    for transaction in storage.iterator():
+    for number, transaction in enumerate(storage.iterator()):
         for record in transaction:
             latest[record.oid] = list(_referred(record.data))
+        if progress is not None and number % _TRANSACTIONS_PER_CALL == 0:
+            progress(number, 0)
     pairs: dict[str | None, set[bytes]] = defaultdict(set)
     for oid, referred in latest.items():
         for database, target in referred:

@@ -40,10 +40,10 @@ impl Visitor for Newest<'_> {
     }
 
     fn transaction(&mut self, position: u64, _header: &TransactionHeader) {
-        self.transactions += 1;
         if self.transactions.is_multiple_of(REPORT_EVERY) && self.stopped.is_none() {
             self.stopped = report(self.watch, PackPhase::Scan, position, self.end).err();
         }
+        self.transactions += 1;
     }
 
     fn discard(&mut self) {}

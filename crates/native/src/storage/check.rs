@@ -23,7 +23,8 @@ const REPORT_PATIENCE: Duration = Duration::from_millis(100);
 /// Tells a Python callable how far something is, and keeps what it raises.
 pub(super) struct Reporter {
     progress: Option<Py<PyAny>>,
-    reported: Instant,
+    /// When it was told last.
+    reported: Option<Instant>,
     raised: Option<PyErr>,
 }
 
@@ -31,16 +32,17 @@ impl Reporter {
     pub(super) fn new(progress: Option<Py<PyAny>>) -> Self {
         Self {
             progress,
-            reported: Instant::now(),
+            reported: None,
             raised: None,
         }
     }
 
     pub(super) fn report(&mut self, done: u64, total: u64) -> ControlFlow<()> {
-        if self.reported.elapsed() < REPORT_PATIENCE {
+        let is_told = |when: Instant| when.elapsed() < REPORT_PATIENCE;
+        if self.reported.is_some_and(is_told) {
             return ControlFlow::Continue(());
         }
-        self.reported = Instant::now();
+        self.reported = Some(Instant::now());
         let outcome = Python::attach(|py| {
             py.check_signals()?;
             match &self.progress {

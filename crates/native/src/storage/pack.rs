@@ -18,7 +18,8 @@ const REPORT_PATIENCE: Duration = Duration::from_millis(100);
 pub(crate) struct Watch {
     references: Option<Py<PyAny>>,
     progress: Option<Py<PyAny>>,
-    reported: Instant,
+    /// What was reported last, and when.
+    reported: Option<(PackPhase, Instant)>,
     /// What a callable or a signal handler raised.
     raised: Raised,
 }
@@ -32,9 +33,16 @@ impl Watch {
         Self {
             references,
             progress,
-            reported: Instant::now(),
+            reported: None,
             raised,
         }
+    }
+
+    /// Was this phase reported a short while ago?
+    fn is_told(&self, phase: PackPhase) -> bool {
+        let told =
+            |(last, when): (PackPhase, Instant)| last == phase && when.elapsed() < REPORT_PATIENCE;
+        self.reported.is_some_and(told)
     }
 
     /// What was watched has ended: an error that Python raised comes before the engine's.
@@ -77,10 +85,10 @@ impl PackWatch for Watch {
     }
 
     fn progress(&mut self, phase: PackPhase, done: u64, total: u64) -> ControlFlow<()> {
-        if self.reported.elapsed() < REPORT_PATIENCE {
+        if self.is_told(phase) {
             return ControlFlow::Continue(());
         }
-        self.reported = Instant::now();
+        self.reported = Some((phase, Instant::now()));
         let outcome = Python::attach(|py| {
             py.check_signals()?;
             match &self.progress {
