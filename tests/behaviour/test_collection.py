@@ -9,6 +9,7 @@ from tests.behaviour.conftest import OpenDatabase
 from tests.behaviour.models import Account
 
 import perdure
+import perdure.config
 from perdure import errors
 
 
@@ -34,6 +35,45 @@ def test_members_are_made_of_paths_storages_and_nothing(tmp_path: Path) -> None:
         assert collection["path"].getCacheSize() == 17
     assert (tmp_path / "a.fs").exists()
     assert storage
+
+
+def test_members_are_made_of_uris_and_descriptions(tmp_path: Path) -> None:
+    zlib = {"type": "zlib", "base": {"type": "file", "path": str(tmp_path / "packed.fs")}}
+    members = {
+        "uri": f"file://{tmp_path}/uri.fs?cache_size=23",
+        "short": f"file:{tmp_path}/short.fs",
+        "described": {"storage": zlib, "xrefs": False},
+    }
+    with perdure.Collection(members, cache_size=17) as collection:
+        assert [collection[name].getCacheSize() for name in collection] == [23, 17, 17]
+        assert not collection["described"].xrefs
+        with collection.transaction() as conn:
+            for name in members:
+                conn[name].root.account = Account(1.0)
+    assert {path.name for path in tmp_path.glob("*.fs")} == {"uri.fs", "short.fs", "packed.fs"}
+
+
+@pytest.mark.parametrize(
+    ("members", "error", "message"),
+    [
+        ({"good": None, "bad": 3}, TypeError, "3, given as 'bad', is no member"),
+        ({"good": None, 3: None}, TypeError, "3 can't be the name of a member"),
+        (["good.fs"], TypeError, "given by name"),
+        ({"bad": "zeo://here:9999"}, perdure.config.ConfigurationError, "is no URI of a database"),
+        (
+            {"good": None, "bad": {"storage": {"type": "tape"}}},
+            perdure.config.ConfigurationError,
+            r"databases\.bad\.storage\.type: has to be one of file",
+        ),
+        (dict.fromkeys("ab", perdure.MappingStorage()), ValueError, "as 'a' and as 'b'"),
+        (dict.fromkeys("ab", perdure.DB(None)), ValueError, "as 'a' and as 'b'"),
+    ],
+)
+def test_what_can_not_be_a_member_is_refused_by_name(
+    members: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        perdure.Collection(members)
 
 
 def test_the_primary_member_is_what_open_opens(collection: perdure.Collection) -> None:

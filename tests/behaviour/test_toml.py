@@ -13,7 +13,7 @@ import perdure
 import perdure.config
 from perdure import errors
 from perdure.config import ConfigurationError, databaseFromTOML, databaseFromURI, open_database
-from perdure.config._validate import schema
+from perdure.sources.schema import schema
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -374,8 +374,6 @@ def test_a_collection_is_made_of_whatever_names_a_database(tmp_path: Path) -> No
         assert alone.primary.storage.getName().endswith("path.fs")
     with open_collection("memory://here") as alone:
         assert len(alone) == 1
-    with pytest.raises(ValueError, match=r"is a URI: use perdure\.config\.open_collection"):
-        perdure.Collection({"uri": "file:///data/uri.fs"})
 
 
 def test_what_was_opened_is_closed_if_a_member_can_not_be(tmp_path: Path) -> None:

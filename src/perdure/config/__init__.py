@@ -33,7 +33,6 @@ from perdure.config._members import (
 )
 from perdure.config._schemas import getDbSchema, getStorageSchema, load_file, load_url
 from perdure.config._sections import Factory, ZODBDatabase
-from perdure.config._toml import ConfigurationError
 from perdure.config.collecting import (
     collectionFromString,
     collectionFromTOML,
@@ -41,6 +40,7 @@ from perdure.config.collecting import (
     open_collection,
 )
 from perdure.config.opening import databaseFromTOML, databaseFromURI, open_database
+from perdure.sources import ConfigurationError
 
 if TYPE_CHECKING:
     from perdure.db import DB

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from perdure.config._sections import Factory
-from perdure.config._toml import ConfigurationError
+from perdure.sources import ConfigurationError
 
 _STARTUP = dt.datetime.now(dt.timezone.utc)
 

@@ -1,7 +1,6 @@
 """The databases that a configuration or a URI describes, for tools that only read."""
 
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -10,11 +9,11 @@ from typing import Any, Final
 from perdure.config._schemas import getDbSchema, load_url
 from perdure.config._sections import Factory
 from perdure.config._sections import FileStorage as FileSection
-from perdure.config._toml import ConfigurationError, read
+from perdure.config._toml import read
 from perdure.config._validate import problems
-from perdure.config.opening import _described as described_by_uri
-from perdure.config.opening import _storage
 from perdure.maintenance import DataFile
+from perdure.sources import ConfigurationError, open_storage
+from perdure.sources.uris import described_by_uri, is_uri
 
 __all__ = [
     "data_files_of",
@@ -27,7 +26,6 @@ __all__ = [
 
 Source = str | os.PathLike[str]
 
-_URI: Final = re.compile(r"(file|memory|demo):")
 _TRANSFORMING: Final = {"zlib", "zstd", "encrypting"}
 """Layers that keep all that they are given, in another form, in the storage below."""
 _TRANSFORMING_SECTIONS: Final = {"ZlibStorage", "ServerZlibStorage", "ZstdStorage"} | {
@@ -38,7 +36,7 @@ _TRANSFORMING_SECTIONS: Final = {"ZlibStorage", "ServerZlibStorage", "ZstdStorag
 def is_described(source: Source) -> bool:
     """Tell whether *source* is a URI, a `.toml` or a `.conf` file, not a data file itself."""
     text = os.fspath(source)
-    return bool(_URI.match(text)) or text.endswith((".toml", ".conf"))
+    return is_uri(text) or text.endswith((".toml", ".conf"))
 
 
 def data_files_of(source: Source) -> dict[str, DataFile]:
@@ -113,7 +111,7 @@ class _Described:
 
 def _described(source: Source) -> dict[str, _Described]:
     text = os.fspath(source)
-    if _URI.match(text):
+    if is_uri(text):
         name, options = described_by_uri(text)
         for problem in problems({"databases": {name: options}}):
             raise ConfigurationError(problem.message, text, key=".".join(problem.keys[2:]))
@@ -134,7 +132,7 @@ def _described(source: Source) -> dict[str, _Described]:
 def _by_options(name: str, options: Mapping[str, Any], source: str, folder: Path) -> _Described:
     storage = options["storage"]
     described = _Described(
-        lambda read_only: _storage(_read_only(storage) if read_only else storage, folder),
+        lambda read_only: open_storage(_read_only(storage) if read_only else storage, folder),
         lambda: _data_file(name, storage, source, folder),
     )
     described.is_plain_file = storage["type"] == "file"

@@ -9,7 +9,7 @@ import importlib
 from collections.abc import Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
-from perdure.config._toml import ConfigurationError
+from perdure.sources import ConfigurationError
 
 if TYPE_CHECKING:
     from perdure.db import DB

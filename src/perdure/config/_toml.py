@@ -7,33 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from perdure.config._validate import Problem, problems
+from perdure.sources import ConfigurationError
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-__all__ = ["ConfigurationError", "read"]
+__all__ = ["read"]
 
 _TABLE = re.compile(r"\s*\[+\s*(?P<name>[^\]]+?)\s*\]+\s*(#.*)?$")
 _PART = re.compile(r"""\s*"[^"]*"\s*|\s*'[^']*'\s*|[^.]+""")
 _KEY = re.compile(r"""\s*(?P<name>[\w.\-"' ]+?)\s*=""")
-
-
-class ConfigurationError(ValueError):
-    """A configuration that doesn't fit: `path`, `line` and `key` say where.
-
-    `key` is the dotted name of the key; `line` is None where it can't be told.
-    """
-
-    def __init__(
-        self, message: str, path: str | None = None, line: int | None = None, key: str = ""
-    ) -> None:
-        where = ":".join(str(each) for each in (path, line) if each is not None)
-        super().__init__(": ".join(part for part in (where, key, message) if part))
-        self.path = path
-        self.line = line
-        self.key = key
 
 
 def read(path: Path) -> dict[str, Any]:

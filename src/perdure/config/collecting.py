@@ -3,22 +3,21 @@
 import contextlib
 import io
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any
 
 from perdure.config._schemas import getDbSchema, load_file, load_url
-from perdure.config._toml import ConfigurationError, read
+from perdure.config._toml import read
 from perdure.config._validate import problems
-from perdure.config.opening import _DEFAULT_FILE, ENVIRONMENT_NAME, _described, _storage
+from perdure.config.opening import _DEFAULT_FILE, ENVIRONMENT_NAME
+from perdure.sources import ConfigurationError, description_of, is_described, open_storage
+from perdure.sources.uris import described_by_uri, is_uri
 
 if TYPE_CHECKING:
     from perdure.db import DB, Collection
 
 __all__ = ["collectionFromString", "collectionFromTOML", "collectionFromURL", "open_collection"]
-
-_URI: Final = re.compile(r"(file|memory|demo):")
 
 
 def open_collection(
@@ -43,8 +42,8 @@ def open_collection(
     if isinstance(source, Mapping):
         return _from_mapping(source, Path(), primary, routes)
     text = os.fspath(source)
-    if _URI.match(text):
-        name, described = _described(text)
+    if is_uri(text):
+        name, described = described_by_uri(text)
         return _from_mapping({name: described}, Path(), primary, routes)
     if text.endswith(".toml"):
         return _from_mapping(read(Path(text)), Path(text).parent, primary, routes)
@@ -109,13 +108,12 @@ def _from_mapping(
     tied: dict[str, Any] = {}
     with contextlib.ExitStack() as on_failure:
         for name, member in members.items():
-            options = _options(name, member)
-            if options is None:
+            if not is_described(member):
                 continue
-            storage = _storage(options["storage"], folder)
+            options = description_of(member, name)
+            storage = open_storage(options.pop("storage"), folder)
             on_failure.callback(storage.close)
-            rest = {key: value for key, value in options.items() if key != "storage"}
-            on_failure.callback(DB(storage, database_name=name, databases=tied, **rest).close)
+            on_failure.callback(DB(storage, database_name=name, databases=tied, **options).close)
         given = {name: tied.get(name, member) for name, member in members.items()}
         first = next(iter(given), None)
         made = Collection(given, primary=primary or first, routes=routes)
@@ -127,14 +125,3 @@ def _is_content_of_file(source: Mapping[str, Any]) -> bool:
     return isinstance(source.get("databases"), Mapping) or (
         isinstance(source.get("database"), Mapping) and "storage" in source["database"]
     )
-
-
-def _options(name: str, member: Any) -> Mapping[str, Any] | None:
-    """Return the description of a database; None for what `Collection` takes as it is."""
-    if isinstance(member, str) and _URI.match(member):
-        member = _described(member)[1]
-    if not isinstance(member, Mapping):
-        return None
-    for problem in problems({"databases": {name: dict(member)}}):
-        raise ConfigurationError(problem.message, key=".".join(problem.keys))
-    return member

@@ -15,8 +15,8 @@ from perdure.db.moving import Moved, move
 from perdure.db.packing import require_packable
 from perdure.db.routes import Routes, using
 from perdure.db.shared import shared_by
+from perdure.db.tying import common_mapping, made, require_members, tie
 from perdure.db.validating import Finding, validate
-from perdure.errors import ConnectionStateError
 from perdure.ids import Tid
 from perdure.storage.undo import UndoStep
 
@@ -37,17 +37,21 @@ class Collection(Maintained):
     covers them all.  A collection is a context manager that closes its members.
 
     *members* gives for each name a storage, the path of a file, None (for a database in
-    memory) or a `DB`; databases that exist already have to be tied together by one
-    `databases` mapping under these names, or be alone and without open connections.
+    memory), a URI or a dict that describes a database (as in `perdure.toml`), or a `DB`;
+    databases that exist already have to be tied together by one `databases` mapping under
+    these names, or be alone and without open connections.
     *primary* is the member that `open` and `transaction` give a connection to (default:
     the first); the others are reached from there, by `connection[name]`.  *routes* says
     which member new objects go to, by the names of their classes, modules or packages
     (see `Routes`); they take the place of any that the members had.  *options* are
-    arguments of `DB`, for each member that is made here.
+    arguments of `DB`, for each member that is made here; what a URI or a dict says goes
+    before them.
 
-    Raises ValueError for no members, a primary that is none of them, a route that leads
-    to none of them, and databases that belong to another collection; whatever opening a
-    member raises.  Members that were made here are closed then.
+    Raises ValueError for no members, the same database or storage under two names, a primary
+    that is none of them, a route that leads to none of them, and databases that belong to
+    another collection (ConfigurationError, a ValueError, for a description that doesn't fit);
+    TypeError for what is no member; whatever opening a member raises.  Members that were made
+    here are closed then.
     """
 
     def __init__(
@@ -58,28 +62,21 @@ class Collection(Maintained):
         routes: Mapping[Any, str] | None = None,
         **options: Any,
     ) -> None:
-        if not members:
-            raise ValueError("a collection needs at least one member")
+        require_members(members)
         self._primary = next(iter(members)) if primary is None else primary
         if self._primary not in members:
             raise ValueError(
                 f"the primary member {primary!r} is none of {', '.join(sorted(members))}"
             )
-        self.databases: MutableMapping[str, Any] = _common_mapping(members)
+        self.databases: MutableMapping[str, Any] = common_mapping(members)
         """The members by name, as `databases` of each of them."""
         found = None if routes is None else Routes(routes, {*members, *self.databases})
         with contextlib.ExitStack() as opened:
             for name, member in members.items():
-                if isinstance(member, str) and member.startswith(("file://", "memory:", "demo:(")):
-                    raise ValueError(
-                        f"{member!r}, given as {name!r}, is a URI: "
-                        "use perdure.config.open_collection"
-                    )
                 if isinstance(member, DB):
-                    _tie(name, member, self.databases)
+                    tie(name, member, self.databases)
                 else:
-                    made = DB(member, database_name=name, databases=self.databases, **options)
-                    opened.callback(made.close)
+                    opened.callback(made(name, member, self.databases, options).close)
             opened.pop_all()
         self._shared = shared_by(self.databases)
         if found is not None:
@@ -324,29 +321,3 @@ class Collection(Maintained):
     def connectionDebugInfo(self) -> dict[str, list[dict[str, Any]]]:
         """Return `DB.connectionDebugInfo` of each member, by its name."""
         return {name: member.connectionDebugInfo() for name, member in self.items()}
-
-
-def _common_mapping(members: Mapping[str, Any]) -> MutableMapping[str, Any]:
-    """Return the mapping that ties given databases together already, or a new one."""
-    tied: list[MutableMapping[str, Any]] = [
-        member.databases
-        for member in members.values()
-        if isinstance(member, DB) and len(member.databases) > 1
-    ]
-    return tied[0] if tied else {}
-
-
-def _tie(name: str, database: DB, databases: MutableMapping[str, Any]) -> None:
-    """Have *database* be the member *name* of the collection that *databases* stands for."""
-    if database.closed:
-        raise ConnectionStateError(f"The database for {name!r} is closed")
-    if databases.get(name) is database:
-        return
-    if len(database.databases) > 1:
-        raise ValueError(
-            f"the database {database.database_name!r}, given as {name!r}, belongs to a collection "
-            f"of {', '.join(sorted(database.databases))} already"
-        )
-    if any(connection.opened for connection in database._all_connections()):
-        raise ValueError(f"{database!r}, given as {name!r}, has open connections: close them first")
-    database._join(name, databases)
