@@ -28,7 +28,8 @@ def ending_quietly(name: str) -> Iterator[None]:
         try:
             yield
         finally:
-            sys.stdout.flush()
+            if sys.stdout is not None:  # as where the output was closed before
+                sys.stdout.flush()
     except KeyboardInterrupt:
         sys.stderr.write(f"{name}: interrupted\n")
         raise SystemExit(INTERRUPTED) from None

@@ -49,6 +49,24 @@ def test_a_command_whose_output_nobody_reads_ends_quietly(file: Path, command: s
     assert ended == (OUTPUT_CLOSED, "")
 
 
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["check", "--help"]])
+def test_help_that_nobody_reads_ends_quietly(arguments: list[str]) -> None:
+    assert run_without_reader("-m", "perdure.cli", *arguments) == (OUTPUT_CLOSED, "")
+
+
+def test_a_command_without_any_output_does_its_work(file: Path, tmp_path: Path) -> None:
+    copied = tmp_path / "copy.fs"
+    command = ["-m", "perdure.cli", "copy", str(file), str(copied)]
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, *command],
+        stderr=subprocess.PIPE,
+        check=False,
+        timeout=120,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert perdure.check(copied).ok
+
+
 def test_a_program_in_the_shell_whose_output_nobody_reads_ends_quietly(file: Path) -> None:
     shell = ("-m", "perdure.cli", "shell", str(file), "-c")
     assert run_without_reader(*shell, "print('x' * 100_000)") == (OUTPUT_CLOSED, "")

@@ -181,3 +181,45 @@ def test_fstail_says_where_a_file_ends_in_no_transaction(file: str) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"fstail: {DATA / file} doesn't end with a whole transaction")
     assert len(done.stderr.splitlines()) == 1
+
+
+TOOLS = [
+    "FileStorage.fsdump",
+    "scripts.analyze",
+    "scripts.fsoids",
+    "scripts.fsrefs",
+    "scripts.fstail",
+    "scripts.fstest",
+    "scripts.netspace",
+    "scripts.space",
+    "fsrecover",
+]
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_a_tool_says_in_one_line_what_is_wrong_with_a_file(tmp_path: Path, tool: str) -> None:
+    more = {"scripts.fsoids": ["0"], "fsrecover": ["out.fs"]}.get(tool, [])
+    (tmp_path / "other.fs").write_bytes(b"no database")
+    for file in ("missing.fs", "other.fs"):
+        done = run("-m", f"ZODB.{tool}", file, *more, alias=True, directory=tmp_path)
+        assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["other.fs"]
+    usage = run("-m", f"ZODB.{tool}", "--unknown", alias=True, directory=tmp_path)
+    assert usage.returncode in {1, 2}
+    assert "usage" in usage.stderr + usage.stdout
+    assert "Traceback" not in usage.stderr
+
+
+@pytest.mark.parametrize("tool", ["scripts.analyze", "scripts.netspace"])
+def test_a_tool_takes_a_file_without_transactions(tmp_path: Path, tool: str) -> None:
+    (tmp_path / "empty.fs").write_bytes(b"FS21")
+    done = run("-m", f"ZODB.{tool}", "empty.fs", alias=True, directory=tmp_path)
+    assert "Traceback" not in done.stderr
+
+
+def test_fsrecover_overwrites_a_file_only_with_a_whole_one(tmp_path: Path) -> None:
+    (tmp_path / "out.fs").write_bytes((DATA / "basic.fs").read_bytes())
+    done = run("-m", "ZODB.fsrecover", "-f", "none.fs", "out.fs", alias=True, directory=tmp_path)
+    assert done.returncode == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["out.fs"]
+    assert (tmp_path / "out.fs").read_bytes() == (DATA / "basic.fs").read_bytes()

@@ -92,16 +92,25 @@ def test_recover_names_what_it_left_out_and_ends_with_code_3(path: Path, tmp_pat
     assert facts["lost_records"][0]["class_name"] == "persistent.mapping.PersistentMapping"
 
 
-@pytest.mark.parametrize("command", ["export", "recover", "restore"])
-def test_a_folder_that_is_not_there_is_told_with_the_file_that_was_asked_for(
+def test_a_folder_that_is_not_there_is_told_with_the_file_to_export_to(path: Path) -> None:
+    target = path.parent / "none" / "out"
+    done = run("export", path, "/a", target)
+    assert (done.exit_code, done.output) == (1, f"Error: {target}: No such file or directory\n")
+
+
+@pytest.mark.parametrize("command", ["copy", "recover", "restore"])
+def test_the_folder_of_a_target_is_told_where_it_is_not_there(
     command: str, path: Path, tmp_path: Path
 ) -> None:
     target = tmp_path / "none" / "out"
     run("backup", path, tmp_path / "backup")
-    given = {"export": (path, "/a"), "recover": (path,), "restore": (tmp_path / "backup",)}
+    given = {"copy": (path,), "recover": (path,), "restore": (tmp_path / "backup",)}
     done = run(command, *given[command], target)
     assert done.exit_code == 1
-    assert f"{target}: No such file or directory" in done.output
+    assert done.output == (
+        f"Error: {target.parent}: there is no such folder: make it first, or choose another place\n"
+    )
+    assert not target.parent.exists()
 
 
 def test_import_says_which_option_helps_where_a_member_is_not_there(
@@ -159,3 +168,39 @@ def test_a_moment_is_restored_as_it_was_and_from_a_newer_full_backup_if_need_be(
     assert done.exit_code == 1
     assert "is damaged" in done.output
     assert not list(tmp_path.glob("three.fs*"))
+
+
+def test_a_backup_goes_into_no_folder_that_holds_something_else(path: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "cat.jpg").write_bytes(b"a cat")
+    for source in ([path], [f"one={path}", f"two={path}"]):
+        done = run("backup", *source, folder)
+        assert done.exit_code == 1
+        assert "holds no backup but something else, such as cat.jpg" in done.output
+        assert [each.name for each in folder.iterdir()] == ["cat.jpg"]
+    (folder / "cat.jpg").unlink()
+    assert run("backup", path, folder).exit_code == 0
+    assert run("backup", path, folder).exit_code == 0
+
+
+def test_backups_of_one_kind_are_not_mixed_with_the_other(path: Path, tmp_path: Path) -> None:
+    members = [f"one={path}", f"two={path}"]
+    assert run("backup", path, tmp_path / "single").exit_code == 0
+    assert run("backup", *members, tmp_path / "both").exit_code == 0
+    mixed = run("backup", *members, tmp_path / "single")
+    assert mixed.exit_code == 1
+    assert "holds the backup of one data file, not of a collection" in mixed.output
+    mixed = run("backup", path, tmp_path / "both")
+    assert mixed.exit_code == 1
+    assert "holds the backup of a collection, not of one data file" in mixed.output
+    assert run("backup", "--verify", tmp_path / "single").exit_code == 0
+    assert run("backup", "--verify", tmp_path / "both").exit_code == 0
+
+
+def test_a_first_backup_that_was_cut_short_is_made_again(path: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "backup"
+    assert run("backup", path, folder).exit_code == 0
+    (folder / "manifest.json").unlink()
+    assert run("backup", path, folder).exit_code == 0
+    assert run("backup", "--verify", folder).exit_code == 0

@@ -126,6 +126,29 @@ def test_a_path_that_begins_with_no_oid_is_an_error(name: str) -> None:
     assert done.output == f"Error: {name!r} is no oid such as '#0x2a'\n"
 
 
+def test_plain_lists_and_dicts_are_walked_into(tmp_path: Path) -> None:
+    file = tmp_path / "Data.fs"
+    with perdure.DB(str(file)) as db, db.transaction() as connection:
+        held = PersistentMapping()
+        connection.root.plain = [1, [2, {"a": (3, held)}], []]
+    assert [row["name"] for row in of_json("ls", file, "/plain")] == ["0", "1", "2"]
+    assert of_json("ls", file, "/plain/1/1/a")[0] == {"name": "0", "value": "3"}
+    assert of_json("show", file, "/plain/1/1/a/1")["class"].endswith("PersistentMapping")
+    assert of_json("ls", file, "/plain/2") == []
+    number = run("ls", file, "/plain/0")
+    assert (number.exit_code, number.output) == (1, "Error: /plain/0 is a plain value: 1\n")
+
+
+@pytest.mark.parametrize("command", ["ls", "show", "export"])
+def test_an_object_of_another_member_is_told(command: str, tmp_path: Path) -> None:
+    target = [tmp_path / "out"] if command == "export" else []
+    for path in ("/far", "/far/title"):
+        done = run(command, DATA / "multi_a.fs", path, *target)
+        assert done.exit_code == 1
+        assert "/far is a <reference to 0x02 in 'b'>" in done.output
+        assert not list(tmp_path.iterdir())
+
+
 def test_a_path_that_leads_nowhere_is_an_error() -> None:
     done = run("ls", DATA / "basic.fs", "/trees/none")
     assert done.exit_code == 1

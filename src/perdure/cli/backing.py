@@ -44,6 +44,8 @@ def backup(
 ) -> None:
     """Add what is new in SOURCE to the backup in FOLDER. SOURCE may be in use.
 
+    FOLDER is new, or empty, or has the earlier backups of SOURCE.
+
     SOURCE is a data file, or a `file:` URI; or a collection, as a perdure.toml, as a ZConfig file,
     or as NAME=FILE (NAME=FILE,BLOB_DIR) for each member, of which all are backed up at one moment.
     Of a database that compresses or encrypts, the file below is backed up.
@@ -67,8 +69,6 @@ def backup(
             raise click.UsageError("the blobs of a member are given as NAME=FILE,BLOB_DIR")
         _back_up_collection(sources, folder, full=full, as_json=as_json)
     else:
-        if perdure.is_backup_of_collection(folder):
-            raise click.ClickException(f"{folder} holds the backup of a collection")
         with errors_reported(), progressing("copying") as progress:
             source = single_data_file(sources[0])
             blobs = blob_dir or source.blob_dir

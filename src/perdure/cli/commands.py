@@ -21,17 +21,13 @@ from perdure.cli.walking import ls, show
 class _Commands(click.Group):
     """The commands; one that is interrupted says so."""
 
-    def main(self, *arguments: Any, **options: Any) -> Any:
-        """Run one command and exit, as click does, but for what an interrupt ends with.
+    def make_context(self, info_name: str | None, *arguments: Any, **options: Any) -> click.Context:
+        """Look at the arguments, as click does, but for what ends that.
 
-        It may come while the arguments are looked at: click would exit with 1 then.
+        Click would end with 1 where it is interrupted, or nobody reads the help of all commands.
         """
-        try:
-            return super().main(*arguments, **options)
-        except SystemExit as ended:
-            if ended.__context__ and isinstance(ended.__context__.__cause__, KeyboardInterrupt):
-                raise SystemExit(INTERRUPTED) from None
-            raise
+        with ending_quietly(info_name or "perdure"):
+            return super().make_context(info_name, *arguments, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
         # Here, too: click would end with codes of its own.

@@ -60,8 +60,14 @@ def errors_reported() -> Iterator[None]:
         ):
             message = f"{message.split(' ')[0]}: there is no such object"
         if isinstance(error, OSError) and not isinstance(error, POSError) and error.filename:
-            message = f"{error.filename}: {os.strerror(error.errno or 0)}"
+            message = f"{error.filename}: {_reason(error)}"
         raise click.ClickException(message or repr(error)) from error
+
+
+def _reason(error: OSError) -> str:
+    """Return what is wrong, without the action and the path that some errors tell, too."""
+    system, told = os.strerror(error.errno or 0), error.strerror or ""
+    return system if system in told else told or system
 
 
 @contextmanager

@@ -52,7 +52,7 @@ def ls(
     member: str | None,
     as_json: bool,
 ) -> None:
-    """List what is in the object at PATH: its attributes, or a collection's items.
+    """List what is in the object at PATH: its attributes, or a collection's items, as of a plain list or dict.
 
     PATH has names from the root on, or begins with an oid (`#0x2a`). No class is imported.
 
@@ -63,10 +63,10 @@ def ls(
     with reading(file, member) as storage, progressing("reading"):
         inspector = _inspector(storage, at)
         found = inspector.at(path)
-        if not hasattr(found, "oid"):
-            raise click.ClickException(f"{path} is a plain value: {_described(found)}")
         shown = limit or (None if as_json else _ITEMS_SHOWN)
         items = list(islice(inspector.items(found), shown and shown + 1))
+        if not items and not (hasattr(found, "oid") or isinstance(found, (dict, list, tuple))):
+            raise click.ClickException(f"{path} is a plain value: {_described(found)}")
         rows = [(name, _described(_resolved(inspector, value))) for name, value in items[:shown]]
     if as_json:
         print_json([{"name": name, "value": value} for name, value in rows])

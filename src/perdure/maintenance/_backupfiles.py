@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MANIFEST",
+    "MOMENTS",
     "Chunk",
     "append_chunk",
     "copied",
@@ -43,7 +44,11 @@ __all__ = [
 Progress = Callable[[int, int], object]
 
 MANIFEST: Final = "manifest.json"
+MOMENTS: Final = "collection.json"
+_KINDS: Final = {MANIFEST: "one data file", MOMENTS: "a collection"}
 _LOCK: Final = "backup.lock"
+_OF_THE_SYSTEM: Final = frozenset({"lost+found"})
+"""What an empty disk may have."""
 _BLOCK_BYTES: Final = 1 << 20
 _TAIL_BYTES: Final = 1 << 16
 """How much before the end of the last backup has to be the same for the next to go on there."""
@@ -67,15 +72,36 @@ class Chunk:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep others from writing to a backup's folder; StorageError while one does."""
+def locked(folder: Path, index: str, other_index: str) -> Iterator[None]:
+    """Keep others from writing to a backup's folder; StorageError while one does.
+
+    StorageError, too, where the folder holds something else: it is made where there is none, and is
+    empty or has one of the files *index* and the lock in it. *other_index* is that of backups
+    of the other kind.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    _require_own(folder, index, other_index)
     with written_privately(folder / _LOCK) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise StorageError(f"another process is writing to the backup in {folder}") from error
         yield
+
+
+def _require_own(folder: Path, index: str, other_index: str) -> None:
+    found = {each.name for each in folder.iterdir()} - _OF_THE_SYSTEM
+    if other_index in found:
+        raise StorageError(
+            f"{folder} holds the backup of {_KINDS[other_index]}, not of {_KINDS[index]}: back up "
+            "to another folder"
+        )
+    # The first backup may have been cut short: then there is only the lock.
+    if found and not found & {index, _LOCK}:
+        raise StorageError(
+            f"{folder} holds no backup but something else, such as {min(found)}: back up to a new "
+            "or empty folder"
+        )
 
 
 def read_json(path: Path) -> Any:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from perdure._targets import require_folder
 from perdure.errors import Unsupported
 from perdure.storage._transforming import TransformingStorage
 from perdure.storage.file import FileStorage
@@ -68,4 +69,5 @@ def written_privately(path: Path, instead_of: Path | None = None) -> IO[bytes]:
     try:
         return open(path, "wb", opener=lambda name, flags: os.open(name, flags, 0o660))
     except OSError as error:
+        require_folder(instead_of or path)
         raise OSError(error.errno, error.strerror, str(instead_of or path)) from error

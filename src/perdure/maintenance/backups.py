@@ -9,7 +9,7 @@ from typing import IO
 
 from perdure.errors import StorageError
 from perdure.ids import NO_TID, Tid, tid_repr
-from perdure.maintenance._backupfiles import locked, sync_folder
+from perdure.maintenance._backupfiles import MANIFEST, MOMENTS, locked, sync_folder
 from perdure.maintenance._following import Follower
 from perdure.maintenance._places import written_privately
 from perdure.maintenance._series import BackedUp, Series
@@ -33,10 +33,10 @@ def backup(
     The file is only read, and may be in use. The first backup, one after a pack, and one with
     *full* copy all of it. *blob_dir* is the database's folder of blobs. *progress* is called with
     how many of how many bytes are copied. Raises StorageError or OSError where the file or the
-    backup can't be used; the backup is then as it was.
+    backup can't be used, or the folder holds something else; all there is then as it was.
     """
     target = Path(folder)
-    with closing(Follower(source)) as file, locked(target):
+    with closing(Follower(source)) as file, locked(target, MANIFEST, MOMENTS):
         return Series(target).add(
             file,
             file.end,

@@ -11,12 +11,14 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 from urllib.parse import quote
 
 from perdure.errors import StorageError
 from perdure.ids import NO_TID, Tid, tid_repr
 from perdure.maintenance._backupfiles import (
+    MANIFEST,
+    MOMENTS,
     locked,
     read_json,
     sync_folder,
@@ -37,8 +39,6 @@ __all__ = [
 ]
 
 Progress = Callable[[int, int], object]
-
-_MOMENTS: Final = "collection.json"
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def backup_collection(
 
     Raises:
         Unsupported: a member has no data file.
-        StorageError, OSError: a file or the backup can't be used. What was backed up before can
+        StorageError, OSError: a file or the backup can't be used, or the folder holds something else. What was backed up before can
             be restored as before.
     """
     files, target = data_files(members), Path(folder)
@@ -91,7 +91,7 @@ def backup_collection(
         followers = {
             name: stack.enter_context(closing(Follower(file.path))) for name, file in files.items()
         }
-        stack.enter_context(locked(target))
+        stack.enter_context(locked(target, MOMENTS, MANIFEST))
         moments = _read_moments(target)
         cut = common_cut(followers)
         added: dict[str, BackedUp] = {}
@@ -111,13 +111,13 @@ def backup_collection(
             places[name] = {**series.last_place(end)._asdict(), "last_tid": last.hex()}
         sync_folder(target)
         moments.append({"tid": cut.tid.hex(), "time": now(), "members": places})
-        write_json(target / _MOMENTS, {"format": 1, "moments": moments})
+        write_json(target / MOMENTS, {"format": 1, "moments": moments})
     return CollectionBackedUp(cut.tid, added)
 
 
 def is_backup_of_collection(folder: str | os.PathLike[str]) -> bool:
     """Tell whether a folder holds the backup of a collection."""
-    return (Path(folder) / _MOMENTS).is_file()
+    return (Path(folder) / MOMENTS).is_file()
 
 
 def verify_collection_backup(
@@ -236,11 +236,11 @@ def _place(moment: Mapping[str, Any], name: str) -> Place:
 
 
 def _read_moments(folder: Path) -> list[dict[str, Any]]:
-    content = read_json(folder / _MOMENTS)
+    content = read_json(folder / MOMENTS)
     try:
         return [] if content is None else list(content["moments"])
     except (KeyError, TypeError) as error:
-        raise StorageError(f"{folder / _MOMENTS} can't be read: {error!r}") from error
+        raise StorageError(f"{folder / MOMENTS} can't be read: {error!r}") from error
 
 
 def _moment_for(moments: list[dict[str, Any]], folder: Path, at: Tid | None) -> dict[str, Any]:

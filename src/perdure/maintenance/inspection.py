@@ -144,8 +144,15 @@ class Inspector:
         items, children = _items_of(class_name, state)
         return Inspected(oid, class_name, tid, len(data), state, items, children)
 
-    def items(self, obj: Inspected) -> Iterator[tuple[str, Any]]:
-        """Return what is in an object, by name; of a BTree, what is in all its nodes."""
+    def items(self, obj: Any) -> Iterator[tuple[str, Any]]:
+        """Return what is in an object, by name; of a BTree, what is in all its nodes.
+
+        *obj* may be a plain value in an object, too: a list has its positions for names, a dict its
+        keys. Other values have nothing in them.
+        """
+        if not isinstance(obj, Inspected):
+            yield from _inside(obj)
+            return
         yield from obj.items
         node, count = obj, 0
         while node.children and count < _ITEMS_MAX:
@@ -161,7 +168,7 @@ class Inspector:
         """Return what is at a path of names from the root: `Inspected`, or a plain value.
 
         The names are separated by `/`; `#0x2a` at the beginning is the object of that oid.
-        KeyError names what isn't there, or is no oid.
+        KeyError names what isn't there, or is no oid, or belongs to another member.
         """
         names = [name for name in path.split("/") if name]
         if names and names[0].startswith("#"):
@@ -170,10 +177,13 @@ class Inspector:
             value = self.get(ROOT_OID)
         for number, name in enumerate(names):
             value = self._step(value, name, "/".join(names[:number]))
+            if isinstance(value, ObjectReference):
+                where = "/".join(names[: number + 1])
+                raise KeyError(f"/{where} is a {value!r}, which isn't among what is looked at here")
         return value
 
     def _step(self, value: Any, name: str, where: str) -> Any:
-        for key, found in self.items(value) if isinstance(value, Inspected) else _inside(value):
+        for key, found in self.items(value):
             if key == name:
                 return self.resolved(found)
         raise KeyError(f"nothing is called {name!r} in /{where}")

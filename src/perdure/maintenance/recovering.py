@@ -1,6 +1,5 @@
 """Salvaging what is whole from a damaged data file."""
 
-import errno
 import os
 from collections.abc import Callable
 from contextlib import closing
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from perdure import _native
+from perdure._targets import require_folder
 from perdure.blob import copyTransactionsFromTo
 from perdure.errors import POSKeyError, StorageError
 from perdure.ids import NO_TID, Oid, Tid, oid_repr, tid_repr
@@ -137,8 +137,7 @@ def _into_file(source: Path, target: Path, progress: Progress | None) -> Recover
 def _require_new(path: Path) -> None:
     if path.exists() and path.stat().st_size > 0:
         raise StorageError(f"{path} exists already: recover into a new file")
-    if not path.absolute().parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    require_folder(path)
 
 
 def _in(gaps: list[Gap], broken: Broken) -> bool:

@@ -10,6 +10,7 @@ from typing import Any, Final
 from zope.interface import alsoProvides
 
 from perdure import _native
+from perdure._targets import require_folder
 from perdure.blob import BlobFiles
 from perdure.ids import Tid
 from perdure.interfaces import IBlobStorageRestoreable
@@ -70,7 +71,7 @@ class FileStorage(EngineStorage):
         StorageLocked: another process, or storage, has the file open for writing.
         NotADatabase: the file is something else.
         CorruptedError: the file is damaged before its end.
-        OSError: the file cannot be opened.
+        OSError: the file cannot be opened, or its folder isn't there, which is named then.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - ZODB's signature
@@ -95,15 +96,20 @@ class FileStorage(EngineStorage):
         name = os.fspath(file_name)
         # Not resolved: side files belong beside the name that was given.
         self._file_name = os.path.join(os.getcwd(), name)  # noqa: PTH109, PTH118 - pathlib takes memory
-        native = _native.Storage.open(
-            self._file_name,
-            create=bool(create),
-            read_only=bool(read_only),
-            stop=stop,
-            quota_bytes=quota,
-            verify_reads=bool(verify_reads),
-            record_bytes_max=record_bytes_max,
-        )
+        try:
+            native = _native.Storage.open(
+                self._file_name,
+                create=bool(create),
+                read_only=bool(read_only),
+                stop=stop,
+                quota_bytes=quota,
+                verify_reads=bool(verify_reads),
+                record_bytes_max=record_bytes_max,
+            )
+        except FileNotFoundError:
+            if not read_only:
+                require_folder(self._file_name)
+            raise
         super().__init__(native, name)
         self._pack_gc = pack_gc
         self.pack_keep_old = pack_keep_old

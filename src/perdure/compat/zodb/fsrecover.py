@@ -12,10 +12,11 @@ usage: fsrecover.py [-f] [-v level] [-p] [-P seconds] input output
 import getopt
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import NoReturn
 
-from perdure._ending import ending_quietly
+from perdure.compat._tool import running
 from perdure.errors import NotADatabase, PackError
 from perdure.maintenance import recover as _recover
 from perdure.serialize import referencesf
@@ -30,7 +31,7 @@ __all__ = ["die", "main", "recover"]
 def die(mess: str = "", show_docstring: bool = False) -> NoReturn:
     """Say *mess*, and how to use the program if asked to, and exit."""
     if mess:
-        print(mess + "\n", file=sys.stderr)
+        print(mess, file=sys.stderr)
     if show_docstring:
         print(__doc__, file=sys.stderr)
     sys.exit(1)
@@ -53,30 +54,44 @@ def recover(
     print("Recovering", inp, "into", outp)
     if Path(outp).exists() and not force:
         die(f"{outp} exists")
-    storage = FileStorage(outp, create=True)
+    # An output that is overwritten stays as it was until the new one is whole.
+    written = Path(f"{outp}.new" if Path(outp).exists() else outp)
+    if written != Path(outp):
+        written.unlink(missing_ok=True)
     try:
-        try:
-            found = _recover(inp, storage)
-        except NotADatabase:
-            die("input is not a file storage")
-        if verbose:
-            for transaction in storage.iterator():
-                print(tid_repr(transaction.tid), transaction.user, transaction.description)
+        found = _recover(inp, written)
+    except NotADatabase:
+        die("input is not a file storage")
+    with closing(FileStorage(written, pack_keep_old=False)) as storage:
+        for transaction in storage.iterator() if verbose else ():
+            print(tid_repr(transaction.tid), transaction.user, transaction.description)
         for lost in (*found.lost, *found.lost_records, *found.doubtful):
             print(lost)
-        removed = Path(inp).stat().st_size - Path(outp).stat().st_size
+        removed = Path(inp).stat().st_size - written.stat().st_size
         print(f"\n{removed} bytes removed during recovery")
-        if pack is not None:
-            _pack(storage, time.time() - pack)
-    finally:
-        storage.close()
+        problem = None if pack is None else _packed(storage, time.time() - pack)
+    _put_in_place(written, Path(outp))
+    if problem is not None:
+        die(f"what was recovered is not packed: {problem}")
 
 
-def _pack(storage: FileStorage, until: float) -> None:
+def _packed(storage: FileStorage, until: float) -> PackError | None:
     try:
         storage.pack(until, referencesf)
     except PackError as error:
-        die(f"what was recovered is not packed: {error}")
+        return error
+    return None
+
+
+def _put_in_place(written: Path, output: Path) -> None:
+    if written == output:
+        return
+    for suffix in ("", ".psums", ".pindex"):
+        if Path(f"{written}{suffix}").exists():
+            Path(f"{written}{suffix}").replace(f"{output}{suffix}")
+    # What was saved of the file that was there before.
+    Path(f"{output}.index").unlink(missing_ok=True)
+    Path(f"{written}.lock").unlink(missing_ok=True)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -93,5 +108,5 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    with ending_quietly("fsrecover"):
+    with running("fsrecover"):
         main()

@@ -1,11 +1,10 @@
 """Show what is in a data file, record by record."""
 
 import struct
-import sys
 from pathlib import Path
 from typing import IO, Any
 
-from perdure._ending import ending_quietly
+from perdure.compat._tool import running, the_file
 from perdure.timestamp import TimeStamp
 from perdure.utils import get_pickle_metadata, u64
 
@@ -119,9 +118,9 @@ class Dumper:
 
 def main() -> None:
     """Print the data file that the command line names."""
-    fsdump(sys.argv[1])
+    fsdump(the_file("usage: fsdump.py Data.fs"))
 
 
 if __name__ == "__main__":
-    with ending_quietly("fsdump"):
+    with running("fsdump"):
         main()

@@ -3,10 +3,9 @@
 usage: analyze.py Data.fs
 """
 
-import sys
 from typing import Any
 
-from perdure._ending import ending_quietly
+from perdure.compat._tool import running, the_file
 from perdure.ids import Oid
 from perdure.storage import FileStorage
 from perdure.utils import get_pickle_metadata
@@ -40,6 +39,8 @@ def shorten(s: str, n: int) -> str:
 def report(rep: Report) -> None:
     """Print what was counted."""
     print(f"Processed {rep.OIDS} records in {rep.TIDS} transactions")
+    if not rep.DBYTES:
+        return
     print(f"Average record size is {rep.DBYTES / rep.OIDS:7.2f} bytes")
     print(f"Average transaction size is {rep.DBYTES / rep.TIDS:7.2f} bytes")
     print("Types used:")
@@ -113,5 +114,5 @@ def analyze_rec(report: Report, record: Any) -> None:
 
 
 if __name__ == "__main__":
-    with ending_quietly("analyze"):
-        report(analyze(sys.argv[1]))
+    with running("analyze"):
+        report(analyze(the_file(__doc__)))

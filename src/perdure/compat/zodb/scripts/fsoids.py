@@ -11,7 +11,7 @@ import getopt
 import sys
 from pathlib import Path
 
-from perdure._ending import ending_quietly
+from perdure.compat._tool import running
 
 from ..FileStorage.fsoids import Tracer
 
@@ -36,5 +36,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with ending_quietly("fsoids"):
+    with running("fsoids"):
         main()

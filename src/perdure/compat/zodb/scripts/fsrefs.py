@@ -11,7 +11,7 @@ import sys
 import traceback
 from typing import Any
 
-from perdure._ending import ending_quietly
+from perdure.compat._tool import running
 from perdure.errors import POSKeyError
 from perdure.ids import Oid, Tid
 from perdure.serialize import get_refs
@@ -77,5 +77,5 @@ def main(path: str | None = None) -> None:
 
 
 if __name__ == "__main__":
-    with ending_quietly("fsrefs"):
+    with running("fsrefs"):
         main()

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from perdure._ending import ending_quietly
+from perdure.compat._tool import running
 
 from ..fstools import TxnHeader, prev_txn
 
@@ -55,5 +55,5 @@ def Main() -> None:
 
 
 if __name__ == "__main__":
-    with ending_quietly("fstail"):
+    with running("fstail"):
         Main()

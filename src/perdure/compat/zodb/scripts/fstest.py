@@ -10,7 +10,7 @@ import getopt
 import sys
 from pathlib import Path
 
-from perdure._ending import ending_quietly
+from perdure.compat._tool import running
 from perdure.errors import NotADatabase
 from perdure.maintenance import check as _check
 
@@ -80,5 +80,5 @@ def main(args: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    with ending_quietly("fstest"):
+    with running("fstest"):
         main()

@@ -5,12 +5,13 @@ usage: netspace.py [-P | -v] Data.fs
 -v also names the objects with their own sizes; -P, of old for profiling, is accepted.
 """
 
+import getopt
 import sys
 from collections.abc import Sequence
 from contextlib import closing
 from typing import Any
 
-from perdure._ending import ending_quietly
+from perdure.compat._tool import running
 from perdure.ids import ROOT_OID, Oid, oid_repr
 from perdure.serialize import referencesf
 from perdure.storage.file import FileStorage
@@ -37,12 +38,15 @@ def _reached(storage: Any, start: Oid) -> dict[Oid, int]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Print class, own bytes and bytes of all that is reached, for each object of the root."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    verbose = "-v" in arguments
-    files = [each for each in arguments if not each.startswith("-")]
-    if len(files) != 1:
-        sys.exit((__doc__ or "").strip())
-    with closing(FileStorage(files[0], read_only=True)) as storage:
+    try:
+        options, (path,) = getopt.getopt(sys.argv[1:] if argv is None else list(argv), "Pv")
+    except (getopt.error, ValueError) as error:
+        told = f"netspace: {error}\n" if isinstance(error, getopt.error) else ""
+        sys.exit(told + (__doc__ or "").strip())
+    verbose = ("-v", "") in options
+    with closing(FileStorage(path, read_only=True)) as storage:
+        if not len(storage):
+            sys.exit(f"netspace: {path} is empty: it has no root")
         for oid in dict.fromkeys(referencesf(storage.load(ROOT_OID)[0])):
             sizes = _reached(storage, oid)
             data = storage.load(oid)[0]
@@ -55,5 +59,5 @@ def main(argv: Sequence[str] | None = None) -> None:
 Main = main
 
 if __name__ == "__main__":
-    with ending_quietly("netspace"):
+    with running("netspace"):
         main()

@@ -18,7 +18,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
 
-from perdure._ending import ending_quietly
+from perdure.compat._tool import running
 from perdure.storage.file import FileStorage
 
 __all__ = ["NoFiles", "RepozoError", "VerificationFail", "WouldOverwriteFiles", "main"]
@@ -255,5 +255,5 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    with ending_quietly("repozo"):
+    with running("repozo"):
         main()

@@ -6,7 +6,7 @@ usage: space.py [-v] Data.fs
 import getopt
 import sys
 
-from perdure._ending import ending_quietly
+from perdure.compat._tool import running
 from perdure.storage import FileStorage
 from perdure.utils import get_pickle_metadata, u64
 
@@ -39,5 +39,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with ending_quietly("space"):
+    with running("space"):
         main()
