@@ -61,7 +61,7 @@ def check_copy(order: Any) -> None:
     assert ada.last() is order
 
 
-@pytest.mark.parametrize("follow", [True, ["customers"], ["customers", "orders"]])
+@pytest.mark.parametrize("follow", [True, "customers", ["customers"], ["customers", "orders"]])
 def test_what_is_followed_comes_along_into_the_members_of_the_same_names(
     shop: perdure.Collection, tmp_path: Path, follow: Any
 ) -> None:
@@ -168,6 +168,15 @@ def test_a_member_that_is_missing_is_an_error_before_anything_is_stored(
         assert count(other) == before
         assert conn.root.kept == 1
         conn.close()
+
+
+def test_a_followed_member_that_nothing_came_from_needs_none(
+    shop: perdure.Collection, tmp_path: Path
+) -> None:
+    with shop.transaction() as conn:
+        conn.root.order = Node(what="alone")
+    with made(tmp_path, "main") as other, other.transaction() as conn:
+        assert conn.importFile(exported(shop, follow=True)).what == "alone"
 
 
 @pytest.mark.parametrize("follow", [False, True])

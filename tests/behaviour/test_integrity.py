@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import transaction
+from BTrees.OOBTree import OOBTree, OOTreeSet
 from persistent.mapping import PersistentMapping
 from persistent.wref import WeakRef
 from tests.behaviour.models import Account, Node
@@ -81,6 +82,20 @@ def test_a_new_reference_to_what_was_deleted_is_refused(
     assert not hasattr(holder, "parts")
     holder.parts = {"b": []}
     manager.commit()
+
+
+@pytest.mark.parametrize("entries", [1, 500])
+def test_the_path_leads_through_the_keys_of_a_tree(conn: Any, entries: int) -> None:
+    tree = conn.root.tree = OOBTree({f"tea {number:03}": [number] for number in range(entries)})
+    names = conn.root.names = OOTreeSet([("green", None)])
+    conn.transaction_manager.commit()
+    collect(conn)
+    tree["tea 000"].append(conn.lost)
+    tree["tea 000"] = tree["tea 000"]
+    error = refused(conn)
+    assert (error.path, error.missing) == ("['tea 000'][1]", conn.lost._p_oid)
+    names.update([("black", conn.lost)])
+    assert refused(conn).path == "<member>[1]"
 
 
 def test_a_new_object_can_not_refer_to_what_was_deleted(conn: Any) -> None:

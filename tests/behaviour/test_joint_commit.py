@@ -567,6 +567,10 @@ def test_without_the_deciding_member_nothing_is_guessed(tmp_path: Path) -> None:
     with pytest.raises(InDoubtError, match=r"a\.fs") as caught:
         FileStorage(tmp_path / "b.fs")
     assert "indoubt resolve --commit" in str(caught.value)
+    assert str(caught.value).count("No such file") == 1
+    (finding,) = perdure.check(tmp_path / "b.fs").findings
+    assert "bytes are not committed" in finding.problem
+    assert f"{tmp_path / 'a.fs'} decides" in finding.problem
     assert (tmp_path / "b.fs").stat().st_size == size
     reader = FileStorage(tmp_path / "b.fs", read_only=True)
     assert len(list(reader.iterator())) == 2
@@ -626,6 +630,9 @@ def test_the_command_line_tells_and_settles(tmp_path: Path) -> None:
     assert f"transaction 0x{told['tid']} " in listed.output
     gone = run.invoke(main, ["indoubt", "list", str(tmp_path / "a.fs")])
     assert (gone.exit_code, "a.fs: No such file" in gone.output) == (1, True)
+    (tmp_path / "a.fs.lock").unlink()
+    nothing = run.invoke(main, ["indoubt", "resolve", "--abort", str(tmp_path / "a.fs")])
+    assert (nothing.exit_code, (tmp_path / "a.fs.lock").exists()) == (1, False)
     unsaid = run.invoke(main, ["indoubt", "resolve", file])
     assert (unsaid.exit_code, "give --commit or --abort" in unsaid.output) == (2, True)
     settled = run.invoke(main, ["indoubt", "resolve", "--commit", file])

@@ -2,6 +2,7 @@
 
 import pytest
 import transaction
+from BTrees.OOBTree import OOBTree
 from persistent.mapping import PersistentMapping
 from tests.behaviour.models import Account, Node
 
@@ -304,6 +305,14 @@ def test_an_object_that_cannot_be_pickled_leaves_nothing_behind(
     conn.transaction_manager.commit()
     with db.transaction() as other:
         assert other.root.good.good is not None
+
+
+def test_what_cannot_be_pickled_in_a_tree_is_told_by_its_key(conn: perdure.Connection) -> None:
+    conn.root.tree = OOBTree({"tea": 1, "cake": {"recipe": lambda: 1}})
+    with pytest.raises(errors.UnpicklableError) as caught:
+        conn.transaction_manager.commit()
+    assert caught.value.path == "['cake']['recipe']"
+    conn.transaction_manager.abort()
 
 
 def test_an_object_of_a_class_that_has_no_name_is_refused(conn: perdure.Connection) -> None:

@@ -13,12 +13,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use perdure_format::file::{FIRST_TRANSACTION, MAGIC, is_magic};
+use perdure_format::file::{FIRST_TRANSACTION, MAGIC, TransactionHeader, is_magic};
 use perdure_format::{Oid, Tid};
 
 use crate::disk::{Access, Disk, OsDisk};
 use crate::error::{Error, Result};
 use crate::generation::Generation;
+use crate::in_doubt::{Marked, mark_of};
 use crate::index::Index;
 use crate::scan::{self, Range, Scanned, Stop};
 use crate::store::Store;
@@ -320,9 +321,7 @@ fn run(
 fn gap_behind(generation: &Arc<Generation>, scanned: &Scanned, end: u64) -> Result<Option<Gap>> {
     let problem = match &scanned.stop {
         None => return Ok(None),
-        Some(Stop::Voted(header)) => {
-            format!("transaction {} was voted and not finished", header.tid)
-        }
+        Some(Stop::Voted(header)) => unfinished(generation, scanned.end, header),
         Some(Stop::Damaged { position, problem }) => format!("at {position}: {problem}"),
         Some(Stop::Torn(problem)) => problem.clone(),
     };
@@ -338,6 +337,24 @@ fn gap_behind(generation: &Arc<Generation>, scanned: &Scanned, end: u64) -> Resu
         end: next.filter(|next| *next < end).unwrap_or(end),
         problem,
     }))
+}
+
+/// What is told of a transaction that was voted and not finished.
+fn unfinished(generation: &Generation, position: u64, header: &TransactionHeader) -> String {
+    let told = format!("transaction {} was voted and not finished", header.tid);
+    let found = mark_of(&generation.file, &generation.path, position, header);
+    match found.ok().flatten() {
+        Some(Marked {
+            mark,
+            is_whole: true,
+            ..
+        }) if mark.own != 0 => format!(
+            "{told}; {} decides whether it was, and is asked when this file is opened for writing \
+             (see `perdure indoubt list`)",
+            mark.decider()
+        ),
+        _ => told,
+    }
 }
 
 /// About how many objects there are: as many as the index has, or as a file of this length may have.

@@ -198,12 +198,14 @@ pub(crate) fn finish(file: &dyn File, path: &Path, position: u64) -> Result<()> 
 /// # Errors
 /// Where there is none, the file is locked, or it cannot be written.
 pub fn settle(disk: &dyn Disk, path: &Path, commit: bool) -> Result<InDoubt> {
+    let error = |source| Error::io("opening", path, source);
+    // No lock's file is left beside a file that isn't there.
+    disk.open(path, Access::Read).map_err(error)?;
     let _lock = open::take_lock(disk, path)?;
     let found = find(disk, path)?;
     let in_doubt = found.ok_or_else(|| Error::NothingInDoubt {
         path: path.to_owned(),
     })?;
-    let error = |source| Error::io("opening", path, source);
     let file = disk.open(path, Access::Write).map_err(error)?;
     if commit {
         finish(file.as_ref(), path, in_doubt.position)?;

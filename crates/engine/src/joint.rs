@@ -205,7 +205,9 @@ pub(crate) fn places_of(file: &str, own_then: &str, own_now: &Path) -> Vec<PathB
         ups.push("..");
         base = directory.parent();
     }
-    places.push(file.to_owned());
+    if !places.iter().any(|place| place == file) {
+        places.push(file.to_owned());
+    }
     places
 }
 
@@ -221,6 +223,8 @@ mod tests {
             places,
             [Path::new("/restored/a.fs"), Path::new("/srv/a.fs")]
         );
+        let places = places_of("/srv/a.fs", "/srv/b.fs", Path::new("/srv/b.fs"));
+        assert_eq!(places, [Path::new("/srv/a.fs")]);
         let places = places_of("/srv/x/a.fs", "/srv/y/b.fs", Path::new("/restored/y/b.fs"));
         assert_eq!(
             places.first(),

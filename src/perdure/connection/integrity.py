@@ -9,7 +9,7 @@ from perdure.connection.state import ConnectionState
 from perdure.errors import ConflictError, DanglingReferenceError, StaleReferenceError
 from perdure.ids import NO_TID, Oid
 from perdure.serialize import ObjectWriter
-from perdure.serialize.unpicklable import parts
+from perdure.serialize.unpicklable import Part, parts, parts_of
 from perdure.storage.view import EngineView
 
 __all__ = [
@@ -177,7 +177,7 @@ def refuse_dangling(connection: ConnectionState, obj: Any, missing: Iterable[Tar
                 oid,
                 {
                     "class_name": f"{cls.__module__}.{cls.__qualname__}",
-                    "path": _path_to(target, obj.__getstate__(), 0) or "",
+                    "path": "" if target is None else _path_to(target, obj),
                     "database": database,
                 },
             )
@@ -216,13 +216,17 @@ def _references(data: bytes) -> set[tuple[str | None, Oid]]:
     return {(name, oid) for kind, oid, name in found if kind != "weak"}
 
 
-def _path_to(target: Any, value: Any, depth: int) -> str | None:
-    """Return where *target* is within *value*, as one would write it in Python."""
-    if value is target:
-        return ""
-    if depth < _DEPTH_MAX and (depth == 0 or getattr(value, "_p_oid", None) is None):
-        for step, part in parts(value, top=depth == 0):
-            path = _path_to(target, part, depth + 1)
+def _path_to(target: Any, obj: Any) -> str:
+    """Return where *target* is within *obj*, as one would write it in Python; "" if unknown."""
+    return _path_within(target, parts_of(obj, obj.__getstate__()), 1) or ""
+
+
+def _path_within(target: Any, inside: Iterable[Part], depth: int) -> str | None:
+    for step, part in inside:
+        if part is target:
+            return step
+        if depth < _DEPTH_MAX and getattr(part, "_p_oid", None) is None:
+            path = _path_within(target, parts(part), depth + 1)
             if path is not None:
                 return step + path
     return None

@@ -32,7 +32,7 @@ class ExportImport:
         much of a blob is copied at a time.
 
         References to other members of the collection are kept, by the members' names: the file is
-        one that ZODB reads, too. With *follow* (True: to all members, or the names of some) they
+        one that ZODB reads, too. With *follow* (True: to all members, or the names of some, or of one) they
         are followed, and the objects come along; only perdure reads such a file.
 
         *progress* is called now and then with how many objects were written, of how many that

@@ -97,7 +97,8 @@ def export_into(file: IO[bytes], connection: Any, oid: Oid, manner: Manner) -> N
 def followed_members(connection: Any, follow: bool | Collection[str]) -> set[str]:
     """Return the other members whose objects come along."""
     database = connection._db
-    names = set(database.databases if follow is True else follow or ())
+    wanted = [follow] if isinstance(follow, str) else follow
+    names = set(database.databases if wanted is True else wanted or ())
     for name in sorted(names - set(database.databases)):
         raise KeyError(
             f"no member {name!r} to follow references to, among {', '.join(database.databases)}"
@@ -152,9 +153,15 @@ def _connections(
         return {connection._db.database_name: connection}
     own = connection._db.database_name
     home, *others = members
+    found = {name: names.get(name, name) for name in others}
     return {
         home: _member(connection, names.get(home, own)),
-        **{name: _member(connection, names.get(name, name)) for name in others},
+        # One that isn't there is missed where something refers to it: perhaps nothing does.
+        **{
+            name: _member(connection, target)
+            for name, target in found.items()
+            if target in connection._db.databases
+        },
     }
 
 

@@ -19,6 +19,10 @@ _PERSISTENT: tuple[Any, ...] = (Persistent, WeakRef)
 WHAT_PICKLE_RAISES: Final = (TypeError, AttributeError, pickle.PicklingError, RecursionError)
 
 
+Part = tuple[str, Any]
+"""How one would write the way to a part in Python, as `.name` or `['key']`, and the part."""
+
+
 class _TrialPickler(pickle.Pickler):
     """Tries whether values can be pickled; of persistent objects, only whether their class can."""
 
@@ -37,7 +41,9 @@ def explanation(error: Exception, obj: Any, state: Any) -> Exception:
     That is an UnpicklableError that leads to the culprit; or *error* itself where pickling isn't
     what failed.
     """
-    found = None if isinstance(error, UnpicklableError) else _culprit(state, 0)
+    found = None
+    if not isinstance(error, UnpicklableError):
+        found = _culprit(state, parts_of(obj, state), 0)
     if found is None and not _can_pickle(type(obj)):
         found = "", obj
     if found is None:
@@ -55,13 +61,13 @@ def explanation(error: Exception, obj: Any, state: Any) -> Exception:
     return made
 
 
-def _culprit(value: Any, depth: int) -> tuple[str, Any] | None:
+def _culprit(value: Any, inside: Iterator[Part], depth: int) -> tuple[str, Any] | None:
     """Return path and value of the innermost part that can't be pickled; None: all can."""
     if _can_pickle(value):
         return None
     if depth < _DEPTH_MAX:
-        for step, part in parts(value, top=depth == 0):
-            found = _culprit(part, depth + 1)
+        for step, part in inside:
+            found = _culprit(part, parts(part), depth + 1)
             if found is not None:
                 path, culprit = found
                 return step + path, culprit
@@ -76,7 +82,36 @@ def _can_pickle(value: Any) -> bool:
     return True
 
 
-def parts(value: Any, *, top: bool) -> Iterator[tuple[str, Any]]:
+def parts_of(obj: Any, state: Any) -> Iterator[Part]:
+    """What the *state* of *obj* holds, with the path step to each."""
+    flat = _keys_and_values(obj, state)
+    if flat is None:
+        yield from parts(state, top=True)
+    elif hasattr(obj, "items"):
+        keys = flat[::2]
+        yield from ((f"[{key!r}]", value) for key, value in zip(keys, flat[1::2], strict=True))
+        yield from (("<key>", key) for key in keys)
+    else:
+        yield from (("<member>", key) for key in flat)
+
+
+def _keys_and_values(obj: Any, state: Any) -> tuple[Any, ...] | None:
+    """Return what a BTree's bucket has, one after the other; None for any other state."""
+    if not any(cls.__module__.startswith("BTrees.") for cls in type(obj).__mro__):
+        return None
+    if hasattr(obj, "_bucket_type"):
+        # A tree of one bucket has its state in its own; that of several only refers to them.
+        match state:
+            case (((tuple(flat), *_),),):
+                return flat
+        return None
+    match state:
+        case (tuple(flat), *_):
+            return flat
+    return None
+
+
+def parts(value: Any, *, top: bool = False) -> Iterator[Part]:
     """What *value* holds, with the path step to each; *top*: it is an object's state."""
     if isinstance(value, Mapping):
         for key, item in value.items():

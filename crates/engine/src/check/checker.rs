@@ -97,10 +97,10 @@ impl<'a> Checker<'a> {
 
     /// Note a part of the file that is no whole transaction.
     pub(super) fn gap(&mut self, gap: Gap, unfinished: bool) {
-        let kind = if unfinished {
-            FindingKind::Unfinished
+        let (kind, are) = if unfinished {
+            (FindingKind::Unfinished, "not committed")
         } else {
-            FindingKind::Damaged
+            (FindingKind::Damaged, "lost")
         };
         self.note(Finding {
             kind,
@@ -109,7 +109,7 @@ impl<'a> Checker<'a> {
             oid: None,
             class: String::new(),
             target: None,
-            problem: format!("{} bytes are lost: {}", gap.end - gap.start, gap.problem),
+            problem: format!("{} bytes are {are}: {}", gap.end - gap.start, gap.problem),
             path: Vec::new(),
         });
         self.checked.gaps.push(gap);
