@@ -8,6 +8,8 @@ from perdure.ids import Oid, Tid, oid_repr, readable_tid_repr
 __all__ = [
     "BTREES_REASONS",
     "about",
+    "encoded_message",
+    "encoding_of",
     "locked_message",
     "no_object_message",
     "undo_message",
@@ -92,3 +94,24 @@ def locked_message(path: str | None, pid: int | None) -> str:
     """Return who has a database open, and what to do."""
     holder = f"process {pid}" if pid else "another process"
     return f"{path} is locked by {holder}: stop it first, or open the database with read_only=True"
+
+
+_ENCODINGS: Final = {
+    b".z": "compressed with zlib",
+    b".s": "compressed with Zstandard",
+    b".e": "encrypted",
+}
+"""By what the records of layers begin with, which no pickle does."""
+
+
+def encoding_of(data: bytes | None) -> str | None:
+    """Return what was done to a record that looks as if a layer had written it, else None."""
+    return _ENCODINGS.get((data or b"")[:2])
+
+
+def encoded_message(encoding: str) -> str:
+    """Return what a record looks like, and what it can be read with."""
+    return (
+        f"it looks {encoding}: give what describes the database with its layers, a perdure.toml or "
+        "ZConfig file, in place of its data file"
+    )

@@ -204,3 +204,61 @@ def test_a_first_backup_that_was_cut_short_is_made_again(path: Path, tmp_path: P
     (folder / "manifest.json").unlink()
     assert run("backup", path, folder).exit_code == 0
     assert run("backup", "--verify", folder).exit_code == 0
+
+
+ENCODED = {"zlib": "compressed with zlib", "zstd": "compressed with Zstandard", "key": "encrypted"}
+
+
+@pytest.fixture(params=ENCODED)
+def encoded(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Path, str]:
+    """A data file under a layer, what describes it, and what it looks like without."""
+    from perdure.storage import EncryptingStorage, ZstdStorage
+    from perdure.storage.encrypting import write_new_key
+    from perdure.storage.zlib import ZlibStorage
+
+    file, described = tmp_path / "Data.fs", tmp_path / "perdure.toml"
+    base = perdure.FileStorage(str(file))
+    layers: dict[str, tuple[Any, str]] = {
+        "zlib": (ZlibStorage, "type = 'zlib'"),
+        "zstd": (ZstdStorage, "type = 'zstd'"),
+        "key": (
+            lambda base: EncryptingStorage(base, str(tmp_path / "key")),
+            "type = 'encrypting', key_file = 'key'",
+        ),
+    }
+    write_new_key(tmp_path / "key")
+    layer, text = layers[request.param]
+    with perdure.DB(layer(base)) as db, db.transaction() as connection:
+        for number in range(20):
+            connection.root()[number] = PersistentMapping(text="x" * 200)
+    base_text = "base = {type = 'file', path = 'Data.fs'}"
+    described.write_text(f"[databases.main]\nstorage = {{{text}, {base_text}}}\n")
+    return file, described, ENCODED[request.param]
+
+
+def test_a_file_that_only_its_layers_can_read_is_told_with_the_way_on(
+    encoded: tuple[Path, Path, str],
+) -> None:
+    file, described, looks = encoded
+    for command, code in (("check", 3), ("ls", 1), ("show", 1), ("info", 0)):
+        done = run(command, file)
+        assert done.exit_code == code
+        (line,) = [line for line in done.output.splitlines() if f"it looks {looks}: give" in line]
+        assert "perdure.toml" in line
+        assert run(command, described).exit_code == 0
+    assert "damaged" not in run("check", file).output
+    assert f"({looks})" in run("analyze", file).output
+    (report,) = json.loads(run("check", "--json", file).stdout)
+    assert {each["encoding"] for each in report["findings"]} == {looks}
+    assert json.loads(run("info", "--json", file).stdout)["encoding"] == looks
+
+
+def test_a_storage_below_layers_is_told_apart_from_a_damaged_one(
+    encoded: tuple[Path, Path, str],
+) -> None:
+    file, _, looks = encoded
+    storage = perdure.FileStorage(str(file), read_only=True)
+    found = perdure.check(storage).findings
+    found += perdure.check_collection({"main": storage})["main"].findings
+    storage.close()
+    assert {each.encoding for each in found} == {looks}

@@ -1,6 +1,7 @@
 """`perdure check`, `perdure recover` and `perdure copy`."""
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -65,15 +66,23 @@ def check(files: tuple[Source, ...], *, blob_dir: Path | None, as_json: bool) ->
         print_json([asdict(report) | {"ok": report.ok} for report in reports])
     else:
         for report in reports:
-            click.echo(str(report))
-            for finding in report.findings:
-                click.echo(f"  {finding.kind}: {finding}")
-            if any(finding.kind in _DAMAGE for finding in report.findings):
-                click.echo(
-                    f"  what is whole is salvaged by: perdure recover {report.name} NEW_FILE"
-                )
+            _tell(report)
     if not all(report.ok for report in reports):
         sys.exit(FOUND_SOMETHING)
+
+
+def _tell(report: Any) -> None:
+    click.echo(str(report))
+    encoded: Counter[str] = Counter()
+    for finding in report.findings:
+        if finding.encoding is not None:
+            encoded[finding.problem] += 1
+        else:
+            click.echo(f"  {finding.kind}: {finding}")
+    for problem, count in encoded.items():
+        click.echo(f"  unreadable, {count:,} times: {problem}")
+    if any(finding.kind in _DAMAGE for finding in report.findings):
+        click.echo(f"  what is whole is salvaged by: perdure recover {report.name} NEW_FILE")
 
 
 @click.command()
@@ -88,7 +97,7 @@ def recover(source: Source, target: Path, *, as_json: bool) -> None:
 
     SOURCE is a data file, or what describes one: layers that compress or encrypt need not be known,
     since the records are copied as they are; but then what they refer to is left to `perdure check`.
-    Blob files stay where they are.
+    Blob files stay where they are. Where its device fails, what can be read of it is copied beside TARGET first.
 
     Exit code 0: everything was whole; 3: something was lost; 1: nothing could be done.
 
@@ -103,6 +112,8 @@ def recover(source: Source, target: Path, *, as_json: bool) -> None:
         print_json(asdict(done) | {"ok": done.ok})
     else:
         click.echo(f"{target}: {done.transactions:,} transactions, {done.records:,} records")
+        for part in done.unread:
+            click.echo(f"  unread: {part}")
         for lost in done.lost:
             click.echo(f"  lost: {lost}")
         for record in done.lost_records:

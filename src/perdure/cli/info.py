@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from perdure._messages import encoded_message, encoding_of
 from perdure.cli.collections import SOURCE, Source
 from perdure.cli.opening import JSON, MEMBER, progressing, reading
 from perdure.cli.output import size
@@ -48,13 +49,16 @@ def info(file: Source, *, member: str | None, as_json: bool) -> None:
             "last_tid": last.hex(),
             "last_transaction": _time(last),
         }
+        encoding = encoding_of(storage.record_iternext()[2]) if len(storage) else None
     if as_json:
-        click.echo(json.dumps(facts, indent=2))
+        click.echo(json.dumps(facts | {"encoding": encoding}, indent=2))
         return
     click.echo(
         f"{facts['file']}: {facts['objects']:,} objects, {size(facts['size_bytes'])}\n"
         f"last transaction {facts['last_transaction']} (tid {facts['last_tid']})"
     )
+    if encoding is not None:
+        click.echo(f"its first record can't be read here: {encoded_message(encoding)}")
 
 
 @click.command()

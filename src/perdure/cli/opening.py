@@ -1,5 +1,6 @@
 """What the commands share: opening files, errors, times, progress and JSON."""
 
+import errno
 import json
 import os
 import sys
@@ -15,6 +16,7 @@ import click
 from ZConfig import ConfigurationError
 
 import perdure
+from perdure._messages import encoding_of
 from perdure.cli.collections import Source, chosen, is_described, opened, writable
 from perdure.errors import POSError, POSKeyError
 from perdure.timestamp import TimeStamp, tid_at_datetime
@@ -67,7 +69,10 @@ def errors_reported() -> Iterator[None]:
 def _reason(error: OSError) -> str:
     """Return what is wrong, without the action and the path that some errors tell, too."""
     system, told = os.strerror(error.errno or 0), error.strerror or ""
-    return system if system in told else told or system
+    reason = system if system in told else told or system
+    if error.errno == errno.EIO:
+        return f"{reason}: what can be read is salvaged by: perdure recover"
+    return reason
 
 
 @contextmanager
@@ -258,7 +263,8 @@ def class_of(data: bytes | None) -> str:
 
     if data is None:
         return "(deleted)"
-    return ".".join(get_pickle_metadata(data)).strip(".") or "(unreadable)"
+    name = ".".join(get_pickle_metadata(data)).strip(".")
+    return name or f"({encoding_of(data) or 'unreadable'})"
 
 
 def time_of(tid: bytes) -> str:

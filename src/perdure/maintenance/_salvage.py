@@ -1,7 +1,7 @@
 """Reading what is whole in a damaged data file."""
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from perdure.classname import get_pickle_metadata
 from perdure.ids import Oid, Tid, oid_repr, p64, tid_repr, u64
+from perdure.maintenance._imaging import Part
 from perdure.storage.records import DataRecord, TransactionRecord
 
 __all__ = ["Broken", "DamagedRecord", "Gap", "Salvage"]
@@ -88,8 +89,9 @@ class Salvage:
     """What is whole in a file, as a source to copy from.
 
     *gaps* are the parts that are no whole transactions, *broken* those transactions that are not
-    what was written, some of them in gaps; everything else is taken for whole. *progress* is called
-    with how many of how many bytes are read.
+    what was written, some of them in gaps, and *unread* the parts that couldn't be read, zeros in
+    their place; everything else is taken for whole. *progress* is called with how many of how many
+    bytes are read.
     """
 
     def __init__(
@@ -99,8 +101,10 @@ class Salvage:
         gaps: list[Gap],
         broken: list[Broken],
         progress: Progress | None = None,
+        unread: Sequence[Part] = (),
     ) -> None:
         self._progress = progress
+        self._unread = unread
         self._file = path.open("rb")
         self._size = size
         self._gaps = gaps
@@ -149,6 +153,9 @@ class Salvage:
         """Return what is left of a broken transaction, and note what is not."""
         if broken.is_unfinished:
             return None
+        if broken.is_unlocated and self._is_unread(broken.position, broken.end):
+            # That is what its checksum of the whole tells of.
+            return self._transaction(broken.position)[1]
         told = self.damaged_in(broken)
         is_kept = broken.is_unlocated or not broken.lost
         (self.doubtful if is_kept else self.lost_records).extend(told)
@@ -209,6 +216,9 @@ class Salvage:
             return length, None
         strings = [self._file.read(each) for each in lengths]
         start = position + _TRANSACTION.size + sum(lengths)
+        if self._is_unread(position, start):
+            problem = "its user, description or extension can't be read, or not all of it"
+            self.doubtful.append(DamagedRecord(problem, position, Tid(tid)))
         user, description, extension = strings
         records: Any = partial(self.records_between, start, position + length)
         transaction = TransactionRecord(
@@ -227,6 +237,10 @@ class Salvage:
     def _records_at(self, positions: list[int]) -> Iterator[DataRecord]:
         for position in positions:
             oid, tid, previous, _, _, length = self._header(position)
+            if self._is_unread(position, position + _RECORD.size + (length or 8)):
+                problem = "it can't be read, or not all of it"
+                self.lost_records.append(self._described(tid, problem, position, oid))
+                continue
             data_tid: Tid | None = None
             if length:
                 data: bytes | None = self._file.read(length)
@@ -259,7 +273,15 @@ class Salvage:
         if position in self._intact:
             return False
         in_gap = any(gap.start <= position < gap.end for gap in self._gaps)
-        return in_gap or position in self._damaged
+        return in_gap or position in self._damaged or self._is_record_unread(position)
+
+    def _is_record_unread(self, position: int) -> bool:
+        return bool(self._unread) and self._is_unread(
+            position, position + _RECORD.size + self._header(position)[-1]
+        )
+
+    def _is_unread(self, start: int, end: int) -> bool:
+        return any(part.start < end and start < part.end for part in self._unread)
 
     def traces(self, gap: Gap) -> tuple[Tid | None, tuple[Oid, ...]]:
         """Return what can still be made out in a gap: its transaction, and oids of records."""

@@ -13,6 +13,7 @@ from perdure.classname import get_pickle_metadata
 from perdure.errors import CorruptedError, POSError, POSKeyError
 from perdure.ids import Oid, Tid
 from perdure.maintenance._blobcheck import blob_findings
+from perdure.maintenance._encoded import told_of_file, told_of_storage
 from perdure.maintenance._iterating import check_by_iteration
 from perdure.maintenance._places import DataFile
 from perdure.maintenance.report import CheckReport, Finding, OtherReference, Step
@@ -45,6 +46,7 @@ def check(source: Any, progress: Progress | None = None) -> CheckReport:
         storage = getattr(source, "storage", source)
         if isinstance(storage, EngineStorage):
             report = _from_native(storage.getName(), storage._native.check(progress))
+            report = told_of_storage(report, storage)
             report = _with_ways(_with_checksums(report, storage), storage)
         else:
             report = check_by_iteration(storage, progress)
@@ -68,7 +70,8 @@ def check_together(members: Mapping[str, Any], progress: Progress | None) -> lis
     for one, member in zip(found, members.values(), strict=True):
         storage = getattr(member, "storage", member)
         if isinstance(storage, EngineStorage):
-            report = _with_checksums(_from_native(storage.getName(), one), storage)
+            report = told_of_storage(_from_native(storage.getName(), one), storage)
+            report = _with_checksums(report, storage)
             report = report.with_findings(blob_findings(storage, progress))
         else:
             file = DataFile.of(member)
@@ -125,7 +128,7 @@ def _with_ways(report: CheckReport, storage: EngineStorage) -> CheckReport:
 
 def _of_file(file: DataFile, found: dict[str, Any], progress: Progress | None) -> CheckReport:
     """Compare a data file, of which the structure was checked, with its checksums and blobs."""
-    report = _from_native(str(file.path), found)
+    report = told_of_file(_from_native(str(file.path), found), file.path)
     if file.blob_dir is not None and not file.blob_dir.is_dir():
         raise FileNotFoundError(f"{file.blob_dir} is no folder of blobs")
     if file.blob_dir is None and not file.path.with_name(f"{file.path.name}.psums").exists():

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from perdure._messages import encoded_message, encoding_of
 from perdure.classname import get_pickle_metadata
 from perdure.errors import POSKeyError
 from perdure.ids import MAX_TID, ROOT_OID, Oid, Tid, oid_repr, p64
@@ -140,7 +141,9 @@ class Inspector:
         try:
             state = load_both(data, _stand_in, _reference)[1]
         except Exception as error:
-            raise ValueError(f"the record of {oid_repr(oid)} can't be read: {error}") from error
+            encoding = encoding_of(data)
+            problem = error if encoding is None else encoded_message(encoding)
+            raise ValueError(f"the record of {oid_repr(oid)} can't be read: {problem}") from error
         items, children = _items_of(class_name, state)
         return Inspected(oid, class_name, tid, len(data), state, items, children)
 

@@ -1,11 +1,12 @@
 """Salvaging what is whole from a damaged data file."""
 
 import os
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, Final
 
 from perdure import _native
 from perdure._targets import require_folder
@@ -13,6 +14,7 @@ from perdure.blob import copyTransactionsFromTo
 from perdure.errors import POSKeyError, StorageError
 from perdure.ids import NO_TID, Oid, Tid, oid_repr, tid_repr
 from perdure.maintenance._backupfiles import sync_folder
+from perdure.maintenance._imaging import Part, image_of, is_read_failure
 from perdure.maintenance._salvage import Broken, DamagedRecord, Gap, Salvage
 from perdure.maintenance.checking import check
 from perdure.maintenance.report import CheckReport
@@ -21,6 +23,9 @@ from perdure.storage.file import FileStorage
 __all__ = ["DamagedRecord", "Lost", "Recovered", "recover"]
 
 Progress = Callable[[int, int], object]
+
+_BEGINNING: Final = b"FS21"
+"""Of a data file; others begin with FS30, which makes no difference here."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +68,15 @@ class Recovered:
     only the whole is known to be damaged, and transactions' user, description and extension."""
     remaining: CheckReport | None = None
     """What a check of the result finds: unreadable records, references to lost objects."""
+    unread: list[Part] = field(default_factory=list)
+    """The parts of the file that the device doesn't give."""
 
     @property
     def ok(self) -> bool:
         """Whether nothing was lost and the result is sound."""
         sound = self.remaining is None or self.remaining.ok
-        return sound and not self.lost and not self.lost_records and not self.doubtful
+        lost = self.lost or self.lost_records or self.doubtful or self.unread
+        return sound and not lost
 
 
 def recover(
@@ -76,7 +84,8 @@ def recover(
 ) -> Recovered:
     """Copy what is whole in the damaged file *source* into *target*.
 
-    The source is only read. It is compared with its checksums, where it has any: a record that
+    The source is only read. Where its device doesn't give all of it (EIO), what it gives is copied
+    beside the target first, and what stood in the other parts is lost. It is compared with its checksums, where it has any: a record that
     isn't what was written is left out, with the others of its transaction being kept, and told in
     the result. *target* is the path of a new file, or an empty storage. Blob files stay where they
     are: copy their folder, if there is one. *progress* is called with how many of how many bytes
@@ -92,14 +101,36 @@ def recover(
     storage = getattr(target, "storage", target)
     if storage.lastTransaction() not in (NO_TID, None):
         raise StorageError(f"{storage!r} isn't empty: recover into a new storage")
-    return _into(Path(source), storage, progress)
+    with TemporaryDirectory() as folder:
+        image = Path(folder, Path(source).name)
+        return _into_storage(Path(source), image, storage, progress)
 
 
-def _into(path: Path, storage: Any, progress: Progress | None) -> Recovered:
+def _into_storage(source: Path, image: Path, storage: Any, progress: Progress | None) -> Recovered:
+    """Recover from a file; *image* is where one is copied to that can't be read everywhere."""
+    try:
+        return _into(source, storage, progress)
+    except OSError as error:
+        if not is_read_failure(error) or storage.lastTransaction() not in (NO_TID, None):
+            raise
+    sums = Path(f"{image}.psums")
+    try:
+        unread = image_of(source, image, progress, beginning=_BEGINNING)
+        with suppress(FileNotFoundError):
+            image_of(source.with_name(f"{source.name}.psums"), sums)
+        return _into(image, storage, progress, unread)
+    finally:
+        image.unlink(missing_ok=True)
+        sums.unlink(missing_ok=True)
+
+
+def _into(
+    path: Path, storage: Any, progress: Progress | None, unread: Sequence[Part] = ()
+) -> Recovered:
     found = _native.check_file(path, progress)
     gaps = [Gap(*gap) for gap in found["gaps"]]
     broken = [Broken(**each) for each in _native.find_broken(path, found["gaps"], progress)]
-    with closing(Salvage(path, found["bytes"], gaps, broken, progress)) as salvage:
+    with closing(Salvage(path, found["bytes"], gaps, broken, progress, unread)) as salvage:
         copyTransactionsFromTo(salvage, storage)
         return Recovered(
             transactions=salvage.transactions,
@@ -109,6 +140,7 @@ def _into(path: Path, storage: Any, progress: Progress | None) -> Recovered:
             lost_records=[_with_revisions(each, storage) for each in salvage.lost_records],
             doubtful=[_with_revisions(each, storage) for each in salvage.doubtful],
             remaining=check(storage),
+            unread=list(unread),
         )
 
 
@@ -120,7 +152,7 @@ def _into_file(source: Path, target: Path, progress: Progress | None) -> Recover
     storage = FileStorage(partial, create=True)
     try:
         with closing(storage):
-            done = _into(source, storage, progress)
+            done = _into_storage(source, Path(f"{partial}.image"), storage, progress)
         _require_new(target)
         for suffix in ("", ".psums", ".pindex"):
             written = Path(f"{partial}{suffix}")

@@ -55,6 +55,9 @@ class Finding:
     """The member that the missing object should be in; None: the same."""
     path: tuple[Step, ...] = ()
     """The objects that lead from the root to this one, which is the last; empty: none do."""
+    encoding: str | None = None
+    """What a layer seems to have done to an unreadable record, such as `encrypted`: the layer can
+    read it."""
 
     def __str__(self) -> str:
         where = f"at position {self.position}: " if self.position is not None else ""
