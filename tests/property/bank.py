@@ -1,6 +1,8 @@
 """A bank in three members, for threads that transfer money and threads that count it.
 
-`python -m tests.property.bank DIRECTORY SEED SECONDS`: prints the history, one transaction a line.
+`python -m tests.property.bank DIRECTORY LAYERED SEED SECONDS`: prints the history, one transaction a
+line. Accounts are named by the member that has them, and by that whose root leads to them: now and
+then one is moved.
 """
 
 import base64
@@ -18,6 +20,7 @@ from persistent.mapping import PersistentMapping
 
 import perdure
 from perdure.errors import ConflictError, POSError, UndoError
+from perdure.storage.zlib import ZlibStorage
 
 MEMBERS = ("a", "b")
 LOG = "log"
@@ -26,10 +29,16 @@ EACH = 100
 WRITERS, READERS = 3, 2
 
 
-def opened(directory: Path) -> perdure.Collection:
+def storage(directory: Path, layered: str, name: str, *, read_only: bool = False) -> Any:
+    """Open the storage of a member, under a layer if it is the one that is *layered*."""
+    file = perdure.FileStorage(str(directory / f"{name}.fs"), read_only=read_only)
+    return ZlibStorage(file) if name == layered else file
+
+
+def opened(directory: Path, layered: str) -> perdure.Collection:
     """Open the bank; the accounts are made if need be."""
-    paths = {name: str(directory / f"{name}.fs") for name in (*MEMBERS, LOG)}
-    collection = perdure.Collection(paths, cache_size=20)
+    members = {name: storage(directory, layered, name) for name in (*MEMBERS, LOG)}
+    collection = perdure.Collection(members, cache_size=20)
     with collection.transaction() as connection:
         for member in MEMBERS:
             root = connection.get_connection(member).root()
@@ -41,23 +50,29 @@ def opened(directory: Path) -> perdure.Collection:
     return collection
 
 
-def balances(connection: Any, members: tuple[str, ...] = MEMBERS) -> dict[str, tuple[int, int]]:
+def balances(connection: Any) -> dict[str, tuple[int, int]]:
     """Return the serial and the balance of each account."""
     found = {}
-    for member in members:
+    for member in MEMBERS:
         root = connection.get_connection(member).root()
         for number in range(ACCOUNTS):
             account = root[number]
             balance = account["balance"]
-            found[f"{member}:{number}"] = int.from_bytes(account._p_serial, "big"), balance
+            name = name_of(account, member, number)
+            found[name] = int.from_bytes(account._p_serial, "big"), balance
     return found
+
+
+def name_of(account: Any, member: str, number: int) -> str:
+    """Return an account's name: where it is, and where it is listed."""
+    return f"{account._p_jar.db().database_name}:{member}{number}"
 
 
 class Bank:
     """The threads of one process, and what they tell."""
 
-    def __init__(self, directory: Path, seed: int, seconds: float) -> None:
-        self.collection = opened(directory)
+    def __init__(self, directory: Path, layered: str, seed: int, seconds: float) -> None:
+        self.collection = opened(directory, layered)
         self.seed = seed
         self.ends = time.monotonic() + seconds
         self._lock = threading.Lock()
@@ -123,7 +138,7 @@ class Bank:
         connection.transaction_manager.begin()
         chosen = [(dice.choice(MEMBERS), dice.randrange(ACCOUNTS)) for _ in range(2)]
         accounts = [connection.get_connection(m).root()[n] for m, n in chosen]
-        names = [f"{member}:{place}" for member, place in chosen]
+        names = [name_of(account, *place) for account, place in zip(accounts, chosen, strict=True)]
         amount = dice.randrange(1, 20)
         reads = {}
         for name, account, change in zip(names, accounts, (-amount, amount), strict=True):
@@ -191,8 +206,11 @@ class Bank:
             self.tell(session=number, reads=reads, at=at, total=_total(found))
 
     def tidy(self, number: int, dice: random.Random) -> None:
-        """Pack a member, or collect garbage, now and then."""
-        time.sleep(dice.random())
+        """Move an account, pack a member, or collect garbage, now and then."""
+        time.sleep(dice.random() / 2)
+        if dice.randrange(2):
+            self.move(number, dice)
+            return
         self.packs += 1
         with self._lock:
             self.recent = []
@@ -206,10 +224,33 @@ class Bank:
         self.packs += 1
         self.tell(packed=1)
 
+    def move(self, number: int, dice: random.Random) -> None:
+        """Move an account to the other member."""
+        member, place = dice.choice(MEMBERS), dice.randrange(ACCOUNTS)
+        connection = self.collection.open(transaction.TransactionManager())
+        account = connection.get_connection(member).root()[place]
+        before = name_of(account, member, place)
+        (target,) = {*MEMBERS} - {account._p_jar.db().database_name}
+        try:
+            moved = self.collection.move(account, target)
+        except ConflictError as error:
+            self.tell(failed=type(error).__name__)
+            return
+        finally:
+            connection.transaction_manager.abort()
+            connection.close()
+        (new,) = moved.places.values()
+        # Others may have changed it since; only this thread packs.
+        first = self.collection[target].history(new.oid, 1 << 30)[-1]
+        tid = int.from_bytes(first["tid"], "big")
+        names = sorted({before, f"{target}:{member}{place}"})
+        self.acknowledged(tid, names, can_be_undone=False)
+        self.tell(session=number, reads={}, writes=names, tid=tid, move=1)
+
 
 def _total(found: dict[str, tuple[int, int]]) -> int:
     return sum(balance for _, balance in found.values())
 
 
 if __name__ == "__main__":
-    Bank(Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])).run()
+    Bank(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4])).run()

@@ -1,11 +1,12 @@
 """Every reader saw a snapshot of all members: proved from the recorded history.
 
-Threads transfer money between accounts in two members, undo transfers, pack and collect garbage,
-others count it; another process reads the files meanwhile; the process is killed again and again.
+Threads transfer money between accounts in two members, undo transfers, move accounts to the other
+member, pack and collect garbage, others count it; another process reads the files meanwhile; the process is killed again and again.
 `make soak` goes on for longer.
 """
 
 import contextlib
+import itertools
 import json
 import random
 import subprocess
@@ -21,6 +22,7 @@ from tests.property import bank
 from tests.property.history import Event, violations
 
 import perdure
+from perdure.errors import POSKeyError
 
 ROUNDS = 3 * CAMPAIGN
 SECONDS = 2.0
@@ -28,35 +30,39 @@ _UNTIL_KILLED_S = 600.0
 _ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.parametrize("layered", ["none", "b"])
 def test_no_history_of_threads_members_and_crashes_breaks_snapshot_isolation(
-    tmp_path: Path,
+    tmp_path: Path, layered: str
 ) -> None:
     dice = random.Random(SEED)
     events: list[Event] = []
     counted: Counter[str] = Counter()
     final: dict[str, int] = {}
-    bank.opened(tmp_path).close()
+    bank.opened(tmp_path, layered).close()
     for number in range(ROUNDS):
         kill = number % 2 == 0
-        told = _round(tmp_path, SEED + number, dice.uniform(0.5, SECONDS) if kill else None)
+        killed_after_s = dice.uniform(0.5, SECONDS) if kill else None
+        told = _round(tmp_path, layered, SEED + number, killed_after_s)
         events += [_event(number, line) for line in told if "session" in line]
         events += _seen_by_another_process
         _seen_by_another_process.clear()
         counted.update(_counts(told, kill))
-        final = _recovered(tmp_path)
+        final = _recovered(tmp_path, layered)
     assert violations(events, final) == []
     assert counted["transfers"] > 10 * ROUNDS
-    report("isolation", rounds=ROUNDS, **counted)
+    report("isolation", rounds=ROUNDS, layered=layered, **counted)
 
 
 _seen_by_another_process: list[Event] = []
 
 
-def _round(directory: Path, seed: int, killed_after_s: float | None) -> list[dict[str, Any]]:
+def _round(
+    directory: Path, layered: str, seed: int, killed_after_s: float | None
+) -> list[dict[str, Any]]:
     """Run the threads in a process, and read its files meanwhile; return what it told."""
     history = directory / "history"
     with history.open("w") as output:
-        command = [sys.executable, "-m", "tests.property.bank", str(directory), str(seed)]
+        command = [sys.executable, "-m", "tests.property.bank", str(directory), layered, str(seed)]
         # Who is to be killed doesn't end before, however slow this process is.
         seconds = SECONDS if killed_after_s is None else _UNTIL_KILLED_S
         process = subprocess.Popen(
@@ -68,7 +74,7 @@ def _round(directory: Path, seed: int, killed_after_s: float | None) -> list[dic
                 begun = time.monotonic()
             if begun and killed_after_s and time.monotonic() > begun + killed_after_s:
                 process.kill()
-            _seen_by_another_process.extend(_seen_from_outside(directory, seed))
+            _seen_by_another_process.extend(_seen_from_outside(directory, layered, seed))
         errors = _read(process.stderr)
     assert process.returncode == (-9 if killed_after_s else 0), errors
     with history.open() as lines:
@@ -87,26 +93,28 @@ def _read(stream: IO[bytes] | None) -> str:
         return stream.read().decode()
 
 
-def _seen_from_outside(directory: Path, seed: int) -> list[Event]:
+def _seen_from_outside(directory: Path, layered: str, seed: int) -> list[Event]:
     """Read each member from this process: a snapshot of its own for each."""
-    events = []
-    for member in bank.MEMBERS:
-        storage = perdure.FileStorage(str(directory / f"{member}.fs"), read_only=True)
-        database = perdure.DB(storage, database_name=member)
-        connection = database.open()
-        found = bank.balances(connection, (member,))
-        connection.close()
-        database.close()
-        reads = {name: serial for name, (serial, _) in found.items()}
-        events.append(Event(f"outside {seed} {member}", reads))
-    return events
+    members = {
+        name: bank.storage(directory, layered, name, read_only=True) for name in bank.MEMBERS
+    }
+    reads: dict[str, dict[str, int]] = {name: {} for name in members}
+    with perdure.Collection(members) as collection, collection.transaction() as connection:
+        for member, number in itertools.product(members, range(bank.ACCOUNTS)):
+            account = connection.get_connection(member).root()[number]
+            # One member may be seen as it was before an account was moved there, or after it went.
+            with contextlib.suppress(POSKeyError):
+                account._p_activate()
+                name = bank.name_of(account, member, number)
+                reads[name.partition(":")[0]][name] = int.from_bytes(account._p_serial, "big")
+    return [Event(f"outside {seed} {name}", found) for name, found in reads.items()]
 
 
 def _event(number: int, line: dict[str, Any]) -> Event:
     if "total" in line:
         assert line["total"] == bank.EACH * bank.ACCOUNTS * len(bank.MEMBERS), line
     return Event(
-        f"{number}.{line['session']}{' undo' if 'undo' in line else ''}",
+        f"{number}.{line['session']}{' alone' if line.keys() & {'undo', 'move'} else ''}",
         line["reads"],
         frozenset(line.get("writes", ())),
         line.get("tid"),
@@ -117,7 +125,8 @@ def _event(number: int, line: dict[str, Any]) -> Event:
 
 def _counts(told: list[dict[str, Any]], kill: bool) -> dict[str, int]:
     return {
-        "transfers": sum("tid" in line and "undo" not in line for line in told),
+        "transfers": sum("tid" in line and not line.keys() & {"undo", "move"} for line in told),
+        "moves": sum("move" in line for line in told),
         "undos": sum("undo" in line for line in told),
         "counts": sum("total" in line and "at" not in line for line in told),
         "looks at the past": sum("at" in line for line in told),
@@ -127,9 +136,9 @@ def _counts(told: list[dict[str, Any]], kill: bool) -> dict[str, int]:
     }
 
 
-def _recovered(directory: Path) -> dict[str, int]:
+def _recovered(directory: Path, layered: str) -> dict[str, int]:
     """Open what a round left, check it, and return the serials of all accounts."""
-    with bank.opened(directory) as collection:
+    with bank.opened(directory, layered) as collection:
         for member in collection.values():
             found = perdure.check(member)
             assert found.ok, str(found)

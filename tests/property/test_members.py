@@ -81,6 +81,8 @@ class Commit:
     touched: Touched
     made: set[int]
     after: State
+    moved: set[int] = field(default_factory=set)
+    """The numbers of objects that may have been moved to another member."""
 
 
 @dataclass
@@ -342,7 +344,15 @@ class Members(RuleBasedStateMachine):
         if undone.touched & set().union(*(each.touched for each in self.commits[index + 1 :])):
             return
         state = self.newest.copy()
-        if _leads_to(_laid_over(state, before, undone.touched), undone.made):
+        restored = _laid_over(state, before, undone.touched)
+        if _leads_to(restored, undone.made):
+            return
+        # What it brings back may refer to an object's former place.
+        moved = set().union(*(each.moved for each in self.commits[index + 1 :]))
+        if any(_referring(restored, n) - _referring(state, n) for n in moved):
+            return
+        # So may what came to refer to it where it was moved to.
+        if any(_referring(state, n) != _referring(undone.after, n) for n in undone.moved):
             return
         self._abort_all()
         self.collection.undo(base64.b64encode(undone.tid))
@@ -351,6 +361,26 @@ class Members(RuleBasedStateMachine):
         self._advance(_with(before, undone), undone.touched, set())
         self._abort_all()
         self._look_anew()
+
+    @rule(place=PLACES, member=st.sampled_from(MEMBERS), reachable=st.booleans())
+    def move(self, place: Place, member: str, reachable: bool) -> None:
+        number = self.newest.places.get(place)
+        if number is None:
+            return
+        self._abort_all()
+        one = self.ones[0]
+        moved = self.collection.move(one.items(place[0])[place[1]], member, reachable=reachable)
+        if moved.places:
+            self.done["moves"] += 1
+            numbers = set(self.newest.chain(number)) if reachable else {number}
+            referring = set().union(*(_referring(self.newest, each) for each in numbers))
+            self._advance(self.newest, {*numbers, *referring}, set())
+            self.commits[-1].moved = numbers
+        self._abort_all()
+        self._look_anew()
+        with self.collection.transaction() as connection:
+            item = connection.get_connection(place[0]).root()["items"][place[1]]
+            assert item._p_jar.db() is self.collection[member]
 
     @rule(member=st.sampled_from(MEMBERS))
     def pack(self, member: str) -> None:
@@ -430,6 +460,12 @@ def _laid_over(state: State, before: State, touched: Touched) -> State:
     return state
 
 
+def _referring(state: State, number: int) -> Touched:
+    """The objects, and the members whose table of places, refer to an object."""
+    linking = {n for n, to in state.links.items() if to == number}
+    return linking | {place[0] for place, n in state.places.items() if n == number}
+
+
 def _leads_to(state: State, made: set[int]) -> bool:
     return any(made & set(state.chain(number)) for number in state.places.values())
 
@@ -448,6 +484,7 @@ WEIGHTS = {
     "commit": 25,
     "look_at_the_past": 5,
     "undo": 5,
+    "move": 3,
     "pack": 1,
     "collect_garbage": 1,
     "reopen": 1,
@@ -471,6 +508,7 @@ def _walk(machine: Members, seed: int, steps: int) -> None:
             "back": dice.randrange(4),
             "minimize": dice.choice((False, True)),
             "member": dice.choice(MEMBERS),
+            "reachable": dice.choice((False, True)),
             "where": dice.choice(sorted(CRASHES)),
         }
         step = getattr(machine, name)
@@ -518,6 +556,7 @@ def test_long_walks_over_three_members_are_what_a_plain_model_says(
         finally:
             walker.teardown()
     assert all(
-        machine.done[what] for what in ("undos", "crashes", "conflicts", "looks at the past")
+        machine.done[what]
+        for what in ("undos", "crashes", "conflicts", "looks at the past", "moves")
     )
     report("model", layers=dict(machine.layers), steps=STEPS * CAMPAIGN, **machine.done)

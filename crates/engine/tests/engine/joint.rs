@@ -10,7 +10,7 @@ use perdure_engine::{
     release_all, vote_all,
 };
 use perdure_format::{Oid, Tid};
-use perdure_sim::{Dice, Fault, SimDisk};
+use perdure_sim::{Call, Dice, Fault, SimDisk};
 
 use crate::support::*;
 
@@ -220,6 +220,36 @@ fn an_extension_without_room_for_the_members_paths_is_refused_and_nothing_is_lef
     release_all(&finish_all(voted).unwrap(), &Gate::default());
     for store in &stores {
         assert_eq!(contents(store).unwrap().len(), 1);
+    }
+}
+
+#[test]
+fn a_joint_commit_syncs_each_member_once() {
+    let disk = SimDisk::new(1);
+    let stores = [0, 1, 2].map(|number| open_member(&disk, number).unwrap());
+    let syncs = || disk.trace().iter().filter(|c| **c == Call::Sync).count();
+    let commit = |members: &[usize], oid| {
+        let open = members.iter().map(|&number| {
+            let mut draft = Draft::new(Metadata::default()).unwrap();
+            draft.store(Oid(oid), Basis::Copy, b"data");
+            (Arc::clone(&stores[number]), draft)
+        });
+        let mut open = open.collect::<VecDeque<_>>();
+        let voted = vote_all(&mut open, &mut Vec::new(), || NOW, Duration::ZERO);
+        let finished = finish_all(voted.unwrap().unwrap()).unwrap();
+        if let [alone] = finished.as_slice() {
+            alone.wait_durable().unwrap();
+        }
+        release_all(&finished, &Gate::default());
+    };
+    // A session's first commit also writes that it began.
+    commit(&[0, 1, 2], 1);
+    for oid in 2..10 {
+        for members in [&[0, 1][..], &[2, 0, 1], &[1]] {
+            let before = syncs();
+            commit(members, oid);
+            assert_eq!(syncs() - before, members.len(), "{members:?}");
+        }
     }
 }
 
