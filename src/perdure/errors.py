@@ -249,12 +249,20 @@ class ReadConflictError(ConflictError):
 
     _message = "database read conflict error"
 
+    def __init__(
+        self,
+        message: str | None = None,
+        object: Any = None,  # noqa: A002 - ZODB's name
+        serials: tuple[Tid, Tid] | None = None,
+        **known: Any,
+    ) -> None:
+        super().__init__(message, object, serials=serials, **known)
+
 
 class BTreesConflictError(ConflictError):
     """Two changes of one BTree (node) that can't be merged; `reason` says why.
 
-    `p1`, `p2`, `p3` are the positions reached in the old, the committed and the
-    new state.
+    `p1`, `p2`, `p3` are the positions reached in the old, the committed and the new state.
     """
 
     msgs: ClassVar[list[str]] = BTREES_REASONS
@@ -295,10 +303,7 @@ class DanglingReferenceError(POSError, transaction.interfaces.TransactionError):
 
 
 class StaleReferenceError(DanglingReferenceError, ConflictError):
-    """Another transaction deleted `missing`, or moved it, after this one began and saw it.
-
-    `oid` is that of the referer.
-    """
+    """Another transaction deleted or moved `missing` after this one began; `oid` is the referer."""
 
     def __init__(self, referer: Oid, missing: Oid, known: dict[str, str] | None = None) -> None:
         super().__init__(referer, missing, known)
@@ -386,9 +391,8 @@ class ReadOnlyError(StorageError):
 class CommitOutcomeUnknown(StorageError):  # noqa: N818 - ZODB's name, or a state and no mistake
     """The disk failed between writing a commit and confirming it.
 
-    The transaction `tid` may or may not be there after recovery.  The storage
-    takes no more writes: close it, repair the cause, open it again (which
-    recovers it) and look.
+    The transaction `tid` may or may not be there after recovery. The storage takes no more
+    writes: close it, repair the cause, open it again (which recovers it) and look.
     """
 
     def __init__(self, *args: Any, tid: Tid | None = None, path: str | None = None) -> None:
@@ -442,9 +446,7 @@ class UnreadableRecord(StorageError):  # noqa: N818 - a state, and not always a 
         self, *args: Any, oid: Oid | None = None, tid: Tid | None = None, key: Any = None
     ) -> None:
         super().__init__(*args)
-        self.oid = oid
-        self.tid = tid
-        self.key = key
+        self.oid, self.tid, self.key = oid, tid, key
 
     def __str__(self) -> str:
         return with_details(super().__str__(), about(self.oid, tid=self.tid))
@@ -455,9 +457,7 @@ class DictionaryMissing(UnreadableRecord):
 
 
 class EncryptionError(UnreadableRecord):
-    """A record can't be decrypted with the keys at hand (`key` is the id of the one
-    concerned), or isn't what was encrypted there.
-    """
+    """A record isn't what was encrypted there, or needs another key (`key` is its id)."""
 
 
 class FileStorageError(StorageError):

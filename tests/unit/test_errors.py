@@ -31,6 +31,15 @@ def test_conflict_error_names_object_class_database_and_both_serials() -> None:
     assert error.get_old_serial() == OLD
 
 
+def test_read_conflict_error_takes_the_serials_in_the_third_place_as_in_zodb() -> None:
+    class Read:
+        _p_oid = OID
+
+    error = errors.ReadConflictError("it was changed", Read(), (NEW, OLD))
+    assert (error.message, error.oid, error.serials) == ("it was changed", OID, (NEW, OLD))
+    assert errors.ReadConflictError(oid=OID, database="main").oid == OID
+
+
 def test_key_error_keeps_the_oid_as_its_argument() -> None:
     error = errors.POSKeyError(OID)
     assert error.args == (OID,)
@@ -51,6 +60,7 @@ def test_key_error_shows_a_serial_as_it_does_a_tid() -> None:
     [
         lambda: errors.ConflictError(oid=OID, serials=(NEW, OLD)),
         lambda: errors.POSKeyError(OID, database="main"),
+        lambda: errors.ReadConflictError("it was changed", None, (NEW, OLD)),
         lambda: errors.BTreesConflictError(1, 2, 3, 4),
         lambda: errors.UndoError("changed since", OID),
         lambda: errors.MultipleUndoErrors([(OID, "changed since")]),

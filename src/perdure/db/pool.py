@@ -35,6 +35,22 @@ class ConnectionPool:
         self.all: WeakSet[Connection] = WeakSet()
         self.available: list[tuple[float, Connection]] = []
 
+    def getSize(self) -> int:
+        """Return how many connections are expected at most."""
+        return self.size
+
+    def setSize(self, size: int) -> None:
+        """Expect so many connections; idle ones that are too many go when the next is closed."""
+        self.size = size
+
+    def getTimeout(self) -> float:
+        """Return how many seconds an idle connection is kept."""
+        return self.timeout
+
+    def setTimeout(self, timeout: float) -> None:
+        """Keep idle connections for so many seconds; older ones go when the next is closed."""
+        self.timeout = timeout
+
     def __iter__(self) -> "Iterator[Connection]":
         return iter(list(self.all))
 
