@@ -1,6 +1,7 @@
 """Undo over collections."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import transaction
 
 import perdure
 from perdure import errors
+from perdure.ids import ROOT_OID
 
 
 @pytest.fixture
@@ -162,3 +164,66 @@ def test_what_a_pack_has_dropped_in_one_member_is_undone_in_none(
     collection.undo(collection.undoLog(0, -1)[0]["id"])
     transaction.commit()
     assert _values(collection) == (2, 3)
+
+
+class _Meanwhile:
+    """A resource that does something when all have stored, and none has voted yet."""
+
+    def __init__(self, manager: transaction.TransactionManager, work: Callable[[], None]) -> None:
+        self.transaction_manager = manager
+        self._work = work
+
+    def sortKey(self) -> str:
+        return "~ after all others"
+
+    def commit(self, _transaction: Any) -> None:
+        self._work()
+
+    def abort(self, _transaction: Any) -> None:
+        """Nothing has to be done."""
+
+    tpc_begin = tpc_vote = tpc_finish = tpc_abort = abort
+
+
+@pytest.mark.parametrize(("undone_in", "changed_in"), [("one", "two"), ("two", "one")])
+def test_a_conflict_of_an_undo_names_its_member(
+    collection: perdure.Collection, undone_in: str, changed_in: str
+) -> None:
+    database = collection[undone_in]
+
+    def change() -> None:
+        with database.transaction() as conn:
+            conn.root.n = 4
+
+    manager = transaction.TransactionManager()
+    current = manager.begin()
+    conn = collection[changed_in].open(manager)
+    conn.root.n = 3
+    database.undo(database.undoLog(0, 1)[0]["id"], current)
+    current.join(_Meanwhile(manager, change))
+    with pytest.raises(errors.ConflictError) as raised:
+        manager.commit()
+    manager.abort()
+    conn.close()
+    assert raised.value.database == undone_in
+    assert raised.value.oid == ROOT_OID
+    assert sorted(_values(collection)) == [2, 4]
+
+
+def test_a_conflict_of_an_undo_alone_names_its_database() -> None:
+    with perdure.DB(None, database_name="shop") as db:
+        for number in range(2):
+            with db.transaction() as conn:
+                conn.root.n = number
+
+        def change() -> None:
+            with db.transaction() as conn:
+                conn.root.n = 4
+
+        manager = transaction.TransactionManager()
+        current = manager.begin()
+        db.undo(db.undoLog(0, 1)[0]["id"], current)
+        current.join(_Meanwhile(manager, change))
+        with pytest.raises(errors.ConflictError) as raised:
+            manager.commit()
+        assert raised.value.database == "shop"

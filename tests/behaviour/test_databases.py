@@ -214,7 +214,10 @@ def test_no_more_than_pool_size_wait_in_the_pool(open_db: OpenDatabase) -> None:
     assert len(db.pool.available) == 2
     db.setPoolSize(1)
     assert len(db.pool.available) == 1
-    assert db.getPoolSize() == 1
+    assert db.getPoolSize() == db.pool.getSize() == 1
+    db.pool.setSize(3)
+    db.pool.setTimeout(50)
+    assert (db.getPoolSize(), db.pool.getTimeout()) == (3, 50)
 
 
 def test_connections_idle_for_too_long_are_let_go(
@@ -424,7 +427,10 @@ def test_cache_statistics(db: perdure.DB) -> None:
     nodes[0]._p_activate()
     nodes[1]._p_deactivate()
     nodes[2].x = 1
-    assert ("tests.behaviour.models.Node", 3) in db.cacheDetail()
+    assert db.cacheDetail() == [
+        ("persistent.mapping.PersistentMapping", 1),
+        ("tests.behaviour.models.Node", 3),
+    ]
     (size,) = db.cacheDetailSize()
     assert size["connection"] == repr(conn)
     assert size["ngsize"] == db.cacheSize() == conn._cache.cache_non_ghost_count
@@ -436,9 +442,12 @@ def test_cache_statistics(db: perdure.DB) -> None:
     assert {d["klass"] for d in described} == {"tests.behaviour.models.Node"}
     assert {d["conn_no"] for d in described} == {1}
     transaction.abort()
-    db.cacheMinimize()
-    assert db.cacheSize() == 0
-    db.cacheFullSweep()
+    for drop in (db.cacheMinimize, db.cacheFullSweep):
+        nodes[0]._p_activate()
+        assert db.cacheSize() > 0
+        drop()
+        assert db.cacheSize() == 0
+        assert nodes[0]._p_changed is None
     conn.close()
 
 

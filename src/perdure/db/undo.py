@@ -4,8 +4,28 @@ from collections.abc import Container, Sequence
 from typing import Any
 
 from perdure.connection.metadata import TransactionMetaData
+from perdure.errors import ConflictError
+from perdure.storage.view import EngineView
 
 __all__ = ["TransactionalUndo"]
+
+
+class _Namer:
+    """Names the database of a conflict, which may be met when another member votes (`Judge`)."""
+
+    def __init__(self, database_name: str) -> None:
+        self._database_name = database_name
+
+    def __call__(self, draft: Any) -> None:
+        """Have no objection."""
+
+    def describe(self, error: ConflictError) -> None:
+        """Have a conflict name the database."""
+        error.describe(database=self._database_name)
+
+    def is_content(self) -> bool:
+        """Have no objection to what there is, either: it was there before."""
+        return True
 
 
 class TransactionalUndo:
@@ -33,6 +53,8 @@ class TransactionalUndo:
             transaction.user, transaction.description, transaction.extension
         )
         self._view = self._database._mvcc_storage.undo_instance()
+        if isinstance(self._view, EngineView):
+            self._view.judge = _Namer(self._database.database_name)
         self._view.tpc_begin(self._meta)
         joint = self._database._shared.joint_commit(transaction)
         if joint is not None:
@@ -48,7 +70,12 @@ class TransactionalUndo:
 
     def tpc_vote(self, transaction: Any) -> None:
         """Get ready to finish."""
-        self._view.tpc_vote(self._meta)
+        try:
+            self._view.tpc_vote(self._meta)
+        except ConflictError as error:
+            # Another member's, met in this one's turn, has its name already.
+            error.describe(database=self._database.database_name)
+            raise
 
     def tpc_finish(self, transaction: Any) -> None:
         """Make it permanent."""
