@@ -166,7 +166,8 @@ one.root()["x"] = 1
 one.get_connection("b").root()["account"].balance = 7.0
 committing = threading.Thread(target=manager.commit, daemon=True)
 committing.start()
-committing.join(15)
+# Who hangs does so for ever; who does not may be slow on a busy machine.
+committing.join(15 if sys.argv[1] == "zodb" else 100)
 os._exit(3 if committing.is_alive() else 0)
 """
 
