@@ -279,3 +279,46 @@ def test_the_layers_of_these_tests_are_what_the_file_says(toml: Path) -> None:
     assert isinstance(db.storage.base, EncryptingStorage)
     transaction.abort()
     db.close()
+
+
+def test_a_description_of_a_storage_alone_says_what_it_lacks(tmp_path: Path) -> None:
+    storage = f"<filestorage>\n  path {tmp_path / 'Data.fs'}\n</filestorage>\n"
+    perdure.DB(str(tmp_path / "Data.fs")).close()
+    described = tmp_path / "storage.conf"
+    described.write_text(storage)
+    for command in (["info"], ["check"], ["shell", "--write", "-c", "pass"]):
+        done = run(command[0], described, *command[1:])
+        assert done.exit_code == 1
+        assert "put that between <zodb> and </zodb>" in done.output
+    described.write_text(f"<zodb>\n{storage}</zodb>\n")
+    assert run("info", described).exit_code == 0
+    described.write_text("<filestorage>\n  pth x\n</filestorage>\n")
+    assert "between" not in run("info", described).output
+
+
+def test_the_documented_overlay_is_looked_at_and_changed_from_the_shell(tmp_path: Path) -> None:
+    base, changes = tmp_path / "base.fs", tmp_path / "changes.fs"
+    for path in (base, changes):
+        perdure.DB(str(path)).close()
+    before, described = base.read_bytes(), tmp_path / "overlay.conf"
+    described.write_text(
+        f"""
+        %import zc.demostorage2
+        <zodb>
+          <demostorage2>
+            <filestorage base>
+              path {base}
+            </filestorage>
+            <filestorage changes>
+              path {changes}
+            </filestorage>
+          </demostorage2>
+        </zodb>
+        """
+    )
+    program = "root.new = perdure.PersistentMapping(); commit(); print(root.new._p_oid.hex())"
+    done = run("shell", "--write", described, "-c", program)
+    assert done.output == "8000000000000000\n"
+    assert base.read_bytes() == before
+    assert "PersistentMapping 0x8000000000000000" in run("ls", described).output
+    assert run("check", described).exit_code == 0

@@ -6,7 +6,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from perdure.config._schemas import getDbSchema, load_url
+import ZConfig
+
+from perdure.config._schemas import getDbSchema, getStorageSchema, load_url
 from perdure.config._sections import Factory
 from perdure.config._sections import FileStorage as FileSection
 from perdure.config._toml import read
@@ -119,7 +121,7 @@ def _described(source: Source) -> dict[str, _Described]:
     if text.endswith(".conf"):
         return {
             section.config.database_name or section.name or "unnamed": _by_section(section, text)
-            for section in load_url(getDbSchema(), text).database
+            for section in _database_sections(text)
         }
     content = read(Path(text))
     databases = content.get("databases") or {"unnamed": content["database"]}
@@ -127,6 +129,25 @@ def _described(source: Source) -> dict[str, _Described]:
         name: _by_options(name, options, text, Path(text).parent)
         for name, options in databases.items()
     }
+
+
+def _database_sections(text: str) -> Any:
+    try:
+        return load_url(getDbSchema(), text).database
+    except ZConfig.ConfigurationError:
+        if not _is_of_storage(text):
+            raise
+    raise ConfigurationError(
+        "it describes a storage alone: put that between <zodb> and </zodb>", text
+    )
+
+
+def _is_of_storage(text: str) -> bool:
+    try:
+        load_url(getStorageSchema(), text)
+    except ZConfig.ConfigurationError:
+        return False
+    return True
 
 
 def _by_options(name: str, options: Mapping[str, Any], source: str, folder: Path) -> _Described:
