@@ -7,6 +7,7 @@ from tests.storing import commit, oid
 
 import perdure
 from perdure.ids import NO_TID
+from perdure.storage.before import BeforeStorage
 
 
 @pytest.fixture
@@ -90,3 +91,35 @@ def test_a_file_storage_is_cleaned_up_with_all_beside_it(tmp_path: Any) -> None:
     storage.close()
     storage.cleanup()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_storage_in_memory_is_sorted_by_its_name() -> None:
+    storage = perdure.MappingStorage("shop")
+    assert storage.sortKey() == storage.getName() == "shop"
+    storage.close()
+
+
+def test_a_view_of_the_past_tells_of_its_base() -> None:
+    base = perdure.MappingStorage("shop")
+    commit(base, dict.fromkeys((1, 2, 3), b"old"))
+    past = BeforeStorage(base)
+    assert (len(past), past.getSize(), past.sortKey()) == (3, base.getSize(), base.sortKey())
+    assert past.isReadOnly()
+    past.close()
+
+
+def test_the_file_of_a_committed_blob_is_opened_at_its_revision(tmp_path: Any) -> None:
+    storage = perdure.FileStorage(str(tmp_path / "Data.fs"), blob_dir=str(tmp_path / "blobs"))
+    with perdure.DB(storage) as db:
+        revisions = []
+        for content in (b"first", b"second"):
+            with db.transaction() as connection:
+                connection.root.blob = getattr(connection.root, "blob", None) or perdure.Blob()
+                with connection.root.blob.open("w") as file:
+                    file.write(content)
+            revisions.append(db.lastTransaction())
+        with db.transaction() as connection:
+            number = connection.root.blob._p_oid
+        for serial, content in zip(revisions, (b"first", b"second"), strict=True):
+            with storage.openCommittedBlobFile(number, serial) as committed:
+                assert committed.read() == content
