@@ -235,7 +235,7 @@ def test_a_record_that_cannot_be_searched_is_named(database: perdure.DB) -> None
     storage = database.storage
     store(storage, bytes(8), storage.load(bytes(8))[1], b".e" + b"\xff" * 30)
     size = storage.getSize()
-    with pytest.raises(PackError, match="0x0000000000000000"):
+    with pytest.raises(PackError, match="0x00"):
         storage.pack(time.time())
     assert storage.getSize() == size
 

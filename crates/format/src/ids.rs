@@ -45,7 +45,10 @@ macro_rules! eight_bytes {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{:#018x}", self.0)
+                // Whole bytes, without those in front that are zero.
+                let bytes = (u64::BITS - self.0.leading_zeros()).div_ceil(8).max(1);
+                let width = 2 + 2 * bytes as usize;
+                write!(f, "{:#0width$x}", self.0)
             }
         }
     };
