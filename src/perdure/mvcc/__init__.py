@@ -35,7 +35,7 @@ __all__ = [
 def adapter_for(storage: Any) -> Any:
     """Return what makes the views of *storage*."""
     if isinstance(storage, EngineStorage) and storage.is_plain():
-        return EngineAdapter(storage)
+        return EngineAdapter(storage, storage)
     engine = engine_below(storage)
     if engine is not None:
         return LayeredAdapter(storage, engine)

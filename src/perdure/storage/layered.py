@@ -10,25 +10,16 @@ from typing import Any
 from perdure import _native
 from perdure.errors import StorageTransactionError
 from perdure.ids import NO_TID, Oid, Tid
-from perdure.serialize import referencesf
 from perdure.storage._deferring import hand_down
 from perdure.storage._layers import transforming_layers
-from perdure.storage.engine import EngineStorage
-from perdure.storage.view import EngineFace, EngineView, read_only
+from perdure.storage.view import EngineAdapter, EngineView, read_only
 from perdure.utils import before2at
 
 __all__ = ["LayeredAdapter", "LayeredView"]
 
 
-class LayeredAdapter(EngineFace):
-    """Makes the views of *storage*, a layer, which stands on *engine* with all others."""
-
-    def __init__(self, storage: Any, engine: EngineStorage) -> None:
-        self._storage = storage
-        self.engine = engine
-        self.resets = 0
-        """How often everything cached had to be forgotten."""
-        storage.registerDB(self)
+class LayeredAdapter(EngineAdapter):
+    """Makes the views of a layer, which stands on the engine's storage with all others."""
 
     def new_instance(self) -> "LayeredView":
         """Return a view for a connection."""
@@ -40,30 +31,8 @@ class LayeredAdapter(EngineFace):
 
     undo_instance = new_instance
 
-    def close(self) -> None:
-        """Close the storage."""
-        self._storage.close()
-
-    # What the layer below calls: IStorageWrapper.
-
-    def invalidateCache(self) -> None:
-        """Have all connections forget what they have cached."""
-        self.resets += 1
-
     def invalidate(self, transaction_id: Tid, oids: Iterable[Oid]) -> None:
         """Do nothing: the views find out by themselves."""
-
-    def references(self, record: bytes, oids: list[Oid] | None = None) -> list[Oid]:
-        """Return the oids that a record refers to."""
-        return referencesf(record, oids)
-
-    def transform_record_data(self, data: bytes) -> bytes:
-        """Return the data as it is."""
-        return data
-
-    def untransform_record_data(self, data: bytes) -> bytes:
-        """Return the data as it is."""
-        return data
 
 
 class LayeredView(EngineView):

@@ -9,6 +9,7 @@ from perdure import _native
 from perdure.errors import ReadOnlyError, StorageTransactionError
 from perdure.ids import Oid, Tid
 from perdure.interfaces import IBlobStorage, IMVCCStorage
+from perdure.serialize import referencesf
 from perdure.storage._running import Judge
 from perdure.storage.engine import EngineStorage
 from perdure.utils import before2at
@@ -107,18 +108,23 @@ class EngineFace:
 
 
 class EngineAdapter(EngineFace):
-    """Makes the views of a storage of perdure's own."""
+    """Makes the views of a storage of perdure's own, or of layers over one.
 
-    def __init__(self, storage: EngineStorage) -> None:
-        self._storage = self.engine = storage
+    It is what the storage may call: `IStorageWrapper`.
+    """
+
+    def __init__(self, storage: Any, engine: EngineStorage) -> None:
+        self._storage = storage
+        self.engine = engine
         self.resets = 0
         """How often everything cached had to be forgotten."""
+        storage.registerDB(self)
 
     def new_instance(self) -> "EngineView":
         """Return a view for a connection."""
         return EngineView(self.engine._native, None, self)
 
-    def before_instance(self, before: Tid) -> "HistoricalEngineView":
+    def before_instance(self, before: Tid) -> "EngineView":
         """Return a view of the state before the given tid."""
         return HistoricalEngineView(self.engine._native, before2at(before), self)
 
@@ -131,6 +137,18 @@ class EngineAdapter(EngineFace):
     def invalidate(self, transaction_id: Tid, oids: Iterable[Oid]) -> None:
         """Have all connections forget what they have cached: others wrote to the storage."""
         self.resets += 1
+
+    def references(self, record: bytes, oids: list[Oid] | None = None) -> list[Oid]:
+        """Return the oids that a record refers to."""
+        return referencesf(record, oids)
+
+    def transform_record_data(self, data: bytes) -> bytes:
+        """Return the data as it is."""
+        return data
+
+    def untransform_record_data(self, data: bytes) -> bytes:
+        """Return the data as it is."""
+        return data
 
     def close(self) -> None:
         """Close the storage."""

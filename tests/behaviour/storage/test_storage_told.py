@@ -1,11 +1,14 @@
 """What a storage tells of itself, by the methods that ZODB's reference documents."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import transaction
 from tests.storing import commit, oid
 
 import perdure
+from perdure.errors import POSKeyError
 from perdure.ids import NO_TID
 from perdure.storage.before import BeforeStorage
 
@@ -108,8 +111,23 @@ def test_a_view_of_the_past_tells_of_its_base() -> None:
     past.close()
 
 
-def test_the_file_of_a_committed_blob_is_opened_at_its_revision(tmp_path: Any) -> None:
-    storage = perdure.FileStorage(str(tmp_path / "Data.fs"), blob_dir=str(tmp_path / "blobs"))
+def _with_folder(folder: Path) -> Any:
+    return perdure.FileStorage(str(folder / "Data.fs"), blob_dir=str(folder / "blobs"))
+
+
+def _in_memory(folder: Path) -> Any:
+    return perdure.blob.BlobStorage(str(folder / "blobs"), perdure.MappingStorage())
+
+
+def _over_a_file(folder: Path) -> Any:
+    return perdure.blob.BlobStorage(
+        str(folder / "blobs"), perdure.FileStorage(str(folder / "Data.fs"))
+    )
+
+
+@pytest.mark.parametrize("make", [_with_folder, _in_memory, _over_a_file])
+def test_the_file_of_a_committed_blob_is_that_of_its_revision(tmp_path: Path, make: Any) -> None:
+    storage = make(tmp_path)
     with perdure.DB(storage) as db:
         revisions = []
         for content in (b"first", b"second"):
@@ -123,3 +141,51 @@ def test_the_file_of_a_committed_blob_is_opened_at_its_revision(tmp_path: Any) -
         for serial, content in zip(revisions, (b"first", b"second"), strict=True):
             with storage.openCommittedBlobFile(number, serial) as committed:
                 assert committed.read() == content
+            assert Path(storage.loadBlob(number, serial)).read_bytes() == content
+        for absent in ((number, NO_TID), (oid(77), revisions[0])):
+            with pytest.raises(POSKeyError):
+                storage.loadBlob(*absent)
+            with pytest.raises(POSKeyError):
+                storage.openCommittedBlobFile(*absent)
+
+
+def test_a_storage_is_given_the_database_above_it_to_call(tmp_path: Path) -> None:
+    above: list[Any] = []
+
+    class Listening(perdure.FileStorage):
+        def registerDB(self, db: Any) -> None:
+            super().registerDB(db)
+            above.append(db)
+
+    with perdure.DB(Listening(str(tmp_path / "Data.fs"))) as db:
+        with db.transaction() as connection:
+            connection.root.child = perdure.PersistentMapping()
+            connection.root.child["name"] = "the child"
+        with db.transaction() as connection:
+            number, serial = connection.root.child._p_oid, connection.root.child._p_serial
+        [wrapper] = above
+        record = db.storage.load(oid(0))[0]
+        assert wrapper.references(record) == [number]
+        assert wrapper.untransform_record_data(wrapper.transform_record_data(record)) == record
+        reader = db.open(transaction.TransactionManager())
+        assert reader.root.child["name"] == "the child"
+        wrapper.invalidate(serial, [number])
+        reader.newTransaction(None)
+        assert reader.root.child._p_changed is None
+        reader.close()
+
+
+def test_a_new_transaction_of_a_connection_sees_what_others_committed(tmp_path: Path) -> None:
+    with perdure.DB(str(tmp_path / "Data.fs")) as db:
+        manager = transaction.TransactionManager()
+        reader = db.open(manager)
+        reader.root.number = 1
+        manager.commit()
+        assert reader.root.number == 1
+        with db.transaction() as connection:
+            connection.root.number = 2
+        assert reader.root.number == 1
+        reader.newTransaction(manager.begin())
+        assert reader.root.number == 2
+        manager.abort()
+        reader.close()
