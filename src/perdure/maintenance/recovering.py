@@ -85,9 +85,9 @@ def recover(
     """Copy what is whole in the damaged file *source* into *target*.
 
     The source is only read. Where its device doesn't give all of it (EIO), what it gives is copied
-    beside the target first, and what stood in the other parts is lost. It is compared with its checksums, where it has any: a record that
-    isn't what was written is left out, with the others of its transaction being kept, and told in
-    the result. *target* is the path of a new file, or an empty storage. Blob files stay where they
+    beside the target first, and what stood in the other parts is lost. It is compared with its
+    checksums, where it has any: a record that isn't what was written is left out, with the others
+    of its transaction being kept, and told in the result. *target* is the path of a new file, or an empty storage. Blob files stay where they
     are: copy their folder, if there is one. *progress* is called with how many of how many bytes
     are looked at, to find what is whole, to compare checksums, and then to copy. What it raises
     stops the recovery. A new file has its name only when it is whole: after an error there is none,
