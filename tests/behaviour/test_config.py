@@ -68,10 +68,6 @@ def test_options_of_a_database(line: str, getter: str, value: int) -> None:
     db.close()
 
 
-def test_a_pool_timeout_is_accepted() -> None:
-    databaseFromString(section("pool-timeout 10s")).close()
-
-
 def test_a_large_record_warns_from_the_configured_size() -> None:
     db = databaseFromString(section("large-record-size 1KB"))
     connection = db.open(transaction.TransactionManager())
