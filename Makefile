@@ -76,7 +76,7 @@ soak: setup-test
 
 flip: setup-test
 	PERDURE_FLIP=$${PERDURE_FLIP:-all} cargo test --release --package perdure-engine --test engine -- --nocapture flips::
-	PERDURE_FLIP=$${PERDURE_FLIP:-all} $(BIN)/python -m pytest tests/fault/test_flip.py $(PYTEST_ARGS)
+	PERDURE_FLIP=$${PERDURE_FLIP:-all} $(BIN)/python -m pytest -n $(JOBS) tests/fault/test_flip.py $(PYTEST_ARGS)
 
 mutate: setup-test
 	PERDURE_CAMPAIGN=$(CAMPAIGN) $(BIN)/python -m pytest tests/fault/test_mutations.py $(PYTEST_ARGS)

@@ -19,6 +19,8 @@ from perdure.errors import NotADatabase, POSError
 MANY = os.environ.get("PERDURE_FLIP", "")
 BYTES = (1 << 20) if MANY else 20_000
 FEW = 100
+PARTS = 16 if MANY else 1
+"""So that several processes can share the work."""
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +41,12 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def _changes(size: int, dice: random.Random) -> list[tuple[int, int]]:
-    """Return positions with the bits to flip there: all bytes or some."""
-    count = size if MANY == "all" else int(MANY or FEW)
-    positions = range(size) if count >= size else sorted(dice.sample(range(size), count))
+def _changes(size: int, part: int) -> list[tuple[int, int]]:
+    """Return positions with the bits to flip there: all bytes or some, of one part of the file."""
+    dice = random.Random(f"{SEED} {part}")
+    place = range(size * part // PARTS, size * (part + 1) // PARTS)
+    count = len(place) if MANY == "all" else int(MANY or FEW) // PARTS
+    positions = place if count >= len(place) else sorted(dice.sample(place, count))
     return [(position, dice.randrange(1, 256)) for position in positions]
 
 
@@ -55,17 +59,36 @@ def _flipped(path: Path, position: int, mask: int) -> None:
 
 
 def _read(path: Path) -> None:
-    """Load every object; a POSError, which may name what is wrong, is a right answer."""
-    with contextlib.suppress(POSError), contextlib.closing(_opened(path)) as database:
+    """Load every object, unverified: no crash, whatever damaged states make of their classes."""
+    with contextlib.suppress(Exception), contextlib.closing(_opened(path)) as database:
         connection = database.open()
         for cell in list(connection.root().values()):
-            with contextlib.suppress(POSError):
+            with contextlib.suppress(Exception):
                 cell.get("data")
         connection.close()
 
 
-def _opened(path: Path) -> perdure.DB:
-    return perdure.DB(perdure.FileStorage(str(path), read_only=True))
+def _are_right(path: Path, data: dict[int, dict[str, bytes]]) -> bool:
+    """Tell whether all that verified reading gives is *data*; a POSError is a right answer, too."""
+    with contextlib.suppress(POSError):
+        with contextlib.closing(_opened(path, verify_reads=True)) as database:
+            connection = database.open()
+            root = connection.root()
+            for number, right in data.items():
+                with contextlib.suppress(POSError):
+                    if dict(root[number]) != right:
+                        return False
+            connection.close()
+    return True
+
+
+def _opened(path: Path, *, verify_reads: bool = False) -> perdure.DB:
+    return perdure.DB(perdure.FileStorage(str(path), read_only=True, verify_reads=verify_reads))
+
+
+def _data_in(path: Path) -> dict[int, dict[str, bytes]]:
+    with contextlib.closing(_opened(path)) as database, database.transaction() as connection:
+        return {number: dict(cell) for number, cell in connection.root().items()}
 
 
 def _found(path: Path, position: int, mask: int) -> bool:
@@ -79,13 +102,30 @@ def _found(path: Path, position: int, mask: int) -> bool:
         _flipped(path, position, mask)
 
 
-def test_every_byte_that_is_changed_is_found_by_the_check(database: Path) -> None:
+@pytest.mark.parametrize("part", range(PARTS))
+def test_every_byte_that_is_changed_is_found_by_the_check(database: Path, part: int) -> None:
     path = database / "Data.fs"
     assert perdure.check(path).ok
-    changes = _changes(path.stat().st_size, random.Random(SEED))
+    changes = _changes(path.stat().st_size, part)
     missed = [change for change in changes if not _found(path, *change)]
     assert missed == []
     report("bytes", size=path.stat().st_size, tried=len(changes), found=len(changes))
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_verified_reading_never_gives_anything_wrong(database: Path, part: int) -> None:
+    path = database / "Data.fs"
+    data = _data_in(path)
+    assert _are_right(path, data)
+    wrong = []
+    changes = _changes(path.stat().st_size, part)
+    for position, mask in changes:
+        _flipped(path, position, mask)
+        if not _are_right(path, data):
+            wrong.append((position, mask))
+        _flipped(path, position, mask)
+    assert wrong == []
+    report("bytes, verified", size=path.stat().st_size, tried=len(changes), right=len(changes))
 
 
 def test_every_bit_of_a_header_that_is_flipped_is_found_by_the_check(database: Path) -> None:
