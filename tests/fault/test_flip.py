@@ -70,15 +70,17 @@ def _read(path: Path) -> None:
 
 def _are_right(path: Path, data: dict[int, dict[str, bytes]]) -> bool:
     """Tell whether all that verified reading gives is *data*; a POSError is a right answer, too."""
-    with contextlib.suppress(POSError):
-        with contextlib.closing(_opened(path, verify_reads=True)) as database:
-            connection = database.open()
-            root = connection.root()
-            for number, right in data.items():
-                with contextlib.suppress(POSError):
-                    if dict(root[number]) != right:
-                        return False
-            connection.close()
+    with (
+        contextlib.suppress(POSError),
+        contextlib.closing(_opened(path, verify_reads=True)) as database,
+    ):
+        connection = database.open()
+        root = connection.root()
+        for number, right in data.items():
+            with contextlib.suppress(POSError):
+                if dict(root[number]) != right:
+                    return False
+        connection.close()
     return True
 
 
