@@ -80,9 +80,12 @@ class Commit:
     tid: Tid
     touched: Touched
     made: set[int]
+    """The numbers of objects that came into being."""
     after: State
     moved: set[int] = field(default_factory=set)
     """The numbers of objects that may have been moved to another member."""
+    removed: set[int] = field(default_factory=set)
+    """The numbers of objects that an undo took away."""
 
 
 @dataclass
@@ -324,6 +327,16 @@ class Members(RuleBasedStateMachine):
         with self.collection.transaction() as connection:
             assert _shown(connection) == self.newest.shown()
 
+    @rule(which=WHICH, place=PLACES, to=PLACES, new=st.booleans())
+    def commit_one_change(self, which: int, place: Place, to: Place, *, new: bool) -> None:
+        """Make an object or link one, and nothing else: later ones leave much of it alone."""
+        self._abort_all()
+        if new:
+            self.replace(which, place, 0)
+        else:
+            self.link(which, place, to)
+        self.commit(which)
+
     # What happens to the collection.
 
     @rule(back=st.integers(0, 5))
@@ -337,30 +350,47 @@ class Members(RuleBasedStateMachine):
 
     @rule(back=st.integers(0, 3))
     def undo(self, back: int) -> None:
-        index = len(self.commits) - 1 - back
-        if index < max(self.forgotten, 1):
+        untouched = self._untouched_since()
+        if not untouched:
             return
+        index = untouched[back % len(untouched)]
         undone, before = self.commits[index], self.commits[index - 1].after
-        if undone.touched & set().union(*(each.touched for each in self.commits[index + 1 :])):
-            return
-        state = self.newest.copy()
-        restored = _laid_over(state, before, undone.touched)
-        if _leads_to(restored, undone.made):
-            return
-        # What it brings back may refer to an object's former place.
-        moved = set().union(*(each.moved for each in self.commits[index + 1 :]))
-        if any(_referring(restored, n) - _referring(state, n) for n in moved):
-            return
-        # So may what came to refer to it where it was moved to.
-        if any(_referring(state, n) != _referring(undone.after, n) for n in undone.moved):
-            return
+        state = self.newest
+        restored = _laid_over(state.copy(), before, undone.touched)
+        gone: set[int] = set()
+        for each in self.commits[index + 1 :]:
+            gone = (gone | each.moved | each.removed) - each.made
+        leads_nowhere = (
+            any(_referring(restored, n) for n in undone.made)
+            # What it brings back refers to an object that is gone, or to its former place.
+            or any(_referring(restored, n) - _referring(state, n) for n in gone)
+            # So does what came to refer to it where it was moved to.
+            or any(_referring(state, n) - _referring(undone.after, n) for n in undone.moved)
+        )
         self._abort_all()
         self.collection.undo(base64.b64encode(undone.tid))
-        transaction.commit()
-        self.done["undos"] += 1
-        self._advance(_with(before, undone), undone.touched, set())
+        if leads_nowhere:
+            with pytest.raises(errors.UndoError):
+                transaction.commit()
+            transaction.abort()
+            self.done["undos refused"] += 1
+        else:
+            transaction.commit()
+            self.done["undos"] += 1
+            self._advance(_with(before, undone), undone.touched, undone.removed)
+            self.commits[-1].removed, self.commits[-1].moved = undone.made, undone.moved
         self._abort_all()
         self._look_anew()
+
+    def _untouched_since(self) -> list[int]:
+        """The numbers of commits that can be undone and that no later one changed anything of."""
+        later: Touched = set()
+        found = []
+        for index in range(len(self.commits) - 1, max(self.forgotten, 1) - 1, -1):
+            if not self.commits[index].touched & later:
+                found.append(index)
+            later |= self.commits[index].touched
+        return found[::-1]
 
     @rule(place=PLACES, member=st.sampled_from(MEMBERS), reachable=st.booleans())
     def move(self, place: Place, member: str, reachable: bool) -> None:
@@ -466,10 +496,6 @@ def _referring(state: State, number: int) -> Touched:
     return linking | {place[0] for place, n in state.places.items() if n == number}
 
 
-def _leads_to(state: State, made: set[int]) -> bool:
-    return any(made & set(state.chain(number)) for number in state.places.values())
-
-
 WEIGHTS = {
     "put": 30,
     "replace": 10,
@@ -482,8 +508,9 @@ WEIGHTS = {
     "abort": 2,
     "begin_again": 4,
     "commit": 25,
+    "commit_one_change": 15,
     "look_at_the_past": 5,
-    "undo": 5,
+    "undo": 15,
     "move": 3,
     "pack": 1,
     "collect_garbage": 1,
@@ -510,6 +537,7 @@ def _walk(machine: Members, seed: int, steps: int) -> None:
             "member": dice.choice(MEMBERS),
             "reachable": dice.choice((False, True)),
             "where": dice.choice(sorted(CRASHES)),
+            "new": dice.choice((False, True)),
         }
         step = getattr(machine, name)
         names = step.hypothesis_stateful_rule.arguments
@@ -557,6 +585,6 @@ def test_long_walks_over_three_members_are_what_a_plain_model_says(
             walker.teardown()
     assert all(
         machine.done[what]
-        for what in ("undos", "crashes", "conflicts", "looks at the past", "moves")
+        for what in ("undos", "undos refused", "crashes", "conflicts", "looks at the past", "moves")
     )
     report("model", layers=dict(machine.layers), steps=STEPS * CAMPAIGN, **machine.done)

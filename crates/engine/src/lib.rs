@@ -35,6 +35,7 @@ mod sync;
 mod targets;
 mod torn;
 mod undo;
+mod undo_references;
 mod verify;
 
 pub use blob_files::{BlobFiles, PathError};
@@ -59,3 +60,4 @@ pub use salvage::{Broken, find_broken};
 pub use store::Store;
 pub use targets::Targets;
 pub use undo::{UndoAction, UndoStep};
+pub use undo_references::{DraftReview, LaterReferrers, Link};

@@ -22,6 +22,7 @@ use crate::generation::{Generation, Kept};
 use crate::pack::{PackPhase, PackWatch, report};
 use crate::store::Store;
 
+pub(crate) use decoding::decode;
 pub use decoding::{Decoder, KeptRecord};
 pub(crate) use objects::Objects;
 pub(crate) use reader::Reader;

@@ -112,7 +112,7 @@ impl Store {
             used_tid: AtomicU64::new(last_tid.0),
             reserved_tid: AtomicU64::new(0),
             is_status_unsynced: AtomicBool::new(false),
-            removals: Removals::default(),
+            removals: Removals::since(last_tid),
             max_oid: AtomicU64::new(opened.max_oid.0),
             cut: opened.cut,
             lock: Mutex::new(opened.lock),

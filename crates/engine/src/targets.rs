@@ -41,8 +41,10 @@ impl Targets {
 }
 
 /// What was removed since the storage was opened.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Removals {
+    /// The last transaction when the storage was opened: nothing is known of what was before.
+    pub(crate) opened_at: Tid,
     /// The last transaction that deleted an object. Changed only under the commit lock.
     last_deletion: AtomicU64,
     /// How many packs dropped garbage. Changed only under the commit lock.
@@ -50,6 +52,14 @@ pub(crate) struct Removals {
 }
 
 impl Removals {
+    pub(crate) fn since(opened_at: Tid) -> Self {
+        Self {
+            opened_at,
+            last_deletion: AtomicU64::new(0),
+            collections: AtomicU64::new(0),
+        }
+    }
+
     pub(crate) fn note_deletion(&self, tid: Tid) {
         self.last_deletion.fetch_max(tid.0, Ordering::AcqRel);
     }
@@ -81,21 +91,26 @@ impl Store {
         let is_settled =
             self.last_deletion() <= targets.snapshot && self.collections() == targets.collections;
         let loaded: &[Oid] = if is_settled { &[] } else { &targets.loaded };
-        let mut oids: Vec<Oid> = targets.unknown.iter().chain(loaded).copied().collect();
-        oids.sort_unstable();
-        oids.dedup();
-        let generation = self.generation();
-        let mut missing = Vec::new();
-        for oid in oids {
-            if !generation.exists(oid)? {
-                missing.push(oid);
-            }
-        }
+        let mut missing = self.absent(targets.unknown.iter().chain(loaded).copied().collect())?;
         if !missing.is_empty() {
             let created = draft.created();
             missing.retain(|oid| !created.contains(oid));
         }
         Ok(missing)
+    }
+
+    /// Those of the objects that don't exist in their newest revision, visible or not; in order.
+    pub(crate) fn absent(&self, mut oids: Vec<Oid>) -> Result<Vec<Oid>> {
+        oids.sort_unstable();
+        oids.dedup();
+        let generation = self.generation();
+        let mut absent = Vec::new();
+        for oid in oids {
+            if !generation.exists(oid)? {
+                absent.push(oid);
+            }
+        }
+        Ok(absent)
     }
 }
 
@@ -128,7 +143,8 @@ impl Draft {
     }
 
     /// Does the draft delete objects?
-    pub(crate) fn deletes(&self) -> bool {
+    #[must_use]
+    pub fn deletes(&self) -> bool {
         self.records
             .iter()
             .any(|record| record.content() == Content::Position(0))

@@ -10,6 +10,7 @@ use crate::cursor::TransactionRecord;
 use crate::draft::{Basis, Content, Draft, DraftRecord};
 use crate::error::{Error, Result};
 use crate::generation::Generation;
+use crate::headers::Headers;
 use crate::store::Store;
 
 /// How one object of a transaction can be brought back to what it was before.
@@ -28,7 +29,7 @@ pub struct UndoStep {
 pub enum UndoAction {
     /// A record that refers to the data at this position.
     Point(u64),
-    /// A record that says that the object does not exist.
+    /// A record that says that the object does not exist, as it did not before.
     Remove,
     /// Data merged from: the object as it was before, and as it is now.
     Merge {
@@ -66,6 +67,7 @@ impl Store {
         let own = own_records(draft);
         let mut steps: Vec<Option<UndoStep>> = Vec::new();
         let mut places = HashMap::new();
+        let mut headers = Headers::new(generation);
         loop {
             let position = records.position();
             let Some(header) = records.advance_header()? else {
@@ -77,7 +79,14 @@ impl Store {
                 *overruled = None;
             }
             let own = own.get(&header.oid).copied();
-            steps.push(Some(step(generation, draft, own, position, &header)?));
+            let mut step = step(generation, draft, own, position, &header)?;
+            if let UndoAction::Point(previous) = step.action
+                && headers.at(previous)?.data_len == 0
+                && generation.data_position(previous)?.is_none()
+            {
+                step.action = UndoAction::Remove;
+            }
+            steps.push(Some(step));
         }
     }
 

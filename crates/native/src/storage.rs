@@ -9,6 +9,7 @@ mod history;
 mod iterate;
 mod joint;
 mod pack;
+mod undo_references;
 mod view;
 
 use std::collections::BTreeMap;
@@ -45,6 +46,8 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<PyDataRecord>()?;
     module.add_class::<joint::PyGate>()?;
     module.add_class::<collect::PyCollector>()?;
+    module.add_class::<undo_references::PyDraftReview>()?;
+    module.add_class::<undo_references::PyLaterReferrers>()?;
     module.add_function(wrap_pyfunction!(joint::prepare_together, module)?)?;
     module.add_function(wrap_pyfunction!(joint::vote_together, module)?)?;
     module.add_function(wrap_pyfunction!(joint::in_doubt, module)?)?;
@@ -385,6 +388,11 @@ impl PyStorage {
     fn removals<'py>(&self, py: Python<'py>) -> (Bound<'py, PyBytes>, u64) {
         let last = self.store.last_deletion();
         (tid_bytes(py, last), self.store.collections())
+    }
+
+    /// Whether no object was deleted after a transaction, as far as is known since the opening.
+    fn is_whole_since(&self, tid: PyTid) -> bool {
+        self.store.is_whole_since(tid.0)
     }
 
     /// Wait, without the GIL, until all transactions that are finished now are visible.

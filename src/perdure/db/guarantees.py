@@ -45,7 +45,7 @@ class MemberGuarantees:
     blobs: bool
     """Whether it keeps blobs."""
     references_checked: bool
-    """Whether new references to what isn't there are refused.
+    """Whether new references to what isn't there are refused, and undos that would leave some.
 
     Where they aren't, those to objects of other members that aren't loaded still may be.
     """

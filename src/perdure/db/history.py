@@ -7,7 +7,7 @@ from typing import Any
 import transaction
 
 from perdure.db.packing import Progress, pack_database
-from perdure.db.undo import TransactionalUndo
+from perdure.db.undo import TransactionalUndo, planned_undo
 from perdure.errors import Unsupported
 from perdure.ids import Oid, Tid
 from perdure.storage.undo import IPlansUndo, UndoStep
@@ -87,7 +87,9 @@ class History:
         """Undo a transaction when *txn* (default: the thread's) commits.
 
         *id* is an `id` that `undoLog` or `undoInfo` gave, not a tid.  The commit
-        raises UndoError if it can't be undone.
+        raises UndoError if it can't be undone: where later changes are in the way, or where
+        references would lead nowhere, to what was deleted since or what would be taken away
+        (not with `check_references=False`).
 
         With *oids*, only what it did to these objects is undone.  With *dry_run*,
         nothing is: what would change, and what is in the way, is returned, object by
@@ -99,7 +101,7 @@ class History:
                 f"the storage of {self.database_name!r} can only undo whole transactions"
             )
         if dry_run:
-            steps: list[UndoStep] = self._mvcc_storage.undo_plan(id, oids)
+            (steps,) = planned_undo([TransactionalUndo(self, [id], oids)])
             return steps
         self._join_undo([id], txn, oids)
         return None

@@ -7,6 +7,7 @@ from typing import Any
 
 import transaction
 
+from perdure.db.undo import TransactionalUndo, planned_undo
 from perdure.errors import UndoError, Unsupported
 from perdure.ids import Tid, p64, tid_repr, u64
 from perdure.storage.undo import UndoStep
@@ -43,7 +44,10 @@ def joint_undo(
     """Undo a transaction in every member that it changed; see `Collection.undo`."""
     changed = _changed_by(members, transaction_id)
     if dry_run:
-        return {name: database.undo(transaction_id, dry_run=True) for name, database in changed}
+        steps = planned_undo(
+            [TransactionalUndo(database, [transaction_id]) for _name, database in changed]
+        )
+        return {name: each for (name, _database), each in zip(changed, steps, strict=True)}
     for _name, database in changed:
         database._require_undo()
     current = transaction.get() if current is None else current

@@ -1,31 +1,45 @@
 """Undo as part of a transaction."""
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
+import transaction
+
 from perdure.connection.metadata import TransactionMetaData
-from perdure.errors import ConflictError
+from perdure.db.undoreferences import Problem, UndoReferences
+from perdure.errors import ConflictError, MultipleUndoErrors, ReadOnlyError, UndoError
+from perdure.ids import Oid
+from perdure.storage.joint import JointCommit
+from perdure.storage.undo import UndoStep, tid_of_undo_id
 from perdure.storage.view import EngineView
 
-__all__ = ["TransactionalUndo"]
+__all__ = ["TransactionalUndo", "planned_undo"]
 
 
-class _Namer:
-    """Names the database of a conflict, which may be met when another member votes (`Judge`)."""
+class _UndoJudge:
+    """Has no undo leave references that lead nowhere, and conflicts name the database (`Judge`)."""
 
     def __init__(self, database_name: str) -> None:
         self._database_name = database_name
+        self.references: UndoReferences | None = None
 
     def __call__(self, draft: Any) -> None:
-        """Have no objection."""
+        """Raise UndoError for references that would lead nowhere."""
+        if self.references is None:
+            return
+        problems = self.references.problems(settled=True)
+        if len(problems) == 1:
+            raise UndoError(problems[0][1], problems[0][0])
+        if problems:
+            raise MultipleUndoErrors(problems)
 
     def describe(self, error: ConflictError) -> None:
         """Have a conflict name the database."""
         error.describe(database=self._database_name)
 
     def is_content(self) -> bool:
-        """Have no objection to what there is, either: it was there before."""
-        return True
+        """Tell whether nothing is undone: what else there is was there before."""
+        return self.references is None
 
 
 class TransactionalUndo:
@@ -39,6 +53,13 @@ class TransactionalUndo:
         self._oids = oids
         self._view: Any = None
         self._meta: TransactionMetaData | None = None
+        self._joint: JointCommit | None = None
+        self._judge = _UndoJudge(database.database_name)
+
+    def steps(self) -> list[UndoStep]:
+        """Say what it would do, but for references that would lead nowhere."""
+        storage = self._database._mvcc_storage
+        return [step for each in self._ids for step in storage.undo_plan(each, self._oids)]
 
     def sortKey(self) -> str:
         """Return the place among the resources of the transaction."""
@@ -53,12 +74,12 @@ class TransactionalUndo:
             transaction.user, transaction.description, transaction.extension
         )
         self._view = self._database._mvcc_storage.undo_instance()
+        self._joint = self._database._shared.joint_commit(transaction)
         if isinstance(self._view, EngineView):
-            self._view.judge = _Namer(self._database.database_name)
+            self._view.judge = self._judge
         self._view.tpc_begin(self._meta)
-        joint = self._database._shared.joint_commit(transaction)
-        if joint is not None:
-            joint.join(self._view)
+        if self._joint is not None:
+            self._joint.join(self._view)
 
     def commit(self, transaction: Any) -> None:
         """Undo; raises UndoError where that isn't possible."""
@@ -67,6 +88,17 @@ class TransactionalUndo:
                 self._view.undo(transaction_id, self._meta)
             else:
                 self._view.undo(transaction_id, self._meta, self._oids)
+        is_checked = self._database.check_references and isinstance(self._view, EngineView)
+        if is_checked and self._ids:
+            since = min(map(tid_of_undo_id, self._ids))
+            references = UndoReferences(self._database, self._view, since, self._joint)
+            references.look()
+            self._judge.references = references
+
+    def problems(self) -> list[Problem]:
+        """Return what would keep the vote from succeeding, as things are now."""
+        references = self._judge.references
+        return [] if references is None else references.problems(settled=False)
 
     def tpc_vote(self, transaction: Any) -> None:
         """Get ready to finish."""
@@ -91,9 +123,39 @@ class TransactionalUndo:
         try:
             self._view.tpc_abort(self._meta)
         finally:
+            if self._joint is not None:
+                self._joint.let_go()
             self._release()
 
     def _release(self) -> None:
         # Released, not closed: closing could change what others see.
         view, self._view = self._view, None
         view.release()
+
+
+def planned_undo(undos: Sequence[TransactionalUndo]) -> list[list[UndoStep]]:
+    """Say what undos that one transaction would make do, object by object; nothing is changed."""
+    steps = [undo.steps() for undo in undos]
+    if any(step.effect == "impossible" for each in steps for step in each):
+        return steps
+    current = transaction.TransactionManager().begin()
+    try:
+        for undo in undos:
+            undo.tpc_begin(current)
+        for undo in undos:
+            undo.commit(current)
+        problems = [undo.problems() for undo in undos]
+    except ReadOnlyError:
+        return steps
+    finally:
+        for undo in undos:
+            undo.tpc_abort(current)
+    return [
+        [_with_reason(step, dict(reversed(found))) for step in each]
+        for each, found in zip(steps, problems, strict=True)
+    ]
+
+
+def _with_reason(step: UndoStep, reasons: Mapping[Oid, str]) -> UndoStep:
+    reason = reasons.get(step.oid)
+    return step if reason is None else step._replace(effect="impossible", reason=reason)

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from perdure.blob import BlobStorage
-from perdure.ids import Oid, Tid
+from perdure.ids import NO_TID, Oid, Tid
 from perdure.storage._transforming import TransformingStorage
 from perdure.storage.engine import EngineStorage
 from perdure.storage.packing import Decode
 
-__all__ = ["decoder_of", "engine_below", "transforming_layers"]
+__all__ = ["decoder_of", "draft_decoder_of", "engine_below", "transforming_layers"]
 
 _PASSED_BY = ("load", "loadBefore", "lastTransaction", "new_oid", "getTid", "__getattr__")
 """What connections do without a layer: it must not have methods of its own for it."""
@@ -53,6 +53,26 @@ def decoder_of(storage: Any) -> Decode | None:
     def decode(data: bytes, oid: Oid, tid: Tid) -> bytes:
         for layer in layers:
             data = layer.decode_for(data, oid, tid)
+        return data
+
+    return decode
+
+
+def draft_decoder_of(storage: Any) -> Decode | None:
+    """Return what decodes the records of a transaction below *storage*, as `decoder_of` does.
+
+    Those that are new in it have tid zero.
+    """
+    layers = transforming_layers(storage)
+    decode_old = decoder_of(storage)
+    if decode_old is None:
+        return None
+
+    def decode(data: bytes, oid: Oid, tid: Tid) -> bytes:
+        if tid != NO_TID:
+            return decode_old(data, oid, tid)
+        for layer in layers:
+            data = layer.decode_new(data)
         return data
 
     return decode

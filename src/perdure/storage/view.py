@@ -283,9 +283,12 @@ class EngineView(_native.StorageView, EngineFace):
         return self.judge is None or self.judge.is_content()
 
     def lock_draft(self) -> tuple[_native.Draft, list[Oid]]:
-        """Wait for the turn; return the draft, and the oids whose conflicts were resolved."""
+        """Wait for the turn; return the draft, and the oids whose conflicts were resolved.
+
+        The judge is not asked: that is for when all have their turn.
+        """
         draft = self._own_draft()
-        return draft, self.engine._lock_draft(draft, self.judge)
+        return draft, self.engine._lock_draft(draft)
 
     def tie_draft(self, tid: Tid) -> None:
         """Put the records as they are kept in *tid*: they are already."""

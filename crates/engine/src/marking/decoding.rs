@@ -40,7 +40,7 @@ pub trait Decoder: Debug + Send + Sync {
 }
 
 /// As [`Decoder::decode`].
-pub(super) fn decode(decoder: &dyn Decoder, records: &mut [KeptRecord]) -> Result<()> {
+pub(crate) fn decode(decoder: &dyn Decoder, records: &mut [KeptRecord]) -> Result<()> {
     decoder
         .decode(records)
         .map_err(|(oid, problem)| Error::References { oid, problem })

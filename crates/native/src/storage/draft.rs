@@ -4,13 +4,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use perdure_engine::{Basis, Draft, Locked, Store, Targets, UndoAction, UndoStep, Voted};
+use perdure_engine::{Basis, Decoder, Draft, Locked, Store, Targets, UndoAction, UndoStep, Voted};
 use perdure_format::Tid;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
+use super::decoding::{ByCallable, Raised};
 use super::errors::{IntoPython, out_of_order};
+use super::undo_references::PyDraftReview;
 use crate::ids::{PyOid, PyTid, oid_bytes, tid_bytes};
 
 /// How long to wait for the commit lock before looking for an interrupt.
@@ -323,6 +325,55 @@ impl PyDraft {
     /// Add a record whose data stand at a position that `plan_undo` gave.
     fn undo_to(&self, oid: PyOid, current: PyTid, position: u64) -> PyResult<()> {
         self.with_open(|draft| draft.undo_to(oid.0, current.0, position))
+    }
+
+    /// Whether objects are deleted, before the lock.
+    fn deletes(&self) -> PyResult<bool> {
+        self.with_open(|draft| draft.deletes())
+    }
+
+    /// See what the transaction does to references, for a database that is called `name`.
+    ///
+    /// `decode(data, oid, tid)` gives a record back as it was before layers put it into another
+    /// form; the tid of what the transaction itself has is zero.
+    #[pyo3(signature = (name, decode=None))]
+    fn review(
+        &self,
+        py: Python<'_>,
+        name: &str,
+        decode: Option<Py<PyAny>>,
+    ) -> PyResult<PyDraftReview> {
+        let raised = Raised::default();
+        let decoder = decode.map(|decode| ByCallable {
+            decode,
+            raised: raised.clone(),
+        });
+        let look = || {
+            let step = self.step();
+            let draft = match &*step {
+                Step::Open(draft) => draft,
+                Step::Locked(locked) => locked.draft(),
+                _ => return Ok(None),
+            };
+            let decoder = decoder.as_ref().map(|decoder| decoder as &dyn Decoder);
+            self.store.review(draft, name.as_bytes(), decoder).map(Some)
+        };
+        // A decoder needs the GIL, which who waits for the step may have.
+        let outcome = if decoder.is_some() {
+            look()
+        } else {
+            py.detach(look)
+        };
+        if let Some(error) = raised.take() {
+            return Err(error);
+        }
+        match outcome.into_python(py)? {
+            Some(review) => Ok(PyDraftReview {
+                store: Arc::clone(&self.store),
+                review,
+            }),
+            None => Err(out_of_order(py, VOTED)),
+        }
     }
 
     /// How many records were added.
