@@ -156,7 +156,6 @@ class UndoReferences:
         if self._later is None:
             return
         self._later.catch_up(settled)
-        removed = set(review.removed())
         links = [
             (name, link)
             for number, name in enumerate(self._members)
@@ -165,7 +164,8 @@ class UndoReferences:
             )
         ]
         for name, changes in others.items():
-            links += [(name, link) for link in changes.links(self._name) if link[0] in removed]
+            back = changes.links(self._name)
+            links += [(name, link) for link in back if review.leaves(link[0]) is False]
         for name, (target, referrer) in links:
             # Else it led there before the object was.
             if not self._refers(name, referrer, self._since, (self._name, target)):

@@ -166,6 +166,10 @@ def undo_into(
     Raises UndoError (MultipleUndoErrors for several objects) where later changes are
     in the way that can't be merged; nothing is added then.
     """
+    if oids is None:
+        done = draft.undo_as_it_is(tid_of_undo_id(transaction_id))
+        if done is not None:
+            return done
     work = _Work(native, draft, merging, transaction_id, oids)
     if len(work.failures) == 1:
         raise UndoError(work.failures[0][1], work.failures[0][0])

@@ -322,6 +322,38 @@ impl PyDraft {
             .collect())
     }
 
+    /// Undo the transaction `tid` where that takes no merging; return the oids that it changes.
+    ///
+    /// None, and nothing is added, where it does, or where something is in the way.
+    fn undo_as_it_is<'py>(
+        &self,
+        py: Python<'py>,
+        tid: PyTid,
+    ) -> PyResult<Option<Vec<Bound<'py, PyBytes>>>> {
+        let store = &self.store;
+        let undo = |draft: &mut Draft| {
+            let steps = store.plan_undo(draft, tid.0)?;
+            let is_simple =
+                |step: &UndoStep| matches!(step.action, UndoAction::Point(_) | UndoAction::Remove);
+            if !steps.iter().all(is_simple) {
+                return Ok(None);
+            }
+            for step in &steps {
+                match step.action {
+                    UndoAction::Point(at) => draft.undo_to(step.oid, step.current, at),
+                    _ => draft.delete(step.oid, Basis::Revision(step.current)),
+                }
+            }
+            Ok(Some(steps))
+        };
+        let steps = py.detach(|| self.with_open(undo))?.into_python(py)?;
+        let oids = |steps: Vec<UndoStep>| {
+            let steps = steps.iter();
+            steps.map(|step| oid_bytes(py, step.oid)).collect()
+        };
+        Ok(steps.map(oids))
+    }
+
     /// Add a record whose data stand at a position that `plan_undo` gave.
     fn undo_to(&self, oid: PyOid, current: PyTid, position: u64) -> PyResult<()> {
         self.with_open(|draft| draft.undo_to(oid.0, current.0, position))

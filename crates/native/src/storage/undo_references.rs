@@ -37,12 +37,6 @@ impl PyDraftReview {
         self.review.leaves(oid.0)
     }
 
-    /// The objects that don't exist after the draft.
-    fn removed<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyBytes>> {
-        let removed = self.review.removed().into_iter();
-        removed.map(|oid| oid_bytes(py, oid)).collect()
-    }
-
     /// The names of the other databases that are referred to.
     fn databases(&self) -> Vec<String> {
         let names = self.review.databases();
