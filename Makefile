@@ -57,8 +57,9 @@ test-rust: $(STAMPS)/venv
 test-python: setup-test
 	$(BIN)/python -m pytest -n $(JOBS) $(PYTEST_ARGS)
 
-crash: $(STAMPS)/venv
+crash: setup-test
 	PERDURE_CAMPAIGN=$(CAMPAIGN) cargo test --release -p perdure-engine --test engine -- faults:: joint:: model::
+	PERDURE_CAMPAIGN=$(CAMPAIGN) $(BIN)/python -m pytest -n $(JOBS) tests/fault/test_power_loss.py $(PYTEST_ARGS)
 
 races: setup-test
 	PERDURE_RACES=all cargo test --release --package perdure-engine --features races --test races -- --nocapture

@@ -4,6 +4,7 @@ import os
 import pickle
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -517,3 +518,23 @@ def test_files_of_stocks_blob_storage_are_read_and_the_reverse(tmp_path: Path, l
         with connection.root.ours.open() as file:
             assert file.read() == b"ours"
     theirs.close()
+
+
+@pytest.mark.parametrize("layout", ["bushy", "lawn"])
+def test_a_marker_that_a_power_loss_emptied_is_written_again(tmp_path: Path, layout: str) -> None:
+    marker = tmp_path / "blobs" / ".layout"
+    marker.parent.mkdir()
+    marker.write_text(layout)
+    with closing(DB(MAKERS["wrapped-file"](tmp_path))) as db, db.transaction() as connection:
+        connection.root.blob = Blob(b"data")
+    marker.write_text("")
+    with closing(DB(MAKERS["wrapped-file"](tmp_path))) as db, db.transaction() as connection:
+        assert read(connection.root.blob) == b"data"
+    assert marker.read_text() == layout
+
+
+def test_an_empty_marker_of_an_empty_directory_is_one_of_a_new_one(tmp_path: Path) -> None:
+    marker = tmp_path / ".layout"
+    marker.write_text("")
+    BlobStorage(str(tmp_path), MappingStorage())
+    assert marker.read_text() == "bushy"

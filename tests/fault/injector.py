@@ -8,13 +8,16 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["CALLS", "MISSING", "Run", "calls_of", "run"]
+__all__ = ["CALLS", "MISSING", "Run", "calls_of", "record", "run"]
 
 CALLS = (
     "write,pwrite64,pwritev,pwritev2,fsync,fdatasync,ftruncate,rename,renameat,renameat2,unlink,"
     "unlinkat,link,linkat,copy_file_range,sendfile,fallocate,mkdir,mkdirat"
 )
 """All calls that change files or names."""
+
+_MORE_CALLS = "openat,lseek,writev,rmdir,clone,clone3"
+"""What else has to be known to tell what they changed."""
 
 MISSING = (
     None
@@ -51,8 +54,7 @@ def run(
     Unless *threads*, the program can start none, so that the calls come in one order. With *path*,
     only calls on that file are injected.
     """
-    log = directory.parent / f"{directory.name}.strace"
-    command = ["strace", "-f", "-q", "-o", str(log)]
+    log, command = _strace(directory)
     if inject is None or "signal=" not in inject:
         # Faster, but no signal arrives with it.
         command.append("--seccomp-bpf")
@@ -63,8 +65,38 @@ def run(
         command += ["-e", f"inject={inject}"]
     if path is not None:
         command += ["-P", str(path)]
+    done, journal = _traced(command, program, directory)
+    killed = done.returncode in {-9, 137}
+    assert killed or done.returncode == 0, f"exit {done.returncode}\n{done.stderr}"
+    traced = log.read_text()
+    log.unlink()
+    calls = [line for line in traced.splitlines() if "clone" not in line]
+    return Run(journal, killed, killed or any("(INJECTED)" in line for line in calls), calls)
+
+
+def record(program: str, directory: Path) -> str:
+    """Run a program in *directory*; return all calls with all bytes, as strace tells them."""
+    log, command = _strace(directory)
+    command += ["--seccomp-bpf", "-x", "-y", "-s", str(1 << 24), "-e", "signal=none"]
+    command += ["-e", f"trace={CALLS},{_MORE_CALLS}", "-e", "inject=clone,clone3:error=EAGAIN"]
+    done, _journal = _traced(command, program, directory)
+    assert done.returncode == 0, f"exit {done.returncode}\n{done.stderr}"
+    traced = log.read_text()
+    log.unlink()
+    return traced
+
+
+def _strace(directory: Path) -> tuple[Path, list[str]]:
+    log = directory.parent / f"{directory.name}.strace"
+    return log, ["strace", "-f", "-q", "-o", str(log)]
+
+
+def _traced(
+    command: list[str], program: str, directory: Path
+) -> tuple[subprocess.CompletedProcess[str], list[list[str]]]:
+    """Run a program under strace; return how it ended, and what it told."""
     reader, writer = os.pipe()
-    command += [os.path.realpath(sys.executable), "-m", "tests.fault.programs", program]
+    command = [*command, os.path.realpath(sys.executable), "-m", "tests.fault.programs", program]
     with os.fdopen(reader, "rb") as told:
         try:
             done = subprocess.run(
@@ -80,12 +112,7 @@ def run(
         finally:
             os.close(writer)
         journal = [line.decode().split() for line in told]
-    killed = done.returncode in {-9, 137}
-    assert killed or done.returncode == 0, f"exit {done.returncode}\n{done.stderr}"
-    traced = log.read_text()
-    log.unlink()
-    calls = [line for line in traced.splitlines() if "clone" not in line]
-    return Run(journal, killed, killed or any("(INJECTED)" in line for line in calls), calls)
+    return done, journal
 
 
 def calls_of(

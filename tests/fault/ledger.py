@@ -12,7 +12,19 @@ from perdure.blob import is_blob_record
 from perdure.storage.encrypting import EncryptingStorage
 from perdure.storage.zlib import ZlibStorage
 
-__all__ = ["CELLS", "check_blobs", "check_whole", "create", "lose", "opened", "read", "write"]
+__all__ = [
+    "CELLS",
+    "back_up",
+    "backup_problems",
+    "check_blobs",
+    "check_whole",
+    "create",
+    "lose",
+    "opened",
+    "read",
+    "restore",
+    "write",
+]
 
 CELLS = 5
 LAYERS: dict[str, Callable[[Any], Any]] = {
@@ -143,3 +155,41 @@ def check_blobs(connection: Any, names: tuple[str, ...]) -> None:
         }
         assert wanted
         assert set(Path(storage.blob_dir).rglob("*.blob")) == wanted
+
+
+def back_up(
+    directory: Path, names: tuple[str, ...], *, blobs: bool = False, full: bool = False
+) -> None:
+    """Add what is new in the databases to the backup in `backup`."""
+    folder = directory / "backup"
+    if len(names) > 1:
+        perdure.backup_collection(_files(directory, names), folder, full=full)
+        return
+    (name,) = names
+    blob_dir = directory / f"{name}.blobs" if blobs else None
+    perdure.backup(directory / f"{name}.fs", folder, blob_dir=blob_dir, full=full)
+
+
+def backup_problems(directory: Path, names: tuple[str, ...]) -> list[str]:
+    """Return what is wrong with the backup."""
+    folder = directory / "backup"
+    if len(names) > 1:
+        return perdure.verify_collection_backup(folder)
+    return perdure.verify_backup(folder)
+
+
+def restore(directory: Path, names: tuple[str, ...], target: str, *, blobs: bool = False) -> Path:
+    """Make the databases of the backup anew, in the directory *target*, which is returned."""
+    new = directory / target
+    if len(names) > 1:
+        perdure.restore_collection(directory / "backup", new)
+        return new
+    new.mkdir(exist_ok=True)
+    (name,) = names
+    blob_dir = new / f"{name}.blobs" if blobs else None
+    perdure.restore(directory / "backup", new / f"{name}.fs", blob_dir=blob_dir)
+    return new
+
+
+def _files(directory: Path, names: tuple[str, ...]) -> dict[str, Path]:
+    return {name: directory / f"{name}.fs" for name in names}

@@ -169,24 +169,32 @@ def _index(directory: Path, journal: Journal) -> None:
             pass
 
 
-def _backup(directory: Path, journal: Journal) -> None:
-    for value in STEPS:
-        with ledger.opened(directory, ONE) as connection, journal.step(value):
-            ledger.write(connection, ONE, value)
-            transaction.commit()
-        journal.tell("backup", value)
-        perdure.backup(directory / "a.fs", directory / "backup", full=value == STEPS[-1])
-        journal.tell("backed-up", value)
+def _backup(names: tuple[str, ...], *, blobs: bool = False) -> Program:
+    def program(directory: Path, journal: Journal) -> None:
+        for value in STEPS:
+            with ledger.opened(directory, names, blobs=blobs) as connection, journal.step(value):
+                ledger.write(connection, names, value, blobs=blobs)
+                transaction.commit()
+            journal.tell("backup", value)
+            ledger.back_up(directory, names, blobs=blobs, full=value == STEPS[-1])
+            journal.tell("backed-up", value)
+
+    return program
 
 
-def _restore(directory: Path, journal: Journal) -> None:
-    journal.tell("restore")
-    perdure.restore(directory / "backup", directory / "restored.fs")
-    journal.tell("restored")
+def _restore(names: tuple[str, ...], *, blobs: bool = False) -> Program:
+    def program(directory: Path, journal: Journal) -> None:
+        journal.tell("restore")
+        ledger.restore(directory, names, "restored", blobs=blobs)
+        journal.tell("restored")
+
+    return program
 
 
 PROGRAMS: dict[str, tuple[tuple[str, ...], Program]] = {
     "create": (ONE, _commits(ONE)),
+    "create-two": (TWO, _commits(TWO)),
+    "create-blobs": (ONE, _commits(ONE, blobs=True)),
     "commit": (ONE, _commits(ONE)),
     "joint": (TWO, _commits(TWO)),
     "blobs": (ONE, _commits(ONE, blobs=True)),
@@ -203,8 +211,12 @@ PROGRAMS: dict[str, tuple[tuple[str, ...], Program]] = {
     "repair-layers": (LAYERED, _repair(LAYERED)),
     "undo": (ONE, _undo),
     "index": (ONE, _index),
-    "backup": (ONE, _backup),
-    "restore": (ONE, _restore),
+    "backup": (ONE, _backup(ONE)),
+    "backup-blobs": (ONE, _backup(ONE, blobs=True)),
+    "backup-two": (TWO, _backup(TWO)),
+    "restore": (ONE, _restore(ONE)),
+    "restore-blobs": (ONE, _restore(ONE, blobs=True)),
+    "restore-two": (TWO, _restore(TWO)),
 }
 """Each program with the databases that it uses."""
 

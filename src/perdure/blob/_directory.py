@@ -1,14 +1,20 @@
 """The directory that a storage keeps its blobs in."""
 
-import contextlib
 import os
 import tempfile
 from collections.abc import Iterator
 from typing import Final
 
 from perdure import _native
+from perdure._folders import make_folders
 from perdure.blob._files import rename_or_copy_blob
-from perdure.blob._layouts import BLOB_SUFFIX, LAYOUT_MARKER, LAYOUTS, auto_layout_select
+from perdure.blob._layouts import (
+    BLOB_SUFFIX,
+    LAYOUTS,
+    auto_layout_select,
+    mark_layout,
+    marked_layout,
+)
 from perdure.ids import Oid, Tid, p64, repr_to_oid, tid_repr
 
 __all__ = ["BlobDirectory"]
@@ -35,24 +41,18 @@ class BlobDirectory:
 
     def create(self) -> None:
         """Make the directory, and what belongs into an empty one."""
-        if not os.path.isdir(self.base_dir):
+        found = marked_layout(self.base_dir)
+        if not found:
             # As the data file: what blobs hold is its owner's and group's business.
-            os.makedirs(os.path.dirname(self.base_dir.rstrip(os.path.sep)), exist_ok=True)
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(self.base_dir, 0o770)
+            make_folders(self.base_dir, 0o770)
         os.makedirs(self.temp_dir, exist_ok=True)
-        marker = os.path.join(self.base_dir, LAYOUT_MARKER)
-        if os.path.exists(marker):
-            with open(marker, encoding="ascii") as file:
-                found = file.read().strip()
-            if found != self.layout_name:
-                raise ValueError(
-                    f"the blob directory {self.base_dir} has the layout {found!r}, "
-                    f"not {self.layout_name!r}"
-                )
-            return
-        with open(marker, "w", encoding="ascii") as file:
-            file.write(self.layout_name)
+        if not found:
+            mark_layout(self.base_dir, self.layout_name)
+        elif found != self.layout_name:
+            raise ValueError(
+                f"the blob directory {self.base_dir} has the layout {found!r}, "
+                f"not {self.layout_name!r}"
+            )
 
     def getPathForOID(self, oid: Oid | int, create: bool = False) -> str:
         """Return the directory of an object's blobs, made where *create* says so."""

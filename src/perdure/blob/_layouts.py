@@ -4,6 +4,7 @@ import os
 import re
 from typing import Final
 
+from perdure._folders import sync_folder
 from perdure.ids import Oid, Tid, oid_repr, repr_to_oid, tid_repr
 
 __all__ = [
@@ -13,6 +14,8 @@ __all__ = [
     "BushyLayout",
     "LawnLayout",
     "auto_layout_select",
+    "mark_layout",
+    "marked_layout",
 ]
 
 BLOB_SUFFIX: Final = ".blob"
@@ -62,17 +65,47 @@ LAYOUTS: dict[str, BushyLayout] = {"bushy": BushyLayout(), "lawn": LawnLayout()}
 """The layouts by name."""
 
 
+def marked_layout(path: str) -> str | None:
+    """Return what the marker in a blob directory says; None where there is none, or an empty one.
+
+    ZODB does not make it durable: a power loss can leave it without what was written to it.
+    """
+    try:
+        with open(os.path.join(path, LAYOUT_MARKER), encoding="ascii") as file:
+            return file.read().strip() or None
+    except FileNotFoundError:
+        return None
+
+
+def mark_layout(path: str, name: str) -> None:
+    """Write the marker of a blob directory; it is whole, and durable, or not there."""
+    marker = os.path.join(path, LAYOUT_MARKER)
+    with open(f"{marker}.new", "w", encoding="ascii") as file:
+        file.write(name)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(f"{marker}.new", marker)
+    sync_folder(path)
+
+
 def auto_layout_select(path: str) -> str:
     """Return the name of the layout that the blob directory at *path* has, or should get.
 
     It is what the marker in it says. A directory without marker is as old as the lawn
-    layout, if there is something in it; else it is new.
+    layout, if there is something in it, unless a power loss took the marker; else it is new.
     """
-    marker = os.path.join(path, LAYOUT_MARKER)
-    if os.path.exists(marker):
-        with open(marker, encoding="ascii") as file:
-            return file.read().strip()
-    used = os.path.isdir(path) and any(
-        not name.startswith(".") and name != "tmp" for name in os.listdir(path)
-    )
-    return "lawn" if used else "bushy"
+    marked = marked_layout(path)
+    if marked:
+        return marked
+    names = os.listdir(path) if os.path.isdir(path) else []
+    used = [name for name in names if not name.startswith(".") and name != "tmp"]
+    return "lawn" if used and not any(_holds_bushes(path, name) for name in used) else "bushy"
+
+
+def _holds_bushes(path: str, name: str) -> bool:
+    """Tell whether there are directories in a directory of a blob directory: no lawn has any."""
+    inside = os.path.join(path, name)
+    if not os.path.isdir(inside):
+        return False
+    with os.scandir(inside) as entries:
+        return any(entry.is_dir() for entry in entries)

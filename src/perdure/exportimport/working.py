@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from perdure._folders import sync_folder
 from perdure.errors import ExportError, StateLoadError
 from perdure.exportimport.exporting import Progress, export, export_members
 from perdure.exportimport.format import MAGIC, MAGIC_OF_MEMBERS
@@ -46,6 +47,7 @@ def export_to(
         export_into(file, connection, oid, manner)
         os.fsync(file.fileno())
         partial.replace(path)
+        sync_folder(path.parent)
     except BaseException:
         file.close()
         partial.unlink(missing_ok=True)

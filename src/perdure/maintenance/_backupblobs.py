@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
+from perdure._folders import sync_folder
 from perdure.errors import StorageError
 from perdure.ids import Tid
 from perdure.maintenance._backupfiles import (
@@ -11,7 +12,6 @@ from perdure.maintenance._backupfiles import (
     copy_file,
     digest_of,
     new_digest,
-    sync_folder,
     write_durably,
 )
 

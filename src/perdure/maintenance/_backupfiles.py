@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
+from perdure._folders import make_folders, sync_folder
 from perdure.errors import StorageError
 from perdure.maintenance._following import Follower
 from perdure.maintenance._places import written_privately
@@ -34,7 +35,6 @@ __all__ = [
     "new_digest",
     "read_generations",
     "read_json",
-    "sync_folder",
     "tail_digest",
     "write_durably",
     "write_generations",
@@ -79,13 +79,16 @@ def locked(folder: Path, index: str, other_index: str) -> Iterator[None]:
     empty or has one of the files *index* and the lock in it. *other_index* is that of backups
     of the other kind.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folders(folder)
     _require_own(folder, index, other_index)
     with written_privately(folder / _LOCK) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise StorageError(f"another process is writing to the backup in {folder}") from error
+        if not (folder / index).exists():
+            # By the lock, the next one knows the folder as its own if this one is cut short.
+            sync_folder(folder)
         yield
 
 
@@ -163,15 +166,6 @@ def write_generations(folder: Path, generations: list[list[Chunk]]) -> None:
     write_json(folder / MANIFEST, content)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def new_digest(data: bytes = b"") -> "hashlib._Hash":
     """Return the SHA-256 of *data*, which can be gone on with."""
     # Late: it brings OpenSSL, some megabytes, which only backups and encryption need.
@@ -217,7 +211,7 @@ def digest_of(path: Path, into: IO[bytes] | None = None) -> str:
 
 def copy_file(source: Path, target: Path) -> str:
     """Copy a file durably, so that it is whole or not there; return its SHA-256."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folders(target.parent)
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".new")
     try:
         with os.fdopen(handle, "wb") as file:

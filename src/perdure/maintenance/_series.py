@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from perdure._folders import make_folders
 from perdure.errors import StorageError
 from perdure.ids import NO_TID, Tid, tid_repr
 from perdure.maintenance._backupblobs import (
@@ -95,7 +96,7 @@ class Series:
         progress: Progress | None = None,
     ) -> BackedUp:
         """Add what is new in *source* up to the position *end*, where *last_tid* ends."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folders(self.folder)
         chunks = [] if full else self._to_go_on(source)
         start = chunks[-1].end if chunks else 0
         blobs = self._new_blobs(blob_dir, last_tid)

@@ -7,9 +7,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import IO
 
+from perdure._folders import sync_folder
 from perdure.errors import StorageError
 from perdure.ids import NO_TID, Tid, tid_repr
-from perdure.maintenance._backupfiles import MANIFEST, MOMENTS, locked, sync_folder
+from perdure.maintenance._backupfiles import MANIFEST, MOMENTS, locked
 from perdure.maintenance._following import Follower
 from perdure.maintenance._places import written_privately
 from perdure.maintenance._series import BackedUp, Series

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from perdure._folders import make_folders, sync_folder
 from perdure.errors import StorageError
 from perdure.ids import NO_TID, Tid, tid_repr
 from perdure.maintenance._backupfiles import (
@@ -21,7 +22,6 @@ from perdure.maintenance._backupfiles import (
     MOMENTS,
     locked,
     read_json,
-    sync_folder,
     write_json,
 )
 from perdure.maintenance._following import Follower, common_cut
@@ -171,7 +171,7 @@ def restore_collection(
         raise StorageError(f"{new} exists already: restore to a new folder")
     partial = new.with_name(f"{new.name}.restoring")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    make_folders(partial)
     try:
         files = {name: _in_folder(partial, name) for name in moment["members"]}
         done = _restore(source, moment, files, until, progress)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from perdure._folders import make_folders
 from perdure.ids import Tid
 from perdure.interfaces import IBlobStorage
 from perdure.maintenance._following import Follower, common_cut
@@ -96,7 +97,7 @@ def _moment(members: Mapping[str, Any]) -> Mapping[str, Tid]:
 
 
 def _in_folder(folder: Path, sources: Mapping[str, Any]) -> dict[str, DataFile]:
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folders(folder)
     targets: dict[str, DataFile] = {}
     for name, source in sources.items():
         plain = quote(name, safe="")

@@ -9,11 +9,11 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from perdure import _native
+from perdure._folders import sync_folder
 from perdure._targets import require_folder
 from perdure.blob import copyTransactionsFromTo
 from perdure.errors import POSKeyError, StorageError
 from perdure.ids import NO_TID, Oid, Tid, oid_repr, tid_repr
-from perdure.maintenance._backupfiles import sync_folder
 from perdure.maintenance._imaging import Part, image_of, is_read_failure
 from perdure.maintenance._salvage import Broken, DamagedRecord, Gap, Salvage
 from perdure.maintenance.checking import check

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
+from perdure._folders import sync_folder
 from perdure.errors import EncryptionError
 
 __all__ = ["KEY_BYTES", "KEY_ID_BYTES", "KeyRing", "Keys", "key_id_of", "library", "write_new_key"]
@@ -56,6 +57,7 @@ def write_new_key(path: str | os.PathLike[str]) -> str:
         file.write(f"{key.hex()}\n")
         file.flush()
         os.fsync(file.fileno())
+    sync_folder(os.path.dirname(path) or ".")  # noqa: PTH120 - pathlib takes memory
     return key_id_of(key)
 
 

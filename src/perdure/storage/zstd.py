@@ -21,6 +21,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from perdure._folders import make_folders, sync_folder
 from perdure.errors import DictionaryMissing, UnreadableRecord
 from perdure.ids import Oid, Tid
 from perdure.interfaces import IStorageCurrentRecordIteration
@@ -106,7 +107,7 @@ def add_dictionary(directory: str | os.PathLike[str], dictionary: bytes) -> Path
     It is safe on the disk before this returns: records may depend on it from then on.
     """
     folder = Path(directory)
-    folder.mkdir(exist_ok=True)
+    make_folders(folder)
     generations = [int(path.stem.split("-")[0]) for path in folder.glob(f"*{_SUFFIX}")]
     name = f"{max(generations, default=0) + 1:04}-{_id_of(dictionary):08x}{_SUFFIX}"
     with tempfile.NamedTemporaryFile(dir=folder, prefix="new-", delete=False) as file:
@@ -114,11 +115,7 @@ def add_dictionary(directory: str | os.PathLike[str], dictionary: bytes) -> Path
         file.flush()
         os.fsync(file.fileno())
     kept = Path(file.name).rename(folder / name)
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(folder)
     return kept
 
 

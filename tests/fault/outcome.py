@@ -1,0 +1,136 @@
+"""What is to be found when a program was stopped somewhere: `tests.fault.programs`."""
+
+from pathlib import Path
+from typing import Any
+
+import transaction
+from tests.fault import ledger
+from tests.fault.programs import AGAIN, PROGRAMS
+
+import perdure
+from perdure.errors import POSError
+
+__all__ = ["check", "prepare"]
+
+COMMITTING = (
+    "create",
+    "create-two",
+    "create-blobs",
+    "commit",
+    "joint",
+    "joint-layers",
+    "blobs",
+    "joint-blobs",
+)
+
+
+def prepare(program: str, tmp_path: Path) -> Path:
+    """Make the directory that a program begins with, which is returned."""
+    directory = tmp_path / "prepared"
+    directory.mkdir()
+    if not program.startswith("create"):
+        ledger.create(directory, PROGRAMS[program][0], blobs=_blobs(program))
+    if program.startswith("restore"):
+        ledger.back_up(directory, PROGRAMS[program][0], blobs=_blobs(program))
+        if program != "restore-two":
+            (directory / "restored").mkdir()
+    if program.startswith("repair"):
+        ledger.lose(directory, PROGRAMS[program][0])
+    return directory
+
+
+def _blobs(program: str) -> bool:
+    return program.endswith("blobs")
+
+
+def check(program: str, directory: Path, journal: list[list[str]], context: str) -> None:
+    """What was acknowledged is there, nothing is there by half, and it can be gone on with."""
+    names, blobs = PROGRAMS[program][0], _blobs(program)
+    try:
+        with ledger.opened(directory, names, blobs=blobs) as connection:
+            found = ledger.read(connection, names, blobs=blobs)
+            allowed = _allowed(journal, None if program.startswith("create") else 0)
+            assert found in allowed, f"{found} is none of {allowed}"
+            assert ["accepted"] not in journal, "a write was accepted after a failed sync"
+            if program.startswith("repair"):
+                _check_repaired(connection, names, journal)
+            ledger.check_whole(connection, names)
+            ledger.write(connection, names, 99, blobs=blobs)
+            transaction.commit()
+            for name in names:
+                connection.get_connection(name).db().pack()
+            ledger.check_whole(connection, names)
+            if blobs:
+                ledger.check_blobs(connection, names)
+        if program in COMMITTING and "write64:error=ENOSPC" in context and _has_failed(journal):
+            assert _went_on(journal), "room was there again, and it didn't go on"
+        if program.startswith("backup"):
+            _check_backup(directory, names, journal, blobs=blobs)
+        if program.startswith("restore"):
+            _check_restored(directory, names, journal, blobs=blobs)
+    except (AssertionError, OSError, POSError) as error:
+        raise AssertionError(f"{context}: {error}\n{journal}") from error
+
+
+def _allowed(journal: list[list[str]], at_first: int | None) -> list[int | None]:
+    """Return what may be found: the last acknowledged value, and those whose outcome is open."""
+    allowed = [at_first]
+    for word, *rest in journal:
+        if word == "begin":
+            allowed.append(int(rest[0]))
+        elif word == "done":
+            allowed = [int(rest[0])]
+        elif word == "failed" and rest[1] != "CommitOutcomeUnknown":
+            # An ordinary error: the transaction is not there.
+            allowed.pop()
+    return allowed
+
+
+def _has_failed(journal: list[list[str]]) -> bool:
+    """Did a commit fail for want of room, with its outcome known?"""
+    failed = [rest[1] for word, *rest in journal if word == "failed"]
+    return bool(failed) and "CommitOutcomeUnknown" not in failed
+
+
+def _went_on(journal: list[list[str]]) -> bool:
+    return any(word == "done" and int(rest[0]) > AGAIN for word, *rest in journal)
+
+
+def _check_repaired(connection: Any, names: tuple[str, ...], journal: list[list[str]]) -> None:
+    """All lost objects have placeholders, or none has: then they can be given them now."""
+    placed = perdure.Collection(connection.db().databases).repair().placed
+    assert len(placed) in ({0} if ["repaired"] in journal else {0, len(names)})
+    transaction.begin()
+    for name in names:
+        assert isinstance(connection.get_connection(name).root()["lost"], perdure.LostObject)
+
+
+def _check_backup(
+    directory: Path, names: tuple[str, ...], journal: list[list[str]], *, blobs: bool
+) -> None:
+    begun = [int(rest[0]) for word, *rest in journal if word == "backup"]
+    done = [int(rest[0]) for word, *rest in journal if word == "backed-up"]
+    if done:
+        assert not ledger.backup_problems(directory, names)
+        made = ledger.restore(directory, names, "before", blobs=blobs)
+        with ledger.opened(made, names, blobs=blobs) as connection:
+            assert ledger.read(connection, names, blobs=blobs) in {done[-1], begun[-1]}
+    ledger.back_up(directory, names, blobs=blobs)
+    assert not ledger.backup_problems(directory, names)
+    made = ledger.restore(directory, names, "after", blobs=blobs)
+    with ledger.opened(made, names, blobs=blobs) as connection:
+        assert ledger.read(connection, names, blobs=blobs) == 99
+
+
+def _check_restored(
+    directory: Path, names: tuple[str, ...], journal: list[list[str]], *, blobs: bool
+) -> None:
+    made = directory / "restored"
+    target = made if len(names) > 1 else made / f"{names[0]}.fs"
+    if ["restored"] in journal:
+        assert target.exists()
+    if not target.exists():
+        ledger.restore(directory, names, "restored", blobs=blobs)
+    with ledger.opened(made, names, blobs=blobs) as connection:
+        assert ledger.read(connection, names, blobs=blobs) == 0
+        ledger.check_whole(connection, names)
