@@ -9,6 +9,7 @@ from tests.fault.programs import AGAIN, PROGRAMS
 
 import perdure
 from perdure.errors import POSError
+from perdure.storage.encrypting import key_id_of
 
 __all__ = ["check", "prepare"]
 
@@ -64,6 +65,10 @@ def check(program: str, directory: Path, journal: list[list[str]], context: str)
                 ledger.check_blobs(connection, names)
         if program in COMMITTING and "write64:error=ENOSPC" in context and _has_failed(journal):
             assert _went_on(journal), "room was there again, and it didn't go on"
+        if program == "export":
+            _check_export(directory, journal)
+        if program == "key":
+            _check_keys(directory, journal)
         if program.startswith("backup"):
             _check_backup(directory, names, journal, blobs=blobs)
         if program.startswith("restore"):
@@ -103,6 +108,27 @@ def _check_repaired(connection: Any, names: tuple[str, ...], journal: list[list[
     transaction.begin()
     for name in names:
         assert isinstance(connection.get_connection(name).root()["lost"], perdure.LostObject)
+
+
+def _check_export(directory: Path, journal: list[list[str]]) -> None:
+    done = [int(rest[0]) for word, *rest in journal if word == "exported"]
+    begun = [int(rest[0]) for word, *rest in journal if word == "begin"]
+    exported = directory / "exported"
+    assert exported.exists() or not done
+    if exported.exists():
+        database = perdure.DB(None)
+        with database.transaction() as connection:
+            imported = connection.importFile(exported)
+            assert imported[0]["value"] in {*done[-1:], begun[-1]}
+            connection.root.imported = imported
+        database.close()
+
+
+def _check_keys(directory: Path, journal: list[list[str]]) -> None:
+    for word, *rest in journal:
+        if word == "key":
+            key = bytes.fromhex((directory / f"{rest[0]}.key").read_text())
+            assert key_id_of(key) == rest[1]
 
 
 def _check_backup(

@@ -16,6 +16,8 @@ from tests.fault import ledger
 
 import perdure
 from perdure.errors import CommitOutcomeUnknown, POSError
+from perdure.ids import ROOT_OID
+from perdure.storage.encrypting import write_new_key
 
 ONE = ("a",)
 TWO = ("a", "b")
@@ -191,6 +193,28 @@ def _restore(names: tuple[str, ...], *, blobs: bool = False) -> Program:
     return program
 
 
+def _export(directory: Path, journal: Journal) -> None:
+    with ledger.opened(directory, ONE) as connection:
+        for value in STEPS:
+            with journal.step(value):
+                ledger.write(connection, ONE, value)
+                transaction.commit()
+            connection.exportFile(ROOT_OID, directory / "exported").close()
+            journal.tell("exported", value)
+
+
+def _key(directory: Path, journal: Journal) -> None:
+    """A key that is lost takes along what was encrypted with it."""
+    for value in STEPS:
+        path = directory / f"{value}.key"
+        try:
+            identifier = write_new_key(path)
+        except OSError:
+            # Nothing is in the way of another attempt.
+            identifier = write_new_key(path)
+        journal.tell("key", value, identifier)
+
+
 PROGRAMS: dict[str, tuple[tuple[str, ...], Program]] = {
     "create": (ONE, _commits(ONE)),
     "create-two": (TWO, _commits(TWO)),
@@ -211,6 +235,8 @@ PROGRAMS: dict[str, tuple[tuple[str, ...], Program]] = {
     "repair-layers": (LAYERED, _repair(LAYERED)),
     "undo": (ONE, _undo),
     "index": (ONE, _index),
+    "export": (ONE, _export),
+    "key": (ONE, _key),
     "backup": (ONE, _backup(ONE)),
     "backup-blobs": (ONE, _backup(ONE, blobs=True)),
     "backup-two": (TWO, _backup(TWO)),

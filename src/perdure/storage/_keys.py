@@ -53,11 +53,16 @@ def write_new_key(path: str | os.PathLike[str]) -> str:
     """
     key = os.urandom(KEY_BYTES)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(f"{key.hex()}\n")
-        file.flush()
-        os.fsync(file.fileno())
-    sync_folder(os.path.dirname(path) or ".")  # noqa: PTH120 - pathlib takes memory
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(f"{key.hex()}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        sync_folder(os.path.dirname(path) or ".")  # noqa: PTH120 - pathlib takes memory
+    except OSError:
+        # It is nobody's key, and would be in the way of the next attempt.
+        os.unlink(path)  # noqa: PTH108
+        raise
     return key_id_of(key)
 
 
