@@ -10,6 +10,7 @@ from tests.interop.programs import run_code
 import perdure
 from perdure.config import databaseFromString, databaseFromTOML
 from perdure.errors import CorruptedError, UnreadableRecord
+from perdure.ids import ROOT_OID
 
 TEXT = "what was committed"
 
@@ -154,3 +155,19 @@ def test_a_record_larger_than_is_allowed_is_neither_written_nor_read(tmp_path: P
         small = connection.root()["small"]
         with pytest.raises(UnreadableRecord, match=r"record_bytes_max, which is 900.*0x01"):
             small["text"]
+
+
+def test_a_record_that_became_another_objects_hides_no_newer_revision(tmp_path: Path) -> None:
+    path = tmp_path / "Data.fs"
+    _make(path)
+    with perdure.DB(str(path)) as database:
+        tid = list(database.storage.iterator())[2].tid
+    data = bytearray(path.read_bytes())
+    at = data.index(ROOT_OID + tid)
+    data[at] ^= 0x40
+    path.write_bytes(data)
+    (tmp_path / "Data.fs.pindex").unlink()
+    with pytest.raises(CorruptedError, match="checksum"):
+        perdure.FileStorage(str(path), verify_reads=True)
+    # Else it is read as it is on the disk, and the check tells.
+    assert not perdure.check(path).ok

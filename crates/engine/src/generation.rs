@@ -1,10 +1,11 @@
 //! One data file with its index: what readers hold on to while a pack puts another in its place.
 
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use perdure_format::file::{RECORD_HEADER_LEN, RecordHeader, TransactionHeader};
+use perdure_format::file::{FIRST_TRANSACTION, RECORD_HEADER_LEN, RecordHeader, TransactionHeader};
 use perdure_format::index::Entry;
 use perdure_format::{Oid, Tid};
 
@@ -184,8 +185,17 @@ impl Generation {
             },
             &mut entries,
         )?;
+        self.verify_scanned(FIRST_TRANSACTION..end)?;
         self.index.mend_base(entries.into_found());
         Ok(())
+    }
+
+    /// Compare the part of the file that was scanned with its checksums, if reads are verified.
+    pub(crate) fn verify_scanned(&self, part: Range<u64>) -> Result<()> {
+        match &self.verifier {
+            Some(verifier) => verifier.check_scanned(&self.file, part),
+            None => Ok(()),
+        }
     }
 
     /// Read into `buffer` at `position`, as much as is there; none where it would have to wait.

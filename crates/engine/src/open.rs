@@ -59,6 +59,8 @@ pub(crate) struct Opened {
     pub(crate) max_oid: Oid,
     pub(crate) cut: Option<Cut>,
     pub(crate) index_is_saved: bool,
+    /// Where the scan began that the index was made by, or added to.
+    pub(crate) scanned_from: u64,
     /// The mark of the checksum file, where one belongs to the data file.
     pub(crate) mark: Option<Mark>,
     /// How far the checksums agree with the data file.
@@ -288,6 +290,7 @@ struct Indexed {
     max_oid: Oid,
     cut: Option<Cut>,
     index_is_saved: bool,
+    scanned_from: u64,
     stop: Option<Stop>,
     judgement: Judgement,
 }
@@ -302,6 +305,7 @@ impl From<Indexed> for Opened {
             max_oid: indexed.max_oid,
             cut: indexed.cut,
             index_is_saved: indexed.index_is_saved,
+            scanned_from: indexed.scanned_from,
             checked: Finished {
                 data_end: indexed.end,
                 last_tid: indexed.last_tid,
@@ -347,7 +351,11 @@ fn index_of(
     let limit = judgement.limit.as_ref().map_or(u64::MAX, |(at, _)| *at);
     let (index, scanned, max_oid, index_is_saved): (Index, Scanned, Oid, bool);
     let saved = saved_index::load(disk, path, file.as_ref());
-    if let Some(base) = saved.filter(|base| base.header().end <= limit) {
+    let saved = saved.filter(|base| base.header().end <= limit);
+    let scanned_from = saved
+        .as_ref()
+        .map_or(FIRST_TRANSACTION, |base| base.header().end);
+    if let Some(base) = saved {
         let header = *base.header();
         index = Index::over(base);
         let mut newer = Newer {
@@ -388,6 +396,7 @@ fn index_of(
         max_oid,
         cut: None,
         index_is_saved,
+        scanned_from,
         stop,
         judgement,
     })

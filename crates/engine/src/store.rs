@@ -86,6 +86,7 @@ impl Store {
         let opened = open::open(disk.as_ref(), path, &options)?;
         let (mut end, mut last_tid) = (opened.end, opened.last_tid);
         let generation = Arc::new(opened.generation.reading_as(&options, &disk));
+        generation.verify_scanned(opened.scanned_from..end)?;
         let checksums = Checksums::new(
             Arc::clone(&disk),
             path,

@@ -1,14 +1,20 @@
 //! Comparing transactions with their checksums before anything is read from them.
 //!
 //! A transaction is compared as a whole, when the first of its records is read; then it is known.
+//! Where the index has to be made by a scan, which reads headers alone, all of that are compared: a
+//! record whose oid was changed would be missing from it, and an older one be read in its place. A
+//! file with such a one is refused.
 //! What has no checksums is read as it is.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use perdure_format::checksums::{Entry, FIRST_ENTRY};
-use perdure_format::file::{RecordHeader, TRAILER_LEN, TRANSACTION_HEADER_LEN, TransactionHeader};
+use perdure_format::file::{
+    RECORD_HEADER_LEN, RecordHeader, TRAILER_LEN, TRANSACTION_HEADER_LEN, TransactionHeader,
+};
 
 use crate::checksums::{self, Verdict};
 use crate::disk::{Access, Disk, File};
@@ -79,6 +85,73 @@ impl Verifier {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         known.insert(start, end);
         Ok(None)
+    }
+
+    /// Compare all transactions of a part of the file, where only their headers were read.
+    ///
+    /// What is damaged in its data alone is for who reads it.
+    ///
+    /// # Errors
+    /// [`Error::Corrupted`] for the first one with a record that may be another object's.
+    pub(crate) fn check_scanned(&self, file: &Arc<dyn File>, part: Range<u64>) -> Result<()> {
+        let mut at = part.start;
+        while at < part.end {
+            let mut window = Window::for_len(file, &self.data, 0);
+            let header = TransactionHeader::parse(window.at(at, TRANSACTION_HEADER_LEN)?)
+                .map_err(|error| self.corrupted(at, format!("expected a transaction: {error}")))?;
+            let first = at + header.len();
+            // Without records, nothing is read from it.
+            if header.length > header.len() {
+                let record = RecordHeader {
+                    transaction: at,
+                    ..self.record(&mut window, first)?
+                };
+                if let Some(problem) = self.problem_of(file, &record, first)?
+                    && self.may_mislead(&mut window, at, &header)?
+                {
+                    return Err(self.corrupted(at, problem));
+                }
+            }
+            at = at.saturating_add(header.length).saturating_add(TRAILER_LEN);
+        }
+        Ok(())
+    }
+
+    /// Is there a record in a damaged transaction whose header contradicts others?
+    ///
+    /// If its oid was changed, what stands before it is another object's.
+    fn may_mislead(
+        &self,
+        window: &mut Window<'_>,
+        start: u64,
+        transaction: &TransactionHeader,
+    ) -> Result<bool> {
+        let mut at = start + transaction.len();
+        let end = start.saturating_add(transaction.length);
+        while at < end {
+            let record = self.record(window, at)?;
+            let is_itself = record.tid == transaction.tid && record.transaction == start;
+            if !is_itself
+                || (record.previous > 0 && self.record(window, record.previous)?.oid != record.oid)
+            {
+                return Ok(true);
+            }
+            at = at.saturating_add(record.record_len());
+        }
+        Ok(false)
+    }
+
+    fn record(&self, window: &mut Window<'_>, at: u64) -> Result<RecordHeader> {
+        RecordHeader::parse(window.at(at, RECORD_HEADER_LEN)?)
+            .map_err(|error| self.corrupted(at, format!("expected a record: {error}")))
+    }
+
+    fn corrupted(&self, position: u64, problem: String) -> Error {
+        Error::Corrupted {
+            path: self.data.clone(),
+            position,
+            problem,
+        }
     }
 
     /// What the checksum file says.
