@@ -1,17 +1,19 @@
 """Undo as part of a transaction."""
 
 from collections.abc import Container, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import transaction
 
 from perdure.connection.metadata import TransactionMetaData
-from perdure.db.undoreferences import Problem, UndoReferences
 from perdure.errors import ConflictError, MultipleUndoErrors, ReadOnlyError, UndoError
 from perdure.ids import Oid
 from perdure.storage.joint import JointCommit
 from perdure.storage.undo import UndoStep, tid_of_undo_id
 from perdure.storage.view import EngineView
+
+if TYPE_CHECKING:
+    from perdure.db.undoreferences import Problem, UndoReferences
 
 __all__ = ["TransactionalUndo", "planned_undo"]
 
@@ -90,12 +92,15 @@ class TransactionalUndo:
                 self._view.undo(transaction_id, self._meta, self._oids)
         is_checked = self._database.check_references and isinstance(self._view, EngineView)
         if is_checked and self._ids:
+            # Late: a program that undoes nothing needs no memory for it.
+            from perdure.db.undoreferences import UndoReferences
+
             since = min(map(tid_of_undo_id, self._ids))
             references = UndoReferences(self._database, self._view, since, self._joint)
             references.look()
             self._judge.references = references
 
-    def problems(self) -> list[Problem]:
+    def problems(self) -> "list[Problem]":
         """Return what would keep the vote from succeeding, as things are now."""
         references = self._judge.references
         return [] if references is None else references.problems(settled=False)
