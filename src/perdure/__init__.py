@@ -10,8 +10,6 @@ transaction::
     transaction.commit()
 """
 
-from __future__ import annotations
-
 import sys
 
 from perdure._lazy import importing_late
@@ -129,13 +127,13 @@ class _Package(type(sys)):  # type: ignore[misc]
     """This package: `perdure.connection` is the function, whoever imports the package inside."""
 
     @property
-    def connection(self) -> Any:
+    def connection(self) -> "Any":
         from perdure.db import connection
 
         return connection
 
     @connection.setter
-    def connection(self, _package: ModuleType) -> None:
+    def connection(self, _package: "ModuleType") -> None:
         """The import system tells of the package inside by setting it here."""
 
 

@@ -4,8 +4,6 @@ Who opens a database and packs it needs neither encryption nor backups: importin
 would take a program's time and memory.
 """
 
-from __future__ import annotations
-
 import sys
 from importlib import import_module
 
@@ -19,15 +17,15 @@ __all__ = ["importing_late"]
 
 
 def importing_late(
-    package: str, homes: Mapping[str, str], modules: Collection[str] = ()
-) -> Callable[[str], Any]:
+    package: str, homes: "Mapping[str, str]", modules: "Collection[str]" = ()
+) -> "Callable[[str], Any]":
     """Return the `__getattr__` of a package.
 
     It imports the names in *homes* from the modules that these give, and the package's own
     *modules*, when each is first asked for.
     """
 
-    def find(name: str) -> Any:
+    def find(name: str) -> "Any":
         if name in homes:
             value = getattr(import_module(homes[name]), name)
         elif name in modules:

@@ -6,7 +6,6 @@ Ids are packed with `p64` and read with `u64`; `oid_repr` and
 
 import functools
 import os
-import tempfile
 from collections.abc import Callable
 from threading import Condition, Lock, RLock
 from typing import IO, Any, Protocol
@@ -109,6 +108,9 @@ def mktemp(
     prefix: str = "tmp",
 ) -> str:
     """Create an empty temporary file and return its path."""
+    # Late, it brings a good deal along that most programs have no use for.
+    import tempfile
+
     handle, path = tempfile.mkstemp(dir=dir, prefix=prefix)
     os.close(handle)
     return path

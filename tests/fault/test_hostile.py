@@ -11,7 +11,7 @@ from perdure.classname import get_pickle_metadata
 from perdure.connection.metadata import TransactionMetaData
 from perdure.errors import StateLoadError
 from perdure.serialize.reader import ObjectReader
-from perdure.storage.records import extension_of
+from perdure.storage._extension import extension_of
 
 # Six bytes that have the standard unpickler make room for a thousand million values.
 GREEDY = b"}r\0\0\0\x40."

@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from perdure.storage.records import extension_of
+from perdure.storage._extension import extension_of
 
 NOTES = {"request": "/orders/7", "count": 3}
 

@@ -468,7 +468,7 @@ def test_common_values_dont_need_the_standard_pickle(monkeypatch: pytest.MonkeyP
     writer = ObjectWriter(connection)
     values: list[Any] = [1, "a", b"b", 2.0, None, (1,), {1: 2}, {3}, Thing(), Plain(a=1)]
     values += [dt.datetime(2020, 1, 1, tzinfo=dt.timezone.utc), OOBTree({1: Thing()}), 2**100]
-    monkeypatch.setattr("perdure.serialize.writer.dump_both", None)
+    monkeypatch.setattr("perdure.serialize.standard_writer.dump_both", None)
     monkeypatch.setattr("perdure.serialize.reader.load_both", None)
     oid = put(connection, writer, Thing(values))
     loaded = reopened(connection).get(oid).value

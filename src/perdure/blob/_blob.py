@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import tempfile
 import weakref
 from io import FileIO
 from typing import Any, Final
@@ -236,6 +235,8 @@ class Blob(persistent.Persistent):
 
     def _temporary_directory(self) -> str:
         if self._p_jar is None:
+            import tempfile  # late: blobs of a database are written beside it
+
             return tempfile.gettempdir()
         storage = self._p_jar.db().storage
         try:

@@ -1,7 +1,6 @@
 """Moving, protecting and removing the files of blobs."""
 
 import os
-import shutil
 import stat
 from collections.abc import Callable
 
@@ -19,10 +18,16 @@ __all__ = [
 
 link_or_copy: Callable[[str, str], object] = os.link
 remove_committed: Callable[[str], None] = os.remove
-remove_committed_dir: Callable[[str], None] = shutil.rmtree
 
 _WRITING = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 _READING = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
+
+
+def remove_committed_dir(path: str) -> None:
+    """Remove the directory *path* with all that is in it."""
+    import shutil
+
+    shutil.rmtree(path)
 
 
 def no_file(oid: Oid, serial: Tid, path: str) -> POSKeyError:
@@ -42,6 +47,9 @@ def rename_or_copy_blob(f1: str, f2: str, chmod: bool = True) -> None:
     try:
         os.rename(f1, f2)
     except OSError:
+        # Late, here and above: it is large, and where blobs are only moved, not needed.
+        import shutil
+
         shutil.copyfile(f1, f2)
         remove_committed(f1)
     if chmod:

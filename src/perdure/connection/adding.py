@@ -3,7 +3,6 @@
 from typing import Any
 
 from perdure.connection.integrity import note_foreign_target
-from perdure.connection.reaching import members_that_reach
 from perdure.connection.state import ConnectionState
 from perdure.errors import InvalidObjectReference
 from perdure.ids import Oid, oid_repr
@@ -135,6 +134,8 @@ class Adding(ConnectionState):
         return name
 
     def _reached_from_several(self, obj: Any, name: str) -> InvalidObjectReference:
+        from perdure.connection.reaching import members_that_reach  # late: for this error only
+
         found = members_that_reach(self.connections, obj)
         names = list(dict.fromkeys([self._db.database_name, name, *found]))
         listed = f"{', '.join(map(repr, names[:-1]))} and {names[-1]!r}"

@@ -1,8 +1,6 @@
 """Blobs on their way from a connection to its storage."""
 
 import os
-import shutil
-import tempfile
 from typing import Any, NamedTuple
 
 from perdure.blob import SAVEPOINT_SUFFIX, Blob, rename_or_copy_blob, with_length
@@ -67,6 +65,9 @@ class SavepointBlobs:
     def keep(self, oid: Oid, path: str, beside: str, write: int) -> None:
         """Take over the file *path* as the data of *oid*; *beside* is a directory near it."""
         if self._directory is None:
+            # Late, here and below: most programs have no savepoints with blobs.
+            import tempfile
+
             self._directory = tempfile.mkdtemp(prefix="savepoints", dir=beside)
         kept = os.path.join(self._directory, f"{oid.hex()}-{write}{SAVEPOINT_SUFFIX}")
         rename_or_copy_blob(path, kept, chmod=False)
@@ -92,4 +93,6 @@ class SavepointBlobs:
     def close(self) -> None:
         """Remove all files that nobody took over."""
         if self._directory is not None:
+            import shutil
+
             shutil.rmtree(self._directory, ignore_errors=True)

@@ -6,7 +6,7 @@ from typing import Any
 from zope.interface import implementer
 
 from perdure.interfaces import IStorageTransactionMetaData
-from perdure.storage.records import extension_of
+from perdure.storage._extension import extension_of
 
 __all__ = ["TransactionMetaData"]
 

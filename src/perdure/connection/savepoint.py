@@ -4,7 +4,6 @@ They are kept in memory up to `MEMORY_BYTES_MAX` and then in a temporary file,
 so that the objects themselves may leave memory.
 """
 
-import tempfile
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
@@ -48,6 +47,8 @@ class SavepointStorage:
     """
 
     def __init__(self, view: Any) -> None:
+        import tempfile  # late: it takes memory, and few programs make savepoints
+
         self._view = view
         self._file = tempfile.SpooledTemporaryFile(MEMORY_BYTES_MAX, prefix="perdure-")  # noqa: SIM115 - closed by close()
         self._end = 0

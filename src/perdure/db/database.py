@@ -13,7 +13,6 @@ from zope.interface import implementer
 from perdure.broken import find_global
 from perdure.conflict import limit_classes
 from perdure.connection.connection import Connection
-from perdure.connection.unflagged import Reaction, UnflaggedChanges
 from perdure.db.history import History
 from perdure.db.inonetransaction import ContextManager
 from perdure.db.moments import Moment, tid_before
@@ -28,10 +27,12 @@ from perdure.ids import ROOT_OID, Tid
 from perdure.interfaces import IDatabase
 from perdure.mvcc import adapter_for
 from perdure.serialize import referencesf
-from perdure.serialize.classes import AllowedClasses, ClassPolicy
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from perdure.connection.unflagged import Reaction, UnflaggedChanges
+    from perdure.serialize.classes import AllowedClasses, ClassPolicy
 
 __all__ = ["DB", "connection"]
 
@@ -40,10 +41,20 @@ logger = logging.getLogger("perdure.db")
 _FOREVER = 1 << 31
 
 
-def _unflagged(wanted: Reaction | bool) -> UnflaggedChanges | None:
+def _unflagged(wanted: "Reaction | bool") -> "UnflaggedChanges | None":
     if not wanted:
         return None
+    from perdure.connection.unflagged import UnflaggedChanges  # late: it is for development
+
     return UnflaggedChanges("raise" if wanted is True else wanted)
+
+
+def _allowed(policy: "ClassPolicy | None") -> "AllowedClasses | None":
+    if policy is None:
+        return None
+    from perdure.serialize.classes import AllowedClasses  # late: few databases have a policy
+
+    return AllowedClasses(policy)
 
 
 @implementer(IDatabase)
@@ -105,12 +116,12 @@ class DB(CacheStatistics, History, Settings):
         class_factory: Callable[[Any, str, str], Any] | None = None,
         detect_unflagged_changes: Literal["raise", "warn"] | bool = False,
         check_references: bool = True,
-        class_policy: ClassPolicy | None = None,
+        class_policy: "ClassPolicy | None" = None,
         **storage_args: Any,
     ) -> None:
         if class_policy is not None and class_factory is not None:
             raise TypeError("class_policy and class_factory: only one of them can find the classes")
-        self._allowed = None if class_policy is None else AllowedClasses(class_policy)
+        self._allowed = _allowed(class_policy)
         self.databases = {} if databases is None else databases
         self.database_name = database_name
         self.closed = False

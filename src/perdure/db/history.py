@@ -2,15 +2,17 @@
 
 import time
 from collections.abc import Callable, Container, MutableMapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import transaction
 
-from perdure.db.packing import Progress, pack_database
-from perdure.db.undo import TransactionalUndo, planned_undo
 from perdure.errors import Unsupported
 from perdure.ids import Oid, Tid
-from perdure.storage.undo import IPlansUndo, UndoStep
+from perdure.storage._planning import IPlansUndo
+
+if TYPE_CHECKING:
+    from perdure.db.packing import Progress
+    from perdure.storage.undo import UndoStep
 
 __all__ = ["History"]
 
@@ -83,7 +85,7 @@ class History:
         *,
         oids: Container[Oid] | None = None,
         dry_run: bool = False,
-    ) -> list[UndoStep] | None:
+    ) -> "list[UndoStep] | None":
         """Undo a transaction when *txn* (default: the thread's) commits.
 
         *id* is an `id` that `undoLog` or `undoInfo` gave, not a tid.  The commit
@@ -101,6 +103,9 @@ class History:
                 f"the storage of {self.database_name!r} can only undo whole transactions"
             )
         if dry_run:
+            # Late, here and below: most programs undo and pack nothing, and need no memory for it.
+            from perdure.db.undo import TransactionalUndo, planned_undo
+
             (steps,) = planned_undo([TransactionalUndo(self, [id], oids)])
             return steps
         self._join_undo([id], txn, oids)
@@ -116,6 +121,8 @@ class History:
             raise NotImplementedError(f"the storage of {self.database_name!r} can't undo")
 
     def _join_undo(self, ids: Any, txn: Any, oids: Container[Oid] | None) -> None:
+        from perdure.db.undo import TransactionalUndo
+
         current = transaction.get() if txn is None else txn
         current.join(TransactionalUndo(self, ids, oids))
 
@@ -125,7 +132,7 @@ class History:
         days: float = 0,
         *,
         gc: bool | None = None,
-        progress: Progress | None = None,
+        progress: "Progress | None" = None,
     ) -> None:
         """Drop revisions that were no longer current at a time, and garbage.
 
@@ -140,6 +147,8 @@ class History:
         a member's storage is not perdure's own, layers aside, no object is dropped; one that can't be
         told so raises Unsupported.
         """
+        from perdure.db.packing import pack_database
+
         when = time.time() if t is None else t
         until = when - days * _SECONDS_PER_DAY
         pack_database(self, until, gc=gc, progress=progress)

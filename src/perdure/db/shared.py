@@ -8,7 +8,6 @@ from weakref import WeakKeyDictionary
 from perdure import _native
 from perdure.db.routes import Choose, Routes, chooser
 from perdure.ids import Tid
-from perdure.storage.joint import JointCommit
 from perdure.storage.view import EngineFace
 from perdure.utils import before2at
 
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from perdure.connection.group import ConnectionSet
     from perdure.db.database import DB
     from perdure.db.pool import ConnectionPool
+    from perdure.storage.joint import JointCommit
 
 __all__ = ["Shared", "shared_by"]
 
@@ -49,13 +49,16 @@ class Shared:
         """Return what says where new objects go at present; None if nothing does."""
         return chooser(self) if len(self.databases) > 1 else None
 
-    def joint_commit(self, transaction: Any) -> JointCommit | None:
+    def joint_commit(self, transaction: Any) -> "JointCommit | None":
         """Return what the members do together in *transaction*; None for a single database."""
         if len(self.databases) < 2:
             return None
         # Not in `transaction.data`, which raises two errors for what isn't there.
         joint = self._joint.get(transaction)
         if joint is None:
+            # Late: a database that is alone has no need of it.
+            from perdure.storage.joint import JointCommit
+
             joint = self._joint[transaction] = JointCommit(self._gate)
         return joint
 

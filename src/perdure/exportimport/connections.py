@@ -1,7 +1,6 @@
 """Export and import as methods of connections."""
 
 import os
-import tempfile
 from collections.abc import Callable, Collection, Mapping
 from typing import IO, Any
 
@@ -43,6 +42,8 @@ class ExportImport:
         there is no file at the path then, or the one of before.
         """
         # Late: every connection can do this, and few ever do.
+        import tempfile
+
         from perdure.exportimport.working import Manner, export_into, export_to, followed_members
 
         connection: Any = self

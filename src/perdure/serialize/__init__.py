@@ -9,9 +9,21 @@ persistent objects stand in the state as references (pickle's persistent ids):
 - `[oid]`: a weak reference of old, read and never written
 """
 
+from typing import TYPE_CHECKING
+
+from perdure import _native
+from perdure._lazy import importing_late
 from perdure.serialize.connection_base import ConnectionBase
-from perdure.serialize.reader import ObjectReader
 from perdure.serialize.references import get_refs, referencesf
-from perdure.serialize.writer import ObjectWriter
+
+if TYPE_CHECKING:
+    from perdure.serialize.reader import ObjectReader
+
+if TYPE_CHECKING or _native.native_objects():
+    ObjectWriter = _native.ObjectWriter
+else:
+    from perdure.serialize.writer import StandardObjectWriter as ObjectWriter
 
 __all__ = ["ConnectionBase", "ObjectReader", "ObjectWriter", "get_refs", "referencesf"]
+
+__getattr__ = importing_late(__name__, {"ObjectReader": "perdure.serialize.reader"})

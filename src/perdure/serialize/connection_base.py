@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING
 
 from perdure import _native
 from perdure.serialize.hooks import ConnectionHooks
-from perdure.serialize.standard import StandardConnectionBase
 
 if TYPE_CHECKING or _native.native_objects():
 
@@ -15,6 +14,7 @@ if TYPE_CHECKING or _native.native_objects():
         """
 
 else:
+    from perdure.serialize.standard import StandardConnectionBase
 
     class ConnectionBase(StandardConnectionBase):
         """Loads a connection's objects in Python: `persistent` isn't its C implementation."""

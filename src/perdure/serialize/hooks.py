@@ -1,12 +1,14 @@
 """What a connection's object path leaves to Python."""
 
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from perdure._blobtail import length_in
 from perdure.errors import ForbiddenClassError, InvalidObjectReference
 from perdure.ids import Oid, Tid
-from perdure.serialize.classes import AllowedClasses
-from perdure.serialize.reader import ObjectReader, ReadingConnection
+
+if TYPE_CHECKING:
+    from perdure.serialize.classes import AllowedClasses
+    from perdure.serialize.reader import ObjectReader, ReadingConnection
 
 
 class ConnectionHooks:
@@ -20,15 +22,18 @@ class ConnectionHooks:
     _cache: Any
     _storage: Any
     _db: Any
-    _allowed: AllowedClasses | None = None
+    _allowed: "AllowedClasses | None" = None
     """The database's class policy."""
 
     _placing: Any = None
     """While a commit or savepoint is told where new objects go: what knows it."""
 
     @property
-    def _reader(self) -> ObjectReader:
+    def _reader(self) -> "ObjectReader":
         """The reader that belongs to this connection's cache."""
+        # Late: most records are read natively.
+        from perdure.serialize.reader import ObjectReader
+
         return ObjectReader(
             cast("ReadingConnection", self), self._cache, self._db.classFactory, self._allowed
         )

@@ -1,7 +1,7 @@
 """From records to objects, by the standard `pickle`."""
 
 import contextlib
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from persistent.wref import WeakRef
 from transaction.interfaces import TransientError
@@ -10,9 +10,11 @@ from perdure.broken import Broken, PersistentBroken, persistentBroken
 from perdure.classname import get_pickle_metadata
 from perdure.errors import ForbiddenClassError, POSError, StateLoadError
 from perdure.ids import Oid
-from perdure.serialize.classes import AllowedClasses
 from perdure.serialize.pickling import load_both, load_first
 from perdure.serialize.references import oid_of
+
+if TYPE_CHECKING:
+    from perdure.serialize.classes import AllowedClasses
 
 
 class ClassFactory(Protocol):
@@ -47,7 +49,7 @@ class ObjectReader:
         conn: ReadingConnection | None = None,
         cache: Any = None,
         factory: ClassFactory | None = None,
-        allowed: AllowedClasses | None = None,
+        allowed: "AllowedClasses | None" = None,
     ) -> None:
         self._conn = conn
         self._cache = cache

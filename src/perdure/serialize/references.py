@@ -7,7 +7,6 @@ from typing import Any
 
 from perdure import _native
 from perdure.ids import Oid
-from perdure.serialize.pickling import load_both
 
 
 class _Inert:
@@ -42,6 +41,9 @@ def oid_of(value: bytes | str) -> Oid:
 
 def references(data: bytes) -> list[Any]:
     """Return the references in a record as they stand there, in order."""
+    # Late: nearly all are found natively.
+    from perdure.serialize.pickling import load_both
+
     found: list[Any] = []
     names: dict[tuple[str, str], Any] = {}
 

@@ -2,9 +2,11 @@
 
 from typing import TYPE_CHECKING, Any
 
-from perdure.blob import BlobFiles, copyTransactionsFromTo
 from perdure.errors import Unsupported
 from perdure.ids import Oid, Tid
+
+if TYPE_CHECKING:
+    from perdure.blob import BlobFiles
 
 __all__ = ["KeepsBlobs"]
 
@@ -12,7 +14,7 @@ __all__ = ["KeepsBlobs"]
 class KeepsBlobs:
     """The part of a storage that keeps blobs, where it was given a directory for them."""
 
-    blobs: BlobFiles | None = None
+    blobs: "BlobFiles | None" = None
     """The files of blobs; None where the storage keeps none."""
 
     if TYPE_CHECKING:
@@ -35,7 +37,7 @@ class KeepsBlobs:
 
         def _running_for(self, transaction: Any) -> Any: ...
 
-    def require_blobs(self) -> BlobFiles:
+    def require_blobs(self) -> "BlobFiles":
         """Return the files of blobs, or raise Unsupported where there can be none."""
         if self.blobs is None:
             raise Unsupported(f"{self.getName()} keeps no blobs: open it with blob_dir=...")
@@ -82,4 +84,6 @@ class KeepsBlobs:
         return self.require_blobs().directory.temp_dir
 
     def _copy_with_blobs(self, other: Any) -> None:
+        from perdure.blob import copyTransactionsFromTo  # late: most storages keep no blobs
+
         copyTransactionsFromTo(other, self)

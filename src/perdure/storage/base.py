@@ -14,7 +14,7 @@ from perdure.errors import (
     Unsupported,
 )
 from perdure.ids import Oid, Tid
-from perdure.storage.records import extension_bytes_of
+from perdure.storage._extension import extension_bytes_of
 from perdure.timestamp import TimeStamp, tid_after
 from perdure.utils import load_current, p64, u64
 

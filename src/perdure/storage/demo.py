@@ -14,8 +14,9 @@ from perdure.interfaces import IBlobStorage, IStorageUndoable
 from perdure.storage._overlay import Overlay
 from perdure.storage._overlay_records import record_at
 from perdure.storage._overlay_running import Running
+from perdure.storage._planning import IPlansUndo
 from perdure.storage.mapping import MappingStorage
-from perdure.storage.undo import IPlansUndo, UndoStep, class_name_of
+from perdure.storage.undo import UndoStep, class_name_of
 
 __all__ = ["DemoStorage", "DemoStorage2"]
 

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Container, Mapping
 from itertools import islice
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from zope.interface import implementer
 
@@ -27,12 +27,15 @@ from perdure.interfaces import (
     IStorageUndoable,
 )
 from perdure.storage._blobs import KeepsBlobs
+from perdure.storage._extension import extension_bytes_of, extension_of
+from perdure.storage._planning import IPlansUndo
 from perdure.storage._running import Judge, Running
 from perdure.storage._tids import ITakesTids
-from perdure.storage.base import copy
-from perdure.storage.packing import PackResult, SearchedMember, is_plain_referencesf
-from perdure.storage.records import StorageIterator, extension_bytes_of, extension_of
-from perdure.storage.undo import IPlansUndo, UndoLog, UndoStep, plan_undo, tid_of_undo_id, undo_into
+
+if TYPE_CHECKING:
+    from perdure.storage.packing import PackResult, SearchedMember
+    from perdure.storage.records import StorageIterator
+    from perdure.storage.undo import UndoStep
 
 __all__ = ["EngineStorage"]
 
@@ -134,12 +137,17 @@ class EngineStorage(KeepsBlobs, ConflictResolvingStorage):
         (seconds since the epoch), `user_name`, `description` (bytes), `size` (bytes)
         and what the transaction was annotated with.
         """
+        # Late, here and below: most programs undo nothing, and need no memory for it.
+        from perdure.storage.undo import UndoLog
+
         return UndoLog(self._native).slice(first, last, filter)
 
     def undoInfo(
         self, first: int = 0, last: int = -20, specification: Mapping[str, Any] | None = None
     ) -> list[dict[str, Any]]:
         """As `undoLog`, of the transactions whose description has all of *specification*."""
+        from perdure.storage.undo import UndoLog
+
         return UndoLog(self._native).info(first, last, specification)
 
     def undo(
@@ -155,11 +163,13 @@ class EngineStorage(KeepsBlobs, ConflictResolvingStorage):
 
     def undo_plan(
         self, transaction_id: bytes, oids: Container[Oid] | None = None
-    ) -> list[UndoStep]:
+    ) -> "list[UndoStep]":
         """Say what undoing a transaction would do, object by object; nothing is changed.
 
         UndoError is raised for an unknown or packed transaction.
         """
+        from perdure.storage.undo import plan_undo
+
         draft = self._native.begin(b"", b"", b"")
         return plan_undo(self._native, draft, self, transaction_id, oids)
 
@@ -169,6 +179,8 @@ class EngineStorage(KeepsBlobs, ConflictResolvingStorage):
         transaction_id: bytes,
         chosen: Container[Oid] | None = None,
     ) -> list[Oid]:
+        from perdure.storage.undo import tid_of_undo_id, undo_into
+
         oids = undo_into(self._native, draft, self, transaction_id, chosen)
         if self.blobs is not None:
             tid = tid_of_undo_id(transaction_id)
@@ -226,8 +238,10 @@ class EngineStorage(KeepsBlobs, ConflictResolvingStorage):
         every = self._native.history(oid, 1 << 62, extension_of)
         return list(islice((entry for entry in every if filter(entry)), max(0, size)))
 
-    def iterator(self, start: Tid | None = None, stop: Tid | None = None) -> StorageIterator:
+    def iterator(self, start: Tid | None = None, stop: Tid | None = None) -> "StorageIterator":
         """Walk over the transactions from *start* to *stop*, both included."""
+        from perdure.storage.records import StorageIterator  # late: few programs iterate
+
         return StorageIterator(self._native, start, stop)
 
     def record_iternext(self, next: Oid | None = None) -> tuple[Oid, Tid, bytes, Oid | None]:  # noqa: A002 - ZODB's name
@@ -482,6 +496,8 @@ class EngineStorage(KeepsBlobs, ConflictResolvingStorage):
         if self.blobs is not None:
             self._copy_with_blobs(other)
         else:
+            from perdure.storage.base import copy  # late, as above
+
             copy(other, self)
 
     # Packing.
@@ -502,7 +518,7 @@ class EngineStorage(KeepsBlobs, ConflictResolvingStorage):
         gc: bool | None = None,
         progress: Callable[[str, int, int], object] | None = None,
         members: "Mapping[str, EngineStorage | SearchedMember] | None" = None,
-    ) -> PackResult | None:
+    ) -> "PackResult | None":
         """Drop what is not needed any more: revisions, and with *gc* unreachable objects.
 
         Commits go on meanwhile.  Killed at any point, the next open finds the
@@ -530,6 +546,8 @@ class EngineStorage(KeepsBlobs, ConflictResolvingStorage):
         """
         if self.isReadOnly():
             raise ReadOnlyError(f"{self.__name__} is read-only and can't be packed")
+        from perdure.storage.packing import PackResult, is_plain_referencesf  # late: few pack
+
         last = self.lastTransaction()
         result = self._native.pack(
             _native.tid_of_time(t),

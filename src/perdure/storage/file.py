@@ -5,18 +5,19 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from zope.interface import alsoProvides
 
 from perdure import _native
 from perdure._targets import require_folder
-from perdure.blob import BlobFiles
 from perdure.ids import Tid
 from perdure.interfaces import IBlobStorageRestoreable
-from perdure.storage._index import ObjectIndex
 from perdure.storage.engine import EngineStorage
-from perdure.storage.packing import PackResult, SearchedMember
+
+if TYPE_CHECKING:
+    from perdure.storage._index import ObjectIndex
+    from perdure.storage.packing import PackResult, SearchedMember
 
 __all__ = ["FileStorage"]
 
@@ -116,6 +117,8 @@ class FileStorage(EngineStorage):
         self.packer = packer
         self.blob_dir = os.path.abspath(blob_dir) if blob_dir else None  # noqa: PTH100 - as named
         if self.blob_dir is not None:
+            from perdure.blob import BlobFiles  # late: most storages keep no blobs
+
             self.blobs = BlobFiles(self.blob_dir)
             self.fshelper = self.blobs.directory
             alsoProvides(self, IBlobStorageRestoreable)
@@ -153,7 +156,9 @@ class FileStorage(EngineStorage):
         return _OpenFile(self._file_name)
 
     @property
-    def _index(self) -> ObjectIndex:
+    def _index(self) -> "ObjectIndex":
+        from perdure.storage._index import ObjectIndex  # late: only others' code asks for it
+
         return ObjectIndex(self._native)
 
     @property
@@ -172,8 +177,8 @@ class FileStorage(EngineStorage):
         referencesf: Any = None,
         gc: bool | None = None,
         progress: Callable[[str, int, int], object] | None = None,
-        members: Mapping[str, EngineStorage | SearchedMember] | None = None,
-    ) -> PackResult | None:
+        members: "Mapping[str, EngineStorage | SearchedMember] | None" = None,
+    ) -> "PackResult | None":
         """Drop what is not needed any more; see `EngineStorage.pack`.
 
         A plugged-in packer is called as `packer(storage, referencesf, stop, gc)`. It
@@ -187,6 +192,8 @@ class FileStorage(EngineStorage):
         packed = self.packer(self, referencesf, stop, self._pack_gc if gc is None else gc)
         if packed is None:
             return None
+        from perdure.storage.packing import PackResult  # late: few programs pack so
+
         result = PackResult(*self._native.adopt_packed(self.pack_keep_old))
         if self.blobs is not None:
             with suppress(FileNotFoundError):

@@ -5,18 +5,15 @@ import binascii
 from collections.abc import Callable, Container, Mapping
 from typing import Any, NamedTuple, Protocol
 
-from zope.interface import Interface
-
 from perdure import _native
 from perdure.classname import get_pickle_metadata
 from perdure.errors import ConflictError, MultipleUndoErrors, UndoError
 from perdure.ids import Oid, Tid, readable_tid_repr
+from perdure.storage._extension import extension_of
 from perdure.storage._missing import missing_object
-from perdure.storage.records import extension_of
 from perdure.timestamp import TimeStamp
 
 __all__ = [
-    "IPlansUndo",
     "UndoLog",
     "UndoStep",
     "class_name_of",
@@ -27,20 +24,6 @@ __all__ = [
 ]
 
 _BLOCKING_SHOWN_MAX = 3
-
-
-class IPlansUndo(Interface):
-    """A storage that says what undoing would do, and undoes a transaction for chosen objects."""
-
-    def undo_plan(transaction_id: bytes, oids: Any = None) -> Any:  # noqa: N805 - no self here
-        """Return an `UndoStep` for each object that a transaction changed; nothing is changed.
-
-        With *oids* (a container), only for these. UndoError is raised for an unknown or packed
-        transaction.
-        """
-
-    def undo(transaction_id: bytes, transaction: Any, oids: Any = None) -> Any:  # noqa: N805
-        """Undo a transaction as part of another; with *oids*, what it did to these objects."""
 
 
 class _Merges(Protocol):

@@ -1,5 +1,6 @@
 """Merging two changes of one object."""
 
+from perdure._merging import _class_cache, _unresolvable, find_global, logger
 from perdure.compat._names import known_as
 from perdure.conflict import (
     BadClass,
@@ -8,10 +9,6 @@ from perdure.conflict import (
     IPersistentReference,
     PersistentReference,
     PersistentReferenceFactory,
-    _class_cache,
-    _unresolvable,
-    find_global,
-    logger,
     tryToResolveConflict,
 )
 from perdure.errors import ConflictError
