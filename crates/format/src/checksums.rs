@@ -21,6 +21,8 @@ const MARK_LEN: usize = 8 + 5 * 8 + ANCHORS_MAX * ANCHOR_LEN + 4;
 const ENTRY_MARKER: [u8; 4] = *b"Txn:";
 const ENTRY_HEADER_LEN: usize = 56;
 const SUM_LEN: usize = 4;
+/// No position, length or count reaches this: sums of a few can't overflow.
+const NUMBERS_END: u64 = 1 << 61;
 
 /// A transaction that was in the data file and was not packed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -86,7 +88,8 @@ impl Mark {
         out
     }
 
-    /// Read a mark; none where the bytes are none of this version or are damaged.
+    /// Read a mark; none where the bytes are none of this version, are damaged, or tell of places
+    /// that no file has.
     #[must_use]
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let covered = bytes.get(..MARK_LEN - SUM_LEN)?;
@@ -103,14 +106,21 @@ impl Mark {
             };
             (anchor.position != 0).then_some(anchor)
         });
-        Some(Self {
+        let mark = Self {
             sequence: u64_at(bytes, 8)?,
             session: u64_at(bytes, 16)?,
             data_end: u64_at(bytes, 24)?,
             last_tid: Tid(u64_at(bytes, 32)?),
             entries_end: u64_at(bytes, 40)?,
             anchors: anchors.collect(),
-        })
+        };
+        mark.is_plausible().then_some(mark)
+    }
+
+    fn is_plausible(&self) -> bool {
+        let own = [self.sequence, self.data_end, self.entries_end];
+        let anchored = |anchor: &Anchor| are_plausible(&[anchor.position, anchor.entry]);
+        are_plausible(&own) && self.anchors.iter().all(anchored)
     }
 
     /// The name and version of a whole mark that is newer than this code; none for anything else.
@@ -132,6 +142,10 @@ impl Mark {
         let marks = [mark(0), mark(1)].into_iter().flatten();
         marks.max_by_key(|mark| mark.sequence)
     }
+}
+
+fn are_plausible(numbers: &[u64]) -> bool {
+    numbers.iter().all(|number| *number < NUMBERS_END)
 }
 
 /// The checksums of one transaction.
@@ -209,7 +223,8 @@ impl Entry {
             .checked_add(ENTRY_HEADER_LEN)
     }
 
-    /// Read an entry; none where the bytes are none or are damaged.
+    /// Read an entry; none where the bytes are none, are damaged, or tell of places that no file
+    /// has.
     #[must_use]
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let len = Self::len_of(bytes)?;
@@ -218,7 +233,7 @@ impl Entry {
             return None;
         }
         let sums = covered.get(ENTRY_HEADER_LEN..)?.chunks_exact(SUM_LEN);
-        Some(Self {
+        let entry = Self {
             session: u64_at(bytes, 8)?,
             position: u64_at(bytes, 16)?,
             len: u64_at(bytes, 24)?,
@@ -226,7 +241,8 @@ impl Entry {
             durable: u64_at(bytes, 40)?,
             header_sum: u32_at(bytes, 48)?,
             record_sums: sums.filter_map(|sum| u32_at(sum, 0)).collect(),
-        })
+        };
+        are_plausible(&[entry.position, entry.len, entry.durable]).then_some(entry)
     }
 }
 
@@ -303,6 +319,46 @@ mod tests {
         assert_eq!(bytes.len() as u64, entry.entry_len());
         assert_eq!(Entry::len_of(&bytes), Some(bytes.len()));
         assert_eq!(Entry::parse(&bytes), Some(entry));
+    }
+
+    #[test]
+    fn places_that_no_file_has_are_no_marks_and_no_entries() {
+        let mark = Mark {
+            sequence: 1,
+            data_end: 2,
+            entries_end: 3,
+            anchors: vec![Anchor {
+                position: 4,
+                tid: Tid(u64::MAX),
+                entry: 5,
+            }],
+            ..Mark::default()
+        };
+        assert_eq!(Mark::parse(&mark.to_bytes()), Some(mark.clone()));
+        let beyond: [fn(&mut Mark); 5] = [
+            |mark| mark.sequence = u64::MAX,
+            |mark| mark.data_end = u64::MAX,
+            |mark| mark.entries_end = u64::MAX,
+            |mark| mark.anchors[0].position = u64::MAX,
+            |mark| mark.anchors[0].entry = u64::MAX,
+        ];
+        for change in beyond {
+            let mut mark = mark.clone();
+            change(&mut mark);
+            assert_eq!(Mark::parse(&mark.to_bytes()), None);
+        }
+        for (position, len, durable) in [(u64::MAX, 0, 0), (0, u64::MAX, 0), (0, 0, u64::MAX)] {
+            let entry = Entry {
+                session: u64::MAX,
+                position,
+                len,
+                tid: Tid(u64::MAX),
+                durable,
+                header_sum: 0,
+                record_sums: Vec::new(),
+            };
+            assert_eq!(Entry::parse(&entry.to_bytes()), None);
+        }
     }
 
     #[test]

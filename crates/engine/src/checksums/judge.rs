@@ -328,11 +328,13 @@ impl Judge<'_> {
         if end <= FIRST_TRANSACTION {
             return Ok(true);
         }
-        let Some(length) = self.read(end - TRAILER_LEN)? else {
+        let Some(trailer) = end.checked_sub(TRAILER_LEN) else {
             return Ok(false);
         };
-        let start = (end - TRAILER_LEN).checked_sub(u64::from_be_bytes(length));
-        let Some(start) = start else {
+        let Some(length) = self.read(trailer)? else {
+            return Ok(false);
+        };
+        let Some(start) = trailer.checked_sub(u64::from_be_bytes(length)) else {
             return Ok(false);
         };
         let Ok(header) = TransactionHeader::parse(window.at(start, TRANSACTION_HEADER_LEN)?) else {
