@@ -142,7 +142,10 @@ impl Locked {
                 }
                 continue;
             };
-            let committed = headers.at(position)?.tid;
+            let committed = match generation.recent.tid_at(position) {
+                Some(tid) => tid,
+                None => headers.at(position)?.tid,
+            };
             if committed != seen {
                 let oid = record.oid;
                 self.conflicts.push(Conflict {
@@ -457,6 +460,8 @@ impl Voted {
             generation.index.insert(oid, position, is_new);
             oids.push(oid);
         }
+        let positions = self.records.iter().map(|&(_, position, _)| position);
+        generation.recent.note(positions, self.tid);
         if self.deletes {
             store.removals.note_deletion(self.tid);
         }

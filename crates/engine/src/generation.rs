@@ -13,6 +13,7 @@ use crate::disk::{Disk, File};
 use crate::error::{Error, Result};
 use crate::index::{Damaged, Index};
 use crate::open::Options;
+use crate::recent::Recent;
 use crate::verify::Verifier;
 use crate::{rebuild, scan};
 
@@ -40,6 +41,8 @@ pub(crate) struct Generation {
     pub(crate) verifier: Option<Verifier>,
     /// The greatest length of a record's data.
     pub(crate) record_bytes_max: u64,
+    /// What was written of late.
+    pub(crate) recent: Recent,
 }
 
 /// What a read found.
@@ -107,6 +110,7 @@ impl Generation {
             rebuilding: Mutex::new(()),
             verifier: None,
             record_bytes_max: u64::MAX,
+            recent: Recent::default(),
         }
     }
 

@@ -27,6 +27,7 @@ mod parts;
 mod past;
 mod publication;
 mod rebuild;
+mod recent;
 mod salvage;
 mod saved_index;
 mod scan;

@@ -19,7 +19,7 @@ from perdure.storage.view import EngineView
 if TYPE_CHECKING:
     from perdure.connection.placing import Together
 
-__all__ = ["Commit", "Record", "into_cache", "serialised"]
+__all__ = ["Commit", "Record", "into_cache", "serialised", "store_changes"]
 
 Record = tuple[Oid, Tid, bytes, Any]
 """An object ready to be stored: oid, the revision it was made from, data, the object itself."""
@@ -99,19 +99,21 @@ class Commit:
             and type(storage).store is _native.StorageView.store
             and "store" not in vars(storage)
         )
-        if not is_direct or self.objects is None or storage.draft is None:
+        if not is_direct or storage.draft is None:
             return None
+        if self.objects is None:
+            self.objects = []
         return _native.Intake(connection, storage.draft, done, self.stored, self.objects)
 
     def first_intake(
-        self, connection: ConnectionState, first: int, done: _native.OidSet
+        self, connection: ConnectionState, done: _native.OidSet
     ) -> _native.Intake | None:
-        """Return the same, begun for it, where the object numbered *first* is to be stored."""
+        """Return the same, begun for it, where the first changed object is to be stored."""
         storage = connection._normal_storage
         registered = connection._registered_objects
-        obj = registered[first] if first < len(registered) else None
-        if obj is None or not isinstance(storage, EngineView):
+        if not registered or not isinstance(storage, EngineView):
             return None
+        obj = registered[0]
         if not obj._p_changed or obj._p_jar is not connection:
             return None
         if type(obj) is Blob and is_unchanged_blob(obj):
@@ -151,7 +153,7 @@ class Commit:
 
         perdure's own storages know by themselves that there is nothing to write.
         """
-        return self.begun and not self.stored and not isinstance(storage, EngineView)
+        return not self.stored and not isinstance(storage, EngineView)
 
     def abort(self, storage: Any) -> None:
         """Drop what the storage was given, if it was given anything."""
@@ -159,47 +161,156 @@ class Commit:
             storage.tpc_abort(self.meta)
 
 
-def serialised(
-    connection: ConnectionState, first: int = 0, commit: Commit | None = None
-) -> Iterator[Record]:
+def serialised(connection: ConnectionState, first: int = 0) -> Iterator[Record]:
     """Serialise what was changed or added, and all new objects reached from there.
 
     *first* is how many changed objects have been seen to before.  While it runs, new
-    objects enter the connection's cache and `_creating`.  With *commit*, which stores the
-    records as they come, new objects may be stored without appearing here.
+    objects enter the connection's cache and `_creating`.
     """
-    if connection.before is not None:
-        raise _past(connection.before)
-    writer = ObjectWriter(connection)
-    done = _native.OidSet()
-    late: list[Any] = []
-    connection._added_during_commit = late
-    changes = _Changes(first)
-    reached_first: list[Any] = []
+    work = _Serialisation(connection, first)
     try:
-        intake = None if commit is None else commit.first_intake(connection, first, done)
-        if intake is not None:
-            yield from _taken(connection, writer, (changes, reached_first), intake)
-        to_be_stored = _to_be_stored(connection, changes, late, done)
-        for changed in chain(reversed(reached_first), to_be_stored):
+        yield from work.records()
+        work.require_targets()
+    finally:
+        work.end()
+
+
+def store_changes(connection: ConnectionState, commit: Commit) -> None:
+    """Store what `serialised` would yield, natively where the objects are of the usual kind."""
+    work = _Serialisation(connection)
+    try:
+        if not work.takes_all(commit):
+            commit.store_objects(connection._normal_storage, work.records(commit))
+        work.require_targets()
+    finally:
+        work.end()
+
+
+class _Serialisation:
+    """The changed objects of a connection on their way to records."""
+
+    def __init__(self, connection: ConnectionState, first: int = 0) -> None:
+        if connection.before is not None:
+            raise _past(connection.before)
+        self._connection = connection
+        self._writer = ObjectWriter(connection)
+        self._done = _native.OidSet()
+        self._seen = first
+        """How many of the objects that were changed have been seen to."""
+        self._intake: _native.Intake | None = None
+        """What takes objects in natively, once that is possible."""
+        self._waiting: list[Any] = []
+        """Objects that were reached and are not serialised yet, the next one last."""
+        self._odd: Record | None = None
+        """A record that came before all others, and needs a look."""
+        self._late: list[Any] = []
+        connection._added_during_commit = self._late
+
+    def takes_all(self, commit: Commit) -> bool:
+        """Have changed objects stored natively; tell whether that was all that there is to do."""
+        connection = self._connection
+        self._intake = intake = commit.first_intake(connection, self._done)
+        if intake is None:
+            return False
+        registered = connection._registered_objects
+        self._seen, self._odd = self._writer.take_over(registered, 0, self._waiting, intake)
+        left = self._odd or self._waiting or self._late or connection._arrived
+        return not left and self._seen >= len(registered)
+
+    def records(self, commit: Commit | None = None) -> Iterator[Record]:
+        """Yield what is to be stored.
+
+        With *commit*, which stores the records as they come, objects may be stored without
+        appearing here.
+        """
+        reached_first, self._waiting = self._waiting, []
+        if self._intake is not None:
+            yield from self._taken(self._intake, reached_first)
+        for changed in chain(reversed(reached_first), self._to_be_stored()):
             waiting = [changed]
             while waiting:
-                record = _record_of(connection, writer, waiting.pop())
-                done.add(record[0])
-                reached = writer.take_new()
+                record = _record_of(self._connection, self._writer, waiting.pop())
+                self._done.add(record[0])
+                reached = self._writer.take_new()
                 if reached:
-                    _created(connection, reached)
+                    _created(self._connection, reached)
                     waiting += reached
                 yield record
                 if commit is not None:
-                    intake = intake or commit.intake(connection, done)
-                    if intake is not None:
-                        yield from _taken(connection, writer, (changes, waiting), intake)
-        if connection._savepoint_storage is None:
-            require_targets(connection, writer)
-    finally:
-        _note_end(connection, done)
-        left = writer.take_new()
+                    self._intake = self._intake or commit.intake(self._connection, self._done)
+                    if self._intake is not None:
+                        yield from self._taken(self._intake, waiting)
+
+    def _taken(self, intake: _native.Intake, waiting: list[Any]) -> Iterator[Record]:
+        """Have objects stored natively, new ones and changed ones; yield those that are unusual."""
+        odd, self._odd = self._odd, None
+        if odd is not None:
+            _look_at(self._connection, odd[3], odd[2])
+            yield odd
+        registered = self._connection._registered_objects
+        while True:
+            while (odd := self._writer.take_in(waiting, intake)) is not None:
+                _look_at(self._connection, odd[3], odd[2])
+                yield odd
+            if waiting:
+                return
+            self._seen, odd = self._writer.take_over(registered, self._seen, waiting, intake)
+            if odd is not None:
+                _look_at(self._connection, odd[3], odd[2])
+                yield odd
+            elif not waiting:
+                return
+
+    def _to_be_stored(self) -> Iterator[Any]:
+        """Go through what was changed, and what is added while that is being serialised.
+
+        Objects of a class with a mind of its own may add others in their `__getstate__`.
+        """
+        connection = self._connection
+        registered = connection._registered_objects
+        while self._seen < len(registered):
+            obj = registered[self._seen]
+            self._seen += 1
+            if self._is_to_be_stored(obj):
+                yield obj
+        for obj in self._late:
+            if obj._p_oid not in self._done:
+                yield obj
+        arrived = connection._arrived
+        while arrived:
+            yield arrived.pop()
+
+    def _is_to_be_stored(self, obj: Any) -> bool:
+        oid = obj._p_oid
+        if obj._p_jar is not self._connection:
+            raise InvalidObjectReference(
+                f"object {oid_repr(oid)} has come to belong to {obj._p_jar!r} since it was changed",
+                object=obj,
+            )
+        # It is legal to set _p_changed to False after a change, to have it not stored.
+        if oid in self._done or not (obj._p_changed or oid in self._connection._added):
+            return False
+        if is_unchanged_blob(obj):
+            obj._p_changed = False
+            return False
+        return True
+
+    def require_targets(self) -> None:
+        """Have the vote look for what the records refer to, unless it is for a savepoint."""
+        if self._connection._savepoint_storage is None:
+            require_targets(self._connection, self._writer)
+
+    def end(self) -> None:
+        """Put everything back as it is outside of a serialisation."""
+        connection = self._connection
+        connection._added_during_commit = None
+        connection._missing.clear()
+        connection._store_count += len(self._done)
+        if connection._readCurrent:
+            # An object that is written needs no check of having been read.
+            for oid in [oid for oid in connection._readCurrent if oid in self._done]:
+                del connection._readCurrent[oid]
+        left = self._writer.take_new()
         if left:
             # After an error: these have got oids, and have to lose them again.
             _created(connection, left)
@@ -216,46 +327,6 @@ def _record_of(connection: ConnectionState, writer: Any, obj: Any) -> Record:
     connection._cache.update_object_size_estimation(oid, size)
     obj._p_estimated_size = size
     return oid, serial, data, obj
-
-
-def _note_end(connection: ConnectionState, done: _native.OidSet) -> None:
-    connection._added_during_commit = None
-    connection._missing.clear()
-    connection._store_count += len(done)
-    # An object that is written needs no check of having been read.
-    for oid in [oid for oid in connection._readCurrent if oid in done]:
-        del connection._readCurrent[oid]
-
-
-class _Changes:
-    """How many of the objects that were changed have been seen to."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-
-
-def _taken(
-    connection: ConnectionState,
-    writer: Any,
-    work: tuple[_Changes, list[Any]],
-    intake: _native.Intake,
-) -> Iterator[Record]:
-    """Have objects stored natively, new ones and changed ones; yield those that are unusual."""
-    changes, waiting = work
-    while True:
-        while (odd := writer.take_in(waiting, intake)) is not None:
-            _look_at(connection, odd[3], odd[2])
-            yield odd
-        if waiting:
-            return
-        changes.number, odd = writer.take_over(
-            connection._registered_objects, changes.number, waiting, intake
-        )
-        if odd is not None:
-            _look_at(connection, odd[3], odd[2])
-            yield odd
-        elif not waiting:
-            return
 
 
 def _look_at(connection: ConnectionState, obj: Any, data: bytes) -> None:
@@ -276,37 +347,6 @@ def _past(before: Tid) -> ReadOnlyHistoryError:
         f"a past state (before {oid_repr(before)}) can't be changed: "
         "open the database without at= or before="
     )
-
-
-def _to_be_stored(
-    connection: ConnectionState, changes: _Changes, late: list[Any], done: _native.OidSet
-) -> Iterator[Any]:
-    """Go through what was changed, and what is added while that is being serialised.
-
-    Objects of a class with a mind of its own may add others in their `__getstate__`.
-    """
-    registered = connection._registered_objects
-    while changes.number < len(registered):
-        obj = registered[changes.number]
-        changes.number += 1
-        oid = obj._p_oid
-        if obj._p_jar is not connection:
-            raise InvalidObjectReference(
-                f"object {oid_repr(oid)} has come to belong to {obj._p_jar!r} since it was changed",
-                object=obj,
-            )
-        # It is legal to set _p_changed to False after a change, to have it not stored.
-        if oid not in done and (obj._p_changed or oid in connection._added):
-            if is_unchanged_blob(obj):
-                obj._p_changed = False
-            else:
-                yield obj
-    for obj in late:
-        if obj._p_oid not in done:
-            yield obj
-    arrived = connection._arrived
-    while arrived:
-        yield arrived.pop()
 
 
 def _warn_large(connection: ConnectionState, obj: Any, size: int) -> None:

@@ -8,7 +8,7 @@ from transaction._transaction import Status
 
 from perdure.blob import Blob
 from perdure.connection.blobs import store_blob
-from perdure.connection.commit import Commit, serialised
+from perdure.connection.commit import Commit, serialised, store_changes
 from perdure.connection.integrity import forget_targets, require_targets
 from perdure.connection.placing import Together
 from perdure.connection.savepoint import Mark, Savepoint, SavepointStorage
@@ -25,7 +25,9 @@ class Committing(Snapshot):
 
     def sortKey(self) -> str:
         """Return the connection's place among the resources of a transaction."""
-        return f"{self._normal_storage.sortKey()}:{id(self)}"
+        if self._sort_key is None:
+            self._sort_key = f"{self._normal_storage.sortKey()}:{id(self)}"
+        return self._sort_key
 
     def tpc_begin(self, transaction: Any) -> None:
         """Get ready to commit.  The storage isn't involved yet."""
@@ -33,7 +35,9 @@ class Committing(Snapshot):
             self._require_open()
         # Databases of others' making may lack what is perdure's own.
         shared = getattr(self._db, "_shared", None)
-        joint = None if shared is None else shared.joint_commit(transaction)
+        joint = None
+        if shared is not None and len(shared.databases) > 1:
+            joint = shared.joint_commit(transaction)
         self._commit_running = Commit(transaction, joint)
         self._creating.clear()
 
@@ -67,7 +71,7 @@ class Committing(Snapshot):
         if self._unflagged is not None:
             self._unflagged.check(self)
         if self._savepoint_storage is None:
-            commit.store_objects(self._normal_storage, serialised(self, commit=commit))
+            store_changes(self, commit)
         else:
             self._write_savepoint(self._savepoint_storage)
 
@@ -75,7 +79,7 @@ class Committing(Snapshot):
         """Return what says where new objects go; None: where they are reached from."""
         # Databases of others' making may lack what is perdure's own.
         shared = getattr(self._db, "_shared", None)
-        return None if shared is None else shared.chooser()
+        return None if shared is None or len(shared.databases) < 2 else shared.chooser()
 
     def _running_commit(self, transaction: Any) -> Commit:
         if self._commit_running is None:
@@ -98,12 +102,10 @@ class Committing(Snapshot):
         if commit.together is not None:
             for guest in commit.together.carried_by(self):
                 guest.tpc_vote(transaction)
-        if commit.begun:
-            self._vote(commit)
-
-    def _vote(self, commit: Commit) -> None:
+        if not commit.begun:
+            return
+        alone = commit.together is None and self._is_alone(transaction)
         try:
-            alone = commit.together is None and self._is_alone(commit.transaction)
             resolved = commit.vote(self._normal_storage, alone=alone)
         except ConflictError as error:
             self._describe_conflict(error)
@@ -128,10 +130,12 @@ class Committing(Snapshot):
         if commit is None:
             # Another thread may have closed the database since the vote.
             self._require_open()
-        if commit is not None and commit.only_checks(self._normal_storage):
+        if commit is None or not commit.begun:
+            pass
+        elif not commit.stored and commit.only_checks(self._normal_storage):
             # Others would take a transaction without records for a change.
             commit.abort(self._normal_storage)
-        elif commit is not None and commit.begun:
+        else:
             tid = commit.finish(self)
             if self.explicit_transactions:
                 self._own_commit = commit.stored, tid

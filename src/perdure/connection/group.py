@@ -84,7 +84,9 @@ class ConnectionSet:
             leader._readCurrent.clear()
             view = leader._normal_storage
             view.sync(force)
-            leader._invalidate(view.poll_invalidations())
+            changed = view.poll_invalidations()
+            if changed or changed is None or leader._own_commit is not None:
+                leader._invalidate(changed)
             return
         self._advance(list(self.members.items()), force=force, renew=True)
 

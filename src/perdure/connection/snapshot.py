@@ -63,7 +63,7 @@ class Snapshot(ConnectionState):
             member._normal_storage.afterCompletion()
         if not self.explicit_transactions:
             # For those who go on without begin().  No sync: begin() will do it.
-            self.newTransaction(None, False)
+            self._set.advance(force=False)
         for member in members:
             member._cache.incrgc()
             member._tidy_up()

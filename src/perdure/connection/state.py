@@ -45,6 +45,8 @@ class ConnectionState(ConnectionBase):
     opened: float | None
     """When it was opened, in seconds since the epoch; None while closed."""
     _needs_to_join: bool
+    _sort_key: str | None = None
+    """What `sortKey` returns, once it was asked for."""
     _set: "ConnectionSet"
     connections: dict[str, Any]
     """The connections that were opened together, by database name."""

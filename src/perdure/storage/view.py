@@ -159,7 +159,8 @@ class EngineAdapter(EngineFace):
 class EngineView(_native.StorageView, EngineFace):
     """A storage of perdure's own at the snapshot of one connection.
 
-    `load`, `new_oid`, `store` and `checkCurrentSerialInTransaction` are native.
+    `load`, `new_oid`, `store`, `checkCurrentSerialInTransaction`, `sync` and `afterCompletion`
+    are native.
     """
 
     def __init__(self, native: _native.Storage, snapshot: Tid | None, adapter: Any) -> None:
@@ -186,12 +187,6 @@ class EngineView(_native.StorageView, EngineFace):
 
     close = release
 
-    def sync(self, force: bool = True) -> None:
-        """Do nothing: the newest state is always known."""
-
-    def afterCompletion(self) -> None:
-        """Take note that a transaction has ended."""
-
     def poll_invalidations(self, at: Tid | None = None) -> list[Oid] | None:
         """Move the snapshot to the newest state; return what others changed since.
 
@@ -214,9 +209,6 @@ class EngineView(_native.StorageView, EngineFace):
             raise ReadOnlyError(f"{self._storage.getName()} is read-only")
         self._begin(transaction)
         self._transaction = transaction
-
-    def _begin(self, transaction: Any) -> None:
-        self.attach(self.engine._begin_draft(transaction, None, " "))
 
     def _own_draft(self) -> _native.Draft:
         return self._draft(self._transaction)

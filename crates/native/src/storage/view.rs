@@ -3,10 +3,11 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use perdure_engine::{Error, Found, Located, Patience, Store, Targets};
+use perdure_engine::{Draft, Error, Found, Located, Metadata, Patience, Store, Targets};
 use perdure_format::{Oid, Tid};
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 
 use super::PyStorage;
 use super::draft::PyDraft;
@@ -167,6 +168,28 @@ impl StorageView {
     }
 }
 
+/// What a transaction tells of itself, which may be text.
+fn text_or_bytes(value: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+    if let Ok(text) = value.cast::<PyString>() {
+        return Ok(text.to_str()?.as_bytes().to_vec());
+    }
+    value.extract()
+}
+
+/// A transaction's extension as it is stored: see `perdure.storage.records`.
+fn extension_of(transaction: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+    let py = transaction.py();
+    let pickled = transaction.getattr_opt(intern!(py, "extension_bytes"))?;
+    if let Some(pickled) = pickled
+        && let Ok(pickled) = pickled.cast::<PyBytes>()
+    {
+        return Ok(pickled.as_bytes().to_vec());
+    }
+    py.import(intern!(py, "perdure.storage.records"))?
+        .call_method1(intern!(py, "extension_bytes_of"), (transaction,))?
+        .extract()
+}
+
 #[pymethods]
 impl StorageView {
     /// A view of `storage`; with `snapshot`, one that stays there.
@@ -211,6 +234,18 @@ impl StorageView {
         Ok((PyBytes::new(py, record.as_slice()), tid_bytes(py, tid)))
     }
 
+    /// Do nothing: the newest state is always known.
+    #[pyo3(signature = (force=true))]
+    fn sync(&self, force: bool) {
+        let _ = (self, force);
+    }
+
+    /// Take note that a transaction has ended.
+    #[pyo3(name = "afterCompletion")]
+    fn after_completion(&self) {
+        let _ = self;
+    }
+
     /// Move to the newest snapshot; the oids that others changed since.
     ///
     /// With `at`, move to that transaction instead, forth or back.
@@ -246,6 +281,19 @@ impl StorageView {
     /// Note the tid of a transaction of the view's own, which will be no news to it.
     fn note_own(&self, tid: PyTid) {
         self.own.store(tid.0.0, Ordering::Release);
+    }
+
+    /// Begin to store `transaction`: with a draft that has its user, description and extension.
+    fn _begin(&self, py: Python<'_>, transaction: &Bound<'_, PyAny>) -> PyResult<()> {
+        let metadata = Metadata {
+            user: text_or_bytes(&transaction.getattr(intern!(py, "user"))?)?,
+            description: text_or_bytes(&transaction.getattr(intern!(py, "description"))?)?,
+            extension: extension_of(transaction)?,
+        };
+        let mut draft = Draft::new(metadata).into_python(py)?;
+        self.store.lend_room(&mut draft);
+        let draft = Py::new(py, PyDraft::new(Arc::clone(&self.store), draft))?;
+        self.attach(py, draft)
     }
 
     /// Begin to store a transaction whose draft will be attached before its vote.
