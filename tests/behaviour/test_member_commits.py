@@ -23,6 +23,8 @@ STEPS = ("connection.", "db.", "storage.joint", "storage.view", "storage.layered
 
 BESIDES = {
     "db.routes.chooser",
+    "db.shared.chooser",
+    "db.shared.joint_commit",
     "storage.joint.__init__",
     "storage.joint.is_of_one",
     "storage.joint.join",

@@ -85,7 +85,7 @@ class ConnectionSet:
             view = leader._normal_storage
             view.sync(force)
             changed = view.poll_invalidations()
-            if changed or changed is None or leader._own_commit is not None:
+            if changed != [] or leader._own_commit is not None:
                 leader._invalidate(changed)
             return
         self._advance(list(self.members.items()), force=force, renew=True)
@@ -106,4 +106,5 @@ class ConnectionSet:
             changed = view.poll_invalidations() if at is None else view.poll_invalidations(at)
             news.append((member, changed))
         for member, changed in news:
-            member._invalidate(changed)
+            if changed != [] or member._own_commit is not None:
+                member._invalidate(changed)
