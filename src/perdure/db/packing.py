@@ -3,12 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from perdure.blob import BlobStorage
 from perdure.errors import MissingMemberError, ReadOnlyError, Unsupported
-from perdure.storage._layers import decoder_of
-from perdure.storage._transforming import TransformingStorage
-from perdure.storage.joint import lock_place
-from perdure.storage.packing import SearchedMember, is_plain_referencesf
+from perdure.storage.packing import Decode, SearchedMember, is_plain_referencesf
 from perdure.storage.view import EngineFace
 
 __all__ = ["members_at_hand", "pack_database", "require_packable"]
@@ -51,6 +47,9 @@ def _takes_gc(storage: Any) -> bool:
     """Tell whether a storage's `pack` may have an argument *gc*, and those of what it stands on."""
     # Only here: it takes long to load, and few need it.
     import inspect
+
+    from perdure.blob import BlobStorage
+    from perdure.storage._transforming import TransformingStorage
 
     while True:
         try:
@@ -101,8 +100,20 @@ def members_at_hand(database: Any) -> dict[str, SearchedMember] | None:
             return None
         if member is not database and member.storage.isReadOnly():
             raise _missing(database, name, "is read-only here: another process may be changing it")
-        found[name] = SearchedMember(member._mvcc_storage.engine, decoder_of(member.storage))
+        found[name] = SearchedMember(member._mvcc_storage.engine, _decoder_of(member))
+    if len(found) == 1:
+        return found
+    from perdure.storage.joint import lock_place  # late: a database that is alone needs none of it
+
     return dict(sorted(found.items(), key=lambda item: lock_place(item[1].storage)))
+
+
+def _decoder_of(member: Any) -> Decode | None:
+    if member.storage is member._mvcc_storage.engine:
+        return None
+    from perdure.storage._layers import decoder_of  # late: most databases have no layers
+
+    return decoder_of(member.storage)
 
 
 def _missing(database: Any, name: str, reason: str) -> MissingMemberError:
