@@ -25,7 +25,8 @@ def loaded(code: str, *modules: str, argument: Path | None = None) -> set[str]:
 def test_who_opens_and_packs_a_database_loads_neither_layers_nor_what_looks_after_files() -> None:
     unused = (
         "dataclasses", "inspect", "json", "perdure.db.collection", "perdure.maintenance",
-        "perdure.storage.encrypting", "perdure.storage.zstd", "pickletools", "sqlite3",
+        "perdure.storage._transforming", "perdure.storage.encrypting", "perdure.storage.joint",
+        "perdure.storage.zstd", "pickletools", "sqlite3",
     )  # fmt: skip
     # Some of it may come with what every program loads: `logging` uses dataclasses in Python 3.14.
     unused_before = set(unused) - loaded("import logging", *unused)

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import MutableMapping
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -30,6 +31,14 @@ class _Own(NamedTuple):
     """The native storages of those that are perdure's own."""
 
 
+@cache
+def _joint_class() -> "type[JointCommit]":
+    # Late: a database that is alone has no need of it. Once: each transaction comes by.
+    from perdure.storage.joint import JointCommit
+
+    return JointCommit
+
+
 class Shared:
     """What is common to the databases that one `databases` mapping ties together."""
 
@@ -56,10 +65,7 @@ class Shared:
         # Not in `transaction.data`, which raises two errors for what isn't there.
         joint = self._joint.get(transaction)
         if joint is None:
-            # Late: a database that is alone has no need of it.
-            from perdure.storage.joint import JointCommit
-
-            joint = self._joint[transaction] = JointCommit(self._gate)
+            joint = self._joint[transaction] = _joint_class()(self._gate)
         return joint
 
     def snapshots(self) -> dict[str, Tid]:

@@ -9,7 +9,8 @@ from perdure import _native
 from perdure.ids import MAX_TID, ROOT_OID, Oid, Tid, oid_repr
 from perdure.maintenance.referrers import ReferenceIndex
 from perdure.maintenance.report import Step
-from perdure.serialize.references import oid_of, references
+from perdure.serialize.references import oid_of
+from perdure.serialize.standard_references import references
 
 __all__ = ["Dangling", "ObjectPlace", "References", "Referrer"]
 

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 from perdure import _native
 from perdure._lazy import importing_late
 from perdure.serialize.connection_base import ConnectionBase
-from perdure.serialize.references import get_refs, referencesf
+from perdure.serialize.references import referencesf
 
 if TYPE_CHECKING:
     from perdure.serialize.reader import ObjectReader
+    from perdure.serialize.standard_references import get_refs
 
 if TYPE_CHECKING or _native.native_objects():
     ObjectWriter = _native.ObjectWriter
@@ -26,4 +27,10 @@ else:
 
 __all__ = ["ConnectionBase", "ObjectReader", "ObjectWriter", "get_refs", "referencesf"]
 
-__getattr__ = importing_late(__name__, {"ObjectReader": "perdure.serialize.reader"})
+__getattr__ = importing_late(
+    __name__,
+    {
+        "ObjectReader": "perdure.serialize.reader",
+        "get_refs": "perdure.serialize.standard_references",
+    },
+)

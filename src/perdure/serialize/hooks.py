@@ -1,5 +1,6 @@
 """What a connection's object path leaves to Python."""
 
+from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
 from perdure._blobtail import length_in
@@ -9,6 +10,14 @@ from perdure.ids import Oid, Tid
 if TYPE_CHECKING:
     from perdure.serialize.classes import AllowedClasses
     from perdure.serialize.reader import ObjectReader, ReadingConnection
+
+
+@cache
+def _reader_class() -> "type[ObjectReader]":
+    # Late: nearly all records are read natively. Once: references to other members come by.
+    from perdure.serialize.reader import ObjectReader
+
+    return ObjectReader
 
 
 class ConnectionHooks:
@@ -31,10 +40,7 @@ class ConnectionHooks:
     @property
     def _reader(self) -> "ObjectReader":
         """The reader that belongs to this connection's cache."""
-        # Late: most records are read natively.
-        from perdure.serialize.reader import ObjectReader
-
-        return ObjectReader(
+        return _reader_class()(
             cast("ReadingConnection", self), self._cache, self._db.classFactory, self._allowed
         )
 

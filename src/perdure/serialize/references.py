@@ -3,78 +3,15 @@
 No class is imported and nothing that a record names is run.
 """
 
-from typing import Any
-
 from perdure import _native
 from perdure.ids import Oid
 
-
-class _Inert:
-    """Stands for whatever a record would make; nothing runs, everything is accepted."""
-
-    def __new__(cls, *_args: Any, **_keywords: Any) -> Any:
-        return object.__new__(cls)
-
-    def __init__(self, *_args: Any, **_keywords: Any) -> None:
-        pass
-
-    def __call__(self, *_args: Any, **_keywords: Any) -> "_Inert":
-        return _Inert()
-
-    def __setstate__(self, _state: Any) -> None:
-        pass
-
-    def __setitem__(self, _key: Any, _value: Any) -> None:
-        pass
-
-    def append(self, _value: Any) -> None:
-        """Accept an item of a list."""
-
-    def extend(self, _values: Any) -> None:
-        """Accept items of a list."""
+__all__ = ["all_own_references", "oid_of", "referencesf"]
 
 
 def oid_of(value: bytes | str) -> Oid:
     """Return an oid from a reference; one written under Python 2 may come as ASCII text."""
     return Oid(value.encode("ascii") if isinstance(value, str) else value)
-
-
-def references(data: bytes) -> list[Any]:
-    """Return the references in a record as they stand there, in order."""
-    # Late: nearly all are found natively.
-    from perdure.serialize.pickling import load_both
-
-    found: list[Any] = []
-    names: dict[tuple[str, str], Any] = {}
-
-    def note(reference: Any) -> _Inert:
-        found.append(reference)
-        return _Inert()
-
-    def stand_in(module: str, name: str) -> Any:
-        key = (module, name)
-        if key not in names:
-            names[key] = type(name, (_Inert,), {"__module__": module})
-        return names[key]
-
-    load_both(data, stand_in, note)
-    return found
-
-
-def get_refs(a_pickle: bytes) -> list[tuple[Oid, Any]]:
-    """Return oid and class (None: not given) of the ordinary references in a record.
-
-    Weak references and references to other databases are left out. The class is a stand-in that
-    has the class's `__module__` and `__name__`, or a pair of names in old records.
-    """
-    result: list[tuple[Oid, Any]] = []
-    for reference in references(a_pickle):
-        if isinstance(reference, tuple):
-            oid, cls = reference
-            result.append((oid_of(oid), cls))
-        elif isinstance(reference, (bytes, str)):
-            result.append((oid_of(reference), None))
-    return result
 
 
 def referencesf(p: bytes, oids: list[Oid] | None = None) -> list[Oid]:
@@ -86,6 +23,8 @@ def referencesf(p: bytes, oids: list[Oid] | None = None) -> list[Oid]:
         found = _native.references(p)
     except ValueError:
         # What is unusual (or damaged) is for `pickle` to read (or to complain about).
+        from perdure.serialize.standard_references import get_refs
+
         found = [oid for oid, _ in get_refs(p)]
     if oids is None:
         return found
@@ -99,5 +38,7 @@ def all_own_references(data: bytes) -> list[Oid]:
         found = _native.all_references(data)
     except ValueError:
         # Unusual: what `pickle` can read of it has no weak references of today's forms.
+        from perdure.serialize.standard_references import get_refs
+
         return [oid for oid, _ in get_refs(data)]
     return [oid for kind, oid, database in found if kind != "other" and database is None]

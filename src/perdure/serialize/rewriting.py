@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from perdure.ids import Oid
-from perdure.serialize.references import oid_of, references
+from perdure.serialize.references import oid_of
+from perdure.serialize.standard_references import references
 
 __all__ = ["Reference", "parsed_references", "rewrite_references"]
 
