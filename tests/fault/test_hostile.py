@@ -51,7 +51,20 @@ def test_a_record_that_numbers_a_value_beyond_its_length_is_damaged(greedy: byte
     assert _peak() - before < 100_000  # KiB
 
 
-@pytest.mark.parametrize("described", [b"K\x0f", b"X\x01\0\0\0x", b"cbuiltins\nlist\nK\x05\x86"])
+NUMBERS = b"K\x01K\x02K\x03\x87"
+
+
+@pytest.mark.parametrize(
+    "described",
+    [
+        b"K\x0f",
+        b"X\x01\0\0\0x",
+        b"cbuiltins\nlist\nK\x05\x86",
+        NUMBERS,
+        NUMBERS + b"N\x86",
+        b"(" + b"N" * 61 + b"t",
+    ],
+)
 def test_a_record_whose_class_can_not_be_made_is_damaged(described: bytes) -> None:
     with perdure.DB(None) as database:
         commit(database.storage, {7: b"\x80\x03" + described + b".\x80\x03K\x0f."})

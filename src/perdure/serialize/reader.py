@@ -175,15 +175,15 @@ class ObjectReader:
         try:
             self._require_names(data)
             described = load_first(data, self._get_class, self._persistent_load)
+            arguments: Any = ()
+            if isinstance(described, tuple):
+                described, arguments = described
+                if isinstance(described, tuple):
+                    described = self._get_class(*described)
         except (POSError, TransientError):
             raise
         except Exception as error:
             raise unloadable(error, None, data) from error
-        arguments: Any = ()
-        if isinstance(described, tuple):
-            described, arguments = described
-            if isinstance(described, tuple):
-                described = self._get_class(*described)
         return described, arguments or ()
 
 
