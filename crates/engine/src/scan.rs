@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 
 /// How much is read at first, and at most: each read takes twice as much as the one before.
 const FIRST_LEN: usize = 1 << 14;
-const WINDOW_LEN: usize = 1 << 18;
+const WINDOW_LEN: usize = 1 << 17;
 
 /// The part of a file to scan.
 #[derive(Clone, Copy, Debug)]

@@ -17,7 +17,7 @@ use crate::scan::Window;
 /// What the name of a new checksum file ends with until it is put in place.
 const SUFFIX: &str = "_pack";
 /// How much is collected before it is written.
-const BUFFER_BYTES_MAX: usize = 1 << 18;
+const BUFFER_BYTES_MAX: usize = 1 << 16;
 
 /// Checksums of a data file that is being written, to be put in place with it.
 pub(crate) struct PackedSums {

@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::scan::Window;
 
 /// How much of a file is looked at at a time.
-const PART_LEN: usize = 1 << 18;
+const PART_LEN: usize = 1 << 17;
 
 /// The seal of the transaction at a position, where a session wrote it there.
 ///

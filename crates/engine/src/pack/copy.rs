@@ -23,7 +23,7 @@ use crate::scan::Window;
 use crate::store::Store;
 
 /// How much is collected before it is written.
-const BUFFER_BYTES_MAX: usize = 1 << 18;
+const BUFFER_BYTES_MAX: usize = 1 << 17;
 
 /// Copies transactions from one data file into a new one.
 pub(super) struct Copier {
