@@ -350,7 +350,8 @@ impl Locked {
     /// The transaction's header with its strings.
     pub(crate) fn front(&self, header: &TransactionHeader) -> Vec<u8> {
         let metadata = &self.draft.metadata;
-        let mut front = header.to_bytes().to_vec();
+        let mut front = Vec::with_capacity(usize::try_from(header.len()).unwrap_or(0));
+        front.extend_from_slice(&header.to_bytes());
         for field in [&metadata.user, &metadata.description, &metadata.extension] {
             front.extend_from_slice(field);
         }

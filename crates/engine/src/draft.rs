@@ -73,6 +73,10 @@ pub(crate) struct DraftRecord {
     place: u64,
 }
 
+/// What most transactions have room in, which then grow no buffer.
+const SMALL_LEN: usize = 1 << 12;
+const SMALL_RECORDS: usize = 1 << 4;
+
 const IS_COPY: u64 = 1;
 const IS_POSITION: u64 = 2;
 const PLACE_SHIFT: u32 = 2;
@@ -252,7 +256,12 @@ impl Draft {
 
     fn push(&mut self, oid: Oid, basis: Basis, content: Content, bytes: &[u8]) {
         let start = self.body_len();
-        self.body.reserve(RECORD_HEADER_LEN + bytes.len());
+        let len = RECORD_HEADER_LEN + bytes.len();
+        if self.body.capacity() == 0 {
+            self.body.reserve(len.max(SMALL_LEN));
+            self.records.reserve(SMALL_RECORDS);
+        }
+        self.body.reserve(len);
         // The header is filled in at the vote, when positions and tid are known.
         self.body.extend_from_slice(&[0; RECORD_HEADER_LEN]);
         self.body.extend_from_slice(bytes);

@@ -113,6 +113,7 @@ pub fn add(
     if extension.len() + dict + mark.len() + SEAL_LEN > usize::from(u16::MAX) {
         return false;
     }
+    extension.reserve_exact(dict + mark.len() + SEAL_LEN);
     if extension.is_empty() {
         extension.extend_from_slice(&EMPTY_DICT);
     }
