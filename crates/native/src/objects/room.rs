@@ -195,9 +195,10 @@ fn give_room(object: &Bound<'_, PyAny>) -> bool {
 /// Try out on real objects that room is where it is expected. (Only Python 3.11 is known.)
 fn is_as_expected(layout: &Layout, py: Python<'_>) -> PyResult<bool> {
     let is_cpython = py
-        .import("platform")?
-        .call_method0("python_implementation")?
-        .eq("CPython")?;
+        .import("sys")?
+        .getattr("implementation")?
+        .getattr("name")?
+        .eq("cpython")?;
     let version = py.version_info();
     if !is_cpython || (version.major, version.minor) != (3, 11) {
         return Ok(false);
