@@ -16,6 +16,8 @@ from benchmarks.threads import in_threads
 
 OBJECTS_MAX = 10
 """A transaction changes from one to as many objects as this."""
+FIRST = 10
+"""So many transactions go before the ones that are measured, and load the code that they need."""
 
 
 def _change(manager: Any, items: list[Any], commits: int, seed: int) -> None:
@@ -31,6 +33,7 @@ def _alone(job: Job) -> Sample:
         items = list(database.open().root()["some"])
         for item in items:
             item._p_activate()
+        _change(transaction.manager, items, FIRST, 2)
         with timed() as clock:
             _change(transaction.manager, items, job.count, 1)
     return Sample(clock.seconds, job.count)
@@ -47,6 +50,7 @@ def _in_company(job: Job) -> Sample:
             items = list(connection.root()["some"])[number::threads]
             for item in items:
                 item._p_activate()
+            _change(manager, items, FIRST, threads + number)
 
             def changes() -> None:
                 _change(manager, items, share, number)
@@ -146,14 +150,18 @@ def conflicting_inserts(job: Job) -> Sample:
             connection = database.open(manager)
             chance = random.Random(number)
 
-            def inserts() -> None:
-                for _ in range(share):
+            def insert(count: int) -> None:
+                for _ in range(count):
                     key = chance.randrange(200_000) * threads + number
                     for attempt in manager.attempts(1_000):
                         with attempt:
                             connection.root()["tree"][key] = key
+
+            def inserts() -> None:
+                insert(share)
                 connection.close()
 
+            insert(FIRST)
             return inserts
 
         seconds = in_threads(threads, work)
@@ -170,6 +178,8 @@ def _in_turns(kinds: list[Callable[[int], None]], count: int) -> list[float]:
     """Return the seconds that each kind of operation takes, of *count* a kind."""
     each = max(1, count // BLOCKS)
     totals = [0.0] * len(kinds)
+    for operation in kinds:
+        operation(each * BLOCKS)  # It may load code.
     for block in range(BLOCKS):
         for place, operation in enumerate(kinds):
             with timed() as clock:

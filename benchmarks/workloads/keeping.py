@@ -47,7 +47,13 @@ def history(job: Job) -> Sample:
 def undo(job: Job) -> Sample:
     """A transaction undone that had changed all objects."""
     with job.database() as database:
-        waiting = [database.open().root()["first"]]
+        first = database.open().root()["first"]
+        first.price = 0.25
+        transaction.commit()
+        # The first one may load code.
+        database.undo(database.undoLog(0, 1)[0]["id"])
+        transaction.commit()
+        waiting = [first]
         while waiting:
             item = waiting.pop()
             item.price = 0.5

@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from perdure.errors import MissingMemberError, ReadOnlyError, Unsupported
-from perdure.storage.packing import Decode, SearchedMember, is_plain_referencesf
+from perdure.storage._layers import decoder_of
+from perdure.storage.packing import SearchedMember, is_plain_referencesf
 from perdure.storage.view import EngineFace
 
 __all__ = ["members_at_hand", "pack_database", "require_packable"]
@@ -100,20 +101,12 @@ def members_at_hand(database: Any) -> dict[str, SearchedMember] | None:
             return None
         if member is not database and member.storage.isReadOnly():
             raise _missing(database, name, "is read-only here: another process may be changing it")
-        found[name] = SearchedMember(member._mvcc_storage.engine, _decoder_of(member))
+        found[name] = SearchedMember(member._mvcc_storage.engine, decoder_of(member.storage))
     if len(found) == 1:
         return found
     from perdure.storage.joint import lock_place  # late: a database that is alone needs none of it
 
     return dict(sorted(found.items(), key=lambda item: lock_place(item[1].storage)))
-
-
-def _decoder_of(member: Any) -> Decode | None:
-    if member.storage is member._mvcc_storage.engine:
-        return None
-    from perdure.storage._layers import decoder_of  # late: most databases have no layers
-
-    return decoder_of(member.storage)
 
 
 def _missing(database: Any, name: str, reason: str) -> MissingMemberError:

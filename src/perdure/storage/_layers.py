@@ -1,13 +1,14 @@
 """Stacks of perdure's layers over a storage of perdure's own."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from perdure.blob import BlobStorage
 from perdure.ids import NO_TID, Oid, Tid
-from perdure.storage._transforming import TransformingStorage
 from perdure.storage.engine import EngineStorage
 from perdure.storage.packing import Decode
+
+if TYPE_CHECKING:
+    from perdure.storage._transforming import TransformingStorage
 
 __all__ = ["decoder_of", "draft_decoder_of", "engine_below", "transforming_layers"]
 
@@ -16,6 +17,11 @@ _PASSED_BY = ("load", "loadBefore", "lastTransaction", "new_oid", "getTid", "__g
 
 
 def _layers(storage: Any) -> Iterator[Any]:
+    if isinstance(storage, EngineStorage):
+        return  # Most databases have no layers, nor need their code.
+    from perdure.blob import BlobStorage
+    from perdure.storage._transforming import TransformingStorage
+
     while isinstance(storage, TransformingStorage | BlobStorage):
         yield storage
         storage = storage.base
@@ -26,6 +32,9 @@ def engine_below(storage: Any) -> EngineStorage | None:
 
     None where it is another one, or where somebody replaced a method on the way.
     """
+    from perdure.blob import BlobStorage
+    from perdure.storage._transforming import TransformingStorage
+
     below = storage
     for layer in _layers(storage):
         known = TransformingStorage if isinstance(layer, TransformingStorage) else BlobStorage
@@ -38,9 +47,14 @@ def engine_below(storage: Any) -> EngineStorage | None:
     return below if is_engine else None
 
 
-def transforming_layers(storage: Any) -> list[TransformingStorage]:
+def transforming_layers(storage: Any) -> "list[TransformingStorage]":
     """Return the layers that keep records in another form, the lowest first."""
-    found = [layer for layer in _layers(storage) if isinstance(layer, TransformingStorage)]
+    layers = list(_layers(storage))
+    if not layers:
+        return []
+    from perdure.storage._transforming import TransformingStorage
+
+    found = [layer for layer in layers if isinstance(layer, TransformingStorage)]
     return found[::-1]
 
 
