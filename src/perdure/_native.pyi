@@ -406,6 +406,9 @@ class ConnectionBase:
     def _mark_stored(self, objects: list[Any], tid: Tid) -> None:
         """Note that the states of *objects* are what the transaction *tid* wrote."""
 
+    def _advance(self, view: StorageView, at: bytes | None = None) -> list[Oid]:
+        """Move *view* as `advance` does; return the oids but for objects known to be ghosts."""
+
     def _loaded_among(self, oids: list[Oid]) -> list[Oid]:
         """Return those of *oids* whose objects may have a state in the cache.
 

@@ -40,10 +40,28 @@ struct Queue {
     failure: Option<String>,
     /// How many wait for a change: without them, nobody has to be told of one.
     waiters: usize,
-    log: VecDeque<Published>,
-    log_oids: usize,
-    /// The log has every transaction after this one.
-    log_after: Tid,
+}
+
+/// The transactions that became visible last.
+#[derive(Debug)]
+struct Log {
+    published: VecDeque<Published>,
+    oids: usize,
+    /// It has every transaction after this one.
+    after: Tid,
+}
+
+impl Log {
+    fn push(&mut self, published: Published) {
+        self.oids += published.oids.len();
+        self.published.push_back(published);
+        while self.oids > LOG_OIDS_MAX
+            && let Some(oldest) = self.published.pop_front()
+        {
+            self.oids -= oldest.oids.len();
+            self.after = oldest.tid;
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -57,9 +75,13 @@ struct Waiting {
 /// The queue of finished transactions, and the log of visible ones.
 #[derive(Debug)]
 pub(crate) struct Publication {
-    /// Guards the queue and the log. Taken after the commit lock, never before; a leaf.
+    /// Guards the queue. Taken after the commit lock, never before.
     queue: Mutex<Queue>,
     changed: Condvar,
+    /// Guards the log, and what is visible against changes. Taken after the queue's; a leaf. Apart
+    /// from it, as those who were woken by a sync all want the queue, and who begins a transaction
+    /// must not wait for them.
+    log: Mutex<Log>,
     visible: AtomicU64,
     visible_end: AtomicU64,
     /// The transaction that others are being told of; 0 if there is none.
@@ -78,11 +100,13 @@ impl Publication {
                 announced: None,
                 failure: None,
                 waiters: 0,
-                log: VecDeque::new(),
-                log_oids: 0,
-                log_after: tid,
             }),
             changed: Condvar::new(),
+            log: Mutex::new(Log {
+                published: VecDeque::new(),
+                oids: 0,
+                after: tid,
+            }),
             visible: AtomicU64::new(tid.0),
             visible_end: AtomicU64::new(end),
             announced: AtomicU64::new(0),
@@ -91,6 +115,10 @@ impl Publication {
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn log(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Wait until something has changed, or for no reason.
@@ -251,11 +279,11 @@ impl Publication {
 
     /// Make visible what is durable and not held, in order.
     fn publish(&self, queue: &mut Queue) {
+        let mut log = self.log();
         while queue.next < queue.durable
             && let Some(waiting) = queue.waiting.pop_front_if(|waiting| !waiting.held)
         {
             queue.next += 1;
-            queue.log_oids += waiting.published.oids.len();
             self.visible_end.store(waiting.end, Ordering::Release);
             self.visible
                 .store(waiting.published.tid.0, Ordering::Release);
@@ -263,13 +291,7 @@ impl Publication {
             if queue.announced.take().is_some() {
                 self.announced.store(0, Ordering::Release);
             }
-            queue.log.push_back(waiting.published);
-            while queue.log_oids > LOG_OIDS_MAX
-                && let Some(oldest) = queue.log.pop_front()
-            {
-                queue.log_oids -= oldest.oids.len();
-                queue.log_after = oldest.tid;
-            }
+            log.push(waiting.published);
         }
     }
 
@@ -279,16 +301,14 @@ impl Publication {
         if visible == tid {
             return (visible, Some(Vec::new()));
         }
-        let queue = self.queue();
+        let log = self.log();
         let visible = self.visible();
-        if tid < queue.log_after {
+        if tid < log.after {
             return (visible, None);
         }
-        let skip = queue.log.partition_point(|published| published.tid <= tid);
-        (
-            visible,
-            Some(queue.log.iter().skip(skip).cloned().collect()),
-        )
+        let published = &log.published;
+        let skip = published.partition_point(|published| published.tid <= tid);
+        (visible, Some(published.range(skip..).cloned().collect()))
     }
 
     /// Refuse everything from now on: what is on the device is unknown.

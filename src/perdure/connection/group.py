@@ -10,6 +10,8 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from perdure.errors import ConnectionStateError
+from perdure.ids import Oid, Tid
+from perdure.storage.view import EngineView
 
 if TYPE_CHECKING:
     from perdure.connection.connection import Connection
@@ -84,7 +86,7 @@ class ConnectionSet:
             leader._readCurrent.clear()
             view = leader._normal_storage
             view.sync(force)
-            changed = view.poll_invalidations()
+            changed = _news(view, None, leader)
             if changed != [] or leader._own_commit is not None:
                 leader._invalidate(changed)
             return
@@ -101,10 +103,18 @@ class ConnectionSet:
         snapshots = self._snapshots
         news = []
         for name, member in members:
-            at = snapshots.get(name)
-            view = member._normal_storage
-            changed = view.poll_invalidations() if at is None else view.poll_invalidations(at)
+            changed = _news(member._normal_storage, snapshots.get(name), member)
             news.append((member, changed))
         for member, changed in news:
             if changed != [] or member._own_commit is not None:
                 member._invalidate(changed)
+
+
+def _news(view: Any, at: Tid | None, connection: "Connection") -> list[Oid] | None:
+    """Move a view on, one of perdure's own to *at*; return what others changed since."""
+    changed: list[Oid] | None
+    if isinstance(view, EngineView):
+        changed = view.poll_invalidations(at, connection)
+    else:
+        changed = view.poll_invalidations()
+    return changed

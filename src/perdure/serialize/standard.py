@@ -63,6 +63,11 @@ class StandardConnectionBase(ConnectionHooks):
                 obj._p_changed = False
                 obj._p_serial = tid
 
+    def _advance(self, view: Any, at: Tid | None = None) -> list[Oid]:
+        """Move *view* to the newest snapshot, or to *at*; return what others changed since."""
+        changed: list[Oid] = view.advance(at)
+        return changed
+
     def _loaded_among(self, oids: list[Oid]) -> list[Oid]:
         """Return those of *oids* whose objects may have a state in the cache: all."""
         return oids

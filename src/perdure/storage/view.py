@@ -187,12 +187,13 @@ class EngineView(_native.StorageView, EngineFace):
 
     close = release
 
-    def poll_invalidations(self, at: Tid | None = None) -> list[Oid] | None:
+    def poll_invalidations(self, at: Tid | None = None, known: Any = None) -> list[Oid] | None:
         """Move the snapshot to the newest state; return what others changed since.
 
-        With *at*, move to that transaction, forth or back.  None stands for everything.
+        With *at*, move to that transaction, forth or back.  With *known*, a connection, leave
+        out what it has as ghosts only.  None stands for everything.
         """
-        changed = self.advance(at)
+        changed = self.advance(at) if known is None else known._advance(self, at)
         if self._resets_seen == self._adapter.resets:
             return changed
         self._resets_seen = self._adapter.resets

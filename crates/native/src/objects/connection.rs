@@ -9,6 +9,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 
+use perdure_format::Oid;
+
 use super::classes::Memory;
 use super::environment::Environment;
 use super::failure::{Attempt, Failure};
@@ -19,6 +21,8 @@ use super::persistence::{self, Persistent, new_object};
 use super::pickler::Workshop;
 use super::source::Source;
 use super::unpickler::{State, Unpickler};
+use crate::ids::PyTid;
+use crate::storage::StorageView;
 
 /// What the connection's constructor sets.
 #[derive(Default)]
@@ -275,6 +279,20 @@ impl ConnectionBase {
         let replaced = locked(home).replace(workshop);
         drop(replaced);
         marked
+    }
+
+    /// Move `view` to the newest snapshot, or to `at`; the oids of what others changed since, but
+    /// for objects that are known to be ghosts.
+    #[pyo3(signature = (view, at=None))]
+    fn _advance<'py>(
+        &self,
+        py: Python<'py>,
+        view: &Bound<'py, StorageView>,
+        at: Option<PyTid>,
+    ) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+        // Not locked throughout: what Python does meanwhile may load objects.
+        let may_be_loaded = |oid: Oid| locked(&self.loaded).may_have(&oid.to_bytes());
+        view.get().move_on(py, at.map(|at| at.0), may_be_loaded)
     }
 
     /// Those of `oids` whose objects may have a state in the cache; the others are ghosts, if they

@@ -129,6 +129,38 @@ impl StorageView {
         Ok(())
     }
 
+    /// Move to the newest snapshot, or to `at`, forth or back; those of the oids that others
+    /// changed since that are `wanted`.
+    pub(crate) fn move_on<'py>(
+        &self,
+        py: Python<'py>,
+        at: Option<Tid>,
+        wanted: impl Fn(Oid) -> bool,
+    ) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+        let before = self.snapshot_tid();
+        let last = self.store.last_transaction();
+        let target = at.map_or(last, |at| at.min(last));
+        if self.fixed || target == before {
+            return Ok(Vec::new());
+        }
+        self.snapshot.store(target.0, Ordering::Release);
+        let (first, last) = (before.min(target), before.max(target));
+        let (_, changes) = self.store.changes_since(first).into_python(py)?;
+        // Going back, the view's own transactions are undone in what it shows.
+        let own = Tid(if target > before {
+            self.own.load(Ordering::Acquire)
+        } else {
+            0
+        });
+        let seen = changes.iter().take_while(|published| published.tid <= last);
+        Ok(seen
+            .filter(|published| published.tid != own)
+            .flat_map(|published| published.oids.iter())
+            .filter(|oid| wanted(**oid))
+            .map(|oid| oid_bytes(py, *oid))
+            .collect())
+    }
+
     /// Why there is no revision at the snapshot.
     fn missing(&self, oid: Oid, found: Found) -> Error {
         let exists = found == Found::Nothing
@@ -255,27 +287,7 @@ impl StorageView {
         py: Python<'py>,
         at: Option<PyTid>,
     ) -> PyResult<Vec<Bound<'py, PyBytes>>> {
-        let before = self.snapshot_tid();
-        let last = self.store.last_transaction();
-        let target = at.map_or(last, |at| at.0.min(last));
-        if self.fixed || target == before {
-            return Ok(Vec::new());
-        }
-        self.snapshot.store(target.0, Ordering::Release);
-        let (first, last) = (before.min(target), before.max(target));
-        let (_, changes) = self.store.changes_since(first).into_python(py)?;
-        // Going back, the view's own transactions are undone in what it shows.
-        let own = Tid(if target > before {
-            self.own.load(Ordering::Acquire)
-        } else {
-            0
-        });
-        let seen = changes.iter().take_while(|published| published.tid <= last);
-        Ok(seen
-            .filter(|published| published.tid != own)
-            .flat_map(|p| p.oids.iter())
-            .map(|oid| oid_bytes(py, *oid))
-            .collect())
+        self.move_on(py, at.map(|at| at.0), |_| true)
     }
 
     /// Note the tid of a transaction of the view's own, which will be no news to it.
