@@ -19,6 +19,8 @@ import atheris  # noqa: E402
 import atheris.core_with_libfuzzer  # noqa: E402
 
 HERE = Path(__file__).parent
+# Files in memory are written ten times as fast.
+MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of its own is made there
 sys.path[:0] = [str(HERE.parent), str(HERE.parent / "tests" / "data")]
 
 
@@ -44,11 +46,16 @@ def fuzz() -> None:
     corpus, artifacts = HERE.absolute() / "corpus" / name, HERE.absolute() / "artifacts" / name
     for folder in (corpus, artifacts):
         folder.mkdir(parents=True, exist_ok=True)
-    os.chdir(tempfile.mkdtemp(prefix="perdure-fuzz-"))
+    tempfile.tempdir = tempfile.mkdtemp(
+        prefix="perdure-fuzz-", dir=MEMORY if MEMORY.is_dir() else None
+    )
+    os.chdir(tempfile.tempdir)
     for number, seed in enumerate(PARSERS[name].seeds()):
         (corpus / f"seed{number}").write_bytes(seed)
+    seeds = HERE.absolute() / "seeds" / name
     limits = ["-rss_limit_mb=1024", "-timeout=20", f"-artifact_prefix={artifacts}/"]
     arguments = [sys.argv[0], *limits, *options, str(corpus)]
+    arguments += [str(seeds)] if seeds.is_dir() else []
     atheris.Setup(arguments, parse, internal_libfuzzer=True)
     atheris.Fuzz()
 

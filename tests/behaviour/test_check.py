@@ -211,6 +211,20 @@ def test_the_index_of_references_is_kept_and_used_until_something_changes(tmp_pa
     assert perdure.refers_to(path, oid(0xCB)) == [*found, oid(0xFFFF)]
 
 
+def test_an_index_of_references_with_any_changed_byte_is_not_used(tmp_path: Path) -> None:
+    path = tmp_path / "Data.fs"
+    shutil.copy(DATA / "basic.fs", path)
+    found = perdure.refers_to(path, oid(0xCB))
+    kept = path.with_name("Data.fs.refs")
+    content = kept.read_bytes()
+    for at in range(0, len(content), 7):
+        changed = bytearray(content)
+        changed[at] ^= 1
+        kept.write_bytes(changed)
+        assert perdure.refers_to(path, oid(0xCB)) == found, at
+        assert kept.read_bytes() == content, at
+
+
 def test_a_changed_byte_that_breaks_no_structure_is_found_by_its_checksum(tmp_path: Path) -> None:
     path = tmp_path / "Data.fs"
     db = perdure.DB(str(path))

@@ -6,17 +6,22 @@ the engine stand in `crates/sim/src/hostile.rs`. Files are made in the current d
 
 import contextlib
 import io
+import shutil
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, Any, NamedTuple
 
 import transaction
 import ZConfig
 from tests.storing import commit
 
 import perdure
-from perdure.config import ConfigurationError, databaseFromString, databaseFromTOML
+from perdure.blob import BlobStorage
+from perdure.config import ConfigurationError, _toml, databaseFromString, databaseFromTOML
+from perdure.config._schemas import getDbSchema, load_file
+from perdure.config.collecting import open_collection
 from perdure.errors import POSError
 
 DATA = Path(__file__).parents[1] / "data"
@@ -24,6 +29,8 @@ PERSISTENT = b"\x80\x02cpersistent.mapping\nPersistentMapping\n."
 OID = perdure.Oid(bytes(7) + b"\x07")
 # A database in memory keeps all revisions: it is made anew after so many.
 REVISIONS_MAX = 1000
+USED_ONE_IN = 16
+"""Of how many inputs one is used if it is right: that takes as long as parsing dozens."""
 
 TOML = [
     b'[database]\nstorage = { type = "memory" }\ncache_size = 100\n',
@@ -57,17 +64,23 @@ TEXTS = [
 
 
 class _Database:
-    """A database in memory, and a connection whose records may be of a few classes only."""
+    """Two members in memory, and a connection whose records may be of a few classes only."""
 
     def __init__(self) -> None:
-        self.database = perdure.DB(None, class_policy=["sample_classes"])
+        allowed: dict[str, Any] = {"class_policy": ["sample_classes"]}
+        members: dict[str, perdure.DB] = {}
+        perdure.DB(None, database_name="b", databases=members, **allowed)
+        self.database = perdure.DB(
+            _with_blobs("blobs.d"), database_name="a", databases=members, **allowed
+        )
         self.connection = self.database.open()
         self.revisions = 0
 
     def close(self) -> None:
         transaction.abort()
         self.connection.close()
-        self.database.close()
+        for member in self.database.databases.values():
+            member.close()
 
 
 class _Parser(ABC):
@@ -93,13 +106,18 @@ class _Parser(ABC):
             self._kept = None
 
 
+def _is_used(data: bytes) -> bool:
+    return zlib.crc32(data) % USED_ONE_IN == 0
+
+
 class ExportFile(_Parser):
     """The bytes are an export file."""
 
     def __call__(self, data: bytes) -> None:
         connection = self._database().connection
         with contextlib.suppress(POSError):
-            connection.importFile(io.BytesIO(data))
+            # As a file on disk: it takes the memory that it is asked for before it reads.
+            connection.importFile(io.BufferedReader(io.BytesIO(data)))
         transaction.abort()
 
 
@@ -122,15 +140,20 @@ class Toml(_Parser):
         path = Path("perdure.toml")
         path.write_bytes(data)
         with contextlib.suppress(ConfigurationError):
-            databaseFromTOML(path).close()
+            _toml.read(path)
+            if _is_used(data):
+                databaseFromTOML(path).close()
 
 
 class ConfigurationText(_Parser):
     """The bytes are a configuration of ZConfig."""
 
     def __call__(self, data: bytes) -> None:
+        text = data.decode("latin-1")
         with contextlib.suppress(ConfigurationError, ZConfig.ConfigurationError):
-            databaseFromString(data.decode("latin-1")).close()
+            load_file(getDbSchema(), io.StringIO(text))
+            if _is_used(data):
+                databaseFromString(text).close()
 
 
 class Manifest(_Parser):
@@ -143,8 +166,8 @@ class Manifest(_Parser):
         (folder / "manifest.json").write_bytes(data)
         with contextlib.suppress(POSError):
             perdure.verify_backup(folder)
-        with contextlib.suppress(POSError):
-            perdure.restore(folder, "restored.fs")
+            if _is_used(data):
+                perdure.restore(folder, "restored.fs")
         for file in Path().glob("restored.fs*"):
             file.unlink()
 
@@ -160,6 +183,76 @@ def _manifests() -> list[bytes]:
     return [Path("seed", "manifest.json").read_bytes()]
 
 
+class Moments(_Parser):
+    """The bytes are the list of moments in a collection's backup."""
+
+    def __call__(self, data: bytes) -> None:
+        folder = Path("collection")
+        if not folder.exists():
+            _backup_collection(folder)
+        (folder / "collection.json").write_bytes(data)
+        with contextlib.suppress(POSError):
+            perdure.verify_collection_backup(folder)
+            if _is_used(data):
+                perdure.restore_collection(folder, "restored")
+        shutil.rmtree("restored", ignore_errors=True)
+
+
+def _backup_collection(folder: Path) -> None:
+    with open_collection({"a": "a.fs", "b": "b.fs"}) as collection:
+        with collection["a"].transaction() as connection:
+            connection.root.value = 1
+        collection.backup(folder)
+
+
+def _moments() -> list[bytes]:
+    _backup_collection(Path("seeds"))
+    return [Path("seeds", "collection.json").read_bytes()]
+
+
+class DamagedFile(_Parser):
+    """The bytes are a data file that is looked at, and recovered from, as damaged as it is."""
+
+    def __call__(self, data: bytes) -> None:
+        path = Path("damaged.fs")
+        path.write_bytes(data)
+        with contextlib.suppress(POSError):
+            perdure.check(path)
+        with contextlib.suppress(POSError), contextlib.closing(perdure.MappingStorage()) as target:
+            perdure.recover(path, target)
+
+
+def _data_files() -> list[bytes]:
+    names = ["blobs.fs", "multi_a.fs", "undo.fs", "packed.fs"]
+    return [(DATA / name).read_bytes() for name in names]
+
+
+def _with_blobs(folder: str) -> Any:
+    return BlobStorage(folder, perdure.MappingStorage())
+
+
+def _exports() -> list[bytes]:
+    """Return small export files, and one with objects of two members and a blob."""
+    with open_collection({"a": _with_blobs("seed.d"), "b": "b.fs"}) as collection:
+        with collection["a"].transaction() as connection:
+            connection.root.list = perdure.PersistentList(["one", perdure.PersistentMapping()])
+            connection.root.blob = perdure.Blob(b"data")
+            other = connection.get_connection("b")
+            other.add(mapping := perdure.PersistentMapping(other=1))
+            other.root.mapping = connection.root.mapping = mapping
+        with collection["a"].transaction() as connection:
+            root = connection.root()
+            small = connection.exportFile(root["list"]._p_oid)
+            whole = connection.exportFile(root._p_oid, follow=["b"])
+            return [_content(file) for file in (small, whole)]
+
+
+def _content(file: IO[bytes]) -> bytes:
+    with file:
+        file.seek(0)
+        return file.read()
+
+
 def _records() -> list[bytes]:
     with contextlib.closing(perdure.FileStorage(str(DATA / "basic.fs"), read_only=True)) as storage:
         return [record.data for txn in storage.iterator() for record in txn if record.data]
@@ -173,9 +266,11 @@ class Target(NamedTuple):
 
 
 PARSERS = {
-    "export_file": Target(ExportFile, lambda: [(DATA / "books.zexp").read_bytes()]),
+    "export_file": Target(ExportFile, _exports),
     "unpickler": Target(Unpickler, _records),
     "toml": Target(Toml, lambda: TOML),
     "configuration_text": Target(ConfigurationText, lambda: TEXTS),
     "manifest": Target(Manifest, _manifests),
+    "moments": Target(Moments, _moments),
+    "damaged_file": Target(DamagedFile, _data_files),
 }

@@ -10,9 +10,15 @@ from pathlib import Path
 
 import pytest
 from tests.campaign import CAMPAIGN, SEED, report
+from tests.fault import parsers
 from tests.fault.parsers import PARSERS
 
 TIMES = 300 * CAMPAIGN
+FROZEN = sorted(
+    path
+    for name in PARSERS
+    for path in (Path(__file__).parents[2] / "fuzz" / "seeds" / name).glob("*")
+)
 
 
 def mutated(data: bytes, dice: random.Random) -> bytes:
@@ -50,3 +56,13 @@ def test_damaged_input_is_an_error_of_this_package(
             except BaseException as error:
                 raise AssertionError(f"seed {SEED}, number {number}: {data!r}") from error
     report("mutations", parser=name, executions=TIMES)
+
+
+@pytest.mark.parametrize("frozen", FROZEN, ids=lambda path: f"{path.parent.name}-{path.name}")
+def test_what_was_found_once_is_an_error_of_this_package(
+    frozen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(parsers, "USED_ONE_IN", 1)
+    with contextlib.closing(PARSERS[frozen.parent.name].parser()) as parse:
+        parse(frozen.read_bytes())

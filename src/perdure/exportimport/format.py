@@ -40,6 +40,7 @@ MAGIC_OF_MEMBERS: Final = b"PEXC"
 END_OF_MEMBERS: Final = b"\xff" * 20
 
 _HEADER_BYTES_MAX: Final = 1 << 24
+_PIECE_BYTES: Final = 1 << 24
 
 _BLOB: Final = ("ZODB.blob", "Blob")
 
@@ -96,10 +97,21 @@ def _entry(file: IO[bytes], header: bytes, member: str | None) -> Entry:
     if len(header) != 16:
         raise ExportError("Truncated export file: it has no end marker")
     length = u64(header[8:])
-    data = file.read(length) if length < 1 << 40 else b""
+    data = _read(file, length)
     if len(data) != length:
         raise ExportError(f"Truncated export file: the record of {oid_repr(oid)} is cut off")
     return Entry(oid, data, _blob_bytes(file, oid) if is_blob(data) else None, member)
+
+
+def _read(file: IO[bytes], length: int) -> bytes:
+    """Return that many bytes, or all that are left; a length takes no memory by itself."""
+    if length <= _PIECE_BYTES:
+        return file.read(length)
+    pieces = []
+    while length > 0 and (piece := file.read(min(length, _PIECE_BYTES))):
+        pieces.append(piece)
+        length -= len(piece)
+    return b"".join(pieces)
 
 
 def header_of_members(members: Sequence[str]) -> bytes:
@@ -121,7 +133,7 @@ def read_members(file: IO[bytes]) -> list[str]:
                 f"the export file has format {content['format']}: a later perdure wrote it"
             )
         return [str(name) for name in content["members"]]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ExportError(f"the header of the export file can't be read: {error!r}") from error
 
 

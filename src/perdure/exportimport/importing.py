@@ -67,6 +67,11 @@ class Import:
             entries(file) if members is None else entries_of_members(file, members)
         )
         for entry in found:
+            if self.first is None and members and entry.member != members[0]:
+                raise ExportError(
+                    f"the export file is garbled: its first object is {entry.member!r}'s, not "
+                    f"{members[0]!r}'s"
+                )
             if self.first is not None and (entry.member, entry.oid) not in self._oids:
                 raise ExportError(
                     f"the export file is garbled: nothing in it refers to {oid_repr(entry.oid)}"

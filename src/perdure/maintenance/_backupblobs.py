@@ -7,13 +7,8 @@ from typing import Final
 from perdure._folders import sync_folder
 from perdure.errors import StorageError
 from perdure.ids import Tid
-from perdure.maintenance._backupfiles import (
-    Chunk,
-    copy_file,
-    digest_of,
-    new_digest,
-    write_durably,
-)
+from perdure.maintenance._backupfiles import copy_file, digest_of, new_digest, write_durably
+from perdure.maintenance._manifests import Chunk
 
 __all__ = ["BLOBS", "add_blobs", "listed_blobs", "restore_blobs", "write_list"]
 

@@ -6,14 +6,12 @@ by rename, after all that it names is on disk: a backup that dies leaves the for
 """
 
 import fcntl
-import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Final
 
 from perdure._folders import make_folders, sync_folder
 from perdure.errors import StorageError
@@ -26,19 +24,14 @@ if TYPE_CHECKING:
 __all__ = [
     "MANIFEST",
     "MOMENTS",
-    "Chunk",
     "append_chunk",
     "copied",
     "copy_file",
     "digest_of",
     "locked",
     "new_digest",
-    "read_generations",
-    "read_json",
     "tail_digest",
     "write_durably",
-    "write_generations",
-    "write_json",
 ]
 
 Progress = Callable[[int, int], object]
@@ -52,23 +45,6 @@ _OF_THE_SYSTEM: Final = frozenset({"lost+found"})
 _BLOCK_BYTES: Final = 1 << 20
 _TAIL_BYTES: Final = 1 << 16
 """How much before the end of the last backup has to be the same for the next to go on there."""
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """A part of the data file, in a file of its own."""
-
-    file: str
-    start: int
-    end: int
-    sha256: str
-    tail_sha256: str
-    """Of the last bytes before `end`."""
-    last_tid: str
-    time: str
-    blobs: str | None = None
-    """The file that lists the blob files copied with it: SHA-256 and path of each."""
-    blobs_sha256: str | None = None
 
 
 @contextmanager
@@ -107,16 +83,6 @@ def _require_own(folder: Path, index: str, other_index: str) -> None:
         )
 
 
-def read_json(path: Path) -> Any:
-    """Return what a JSON file holds, None where there is none."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise StorageError(f"{path} can't be read: {error}") from error
-
-
 def write_durably(path: Path, content: bytes) -> None:
     """Put a file in place of an older one, once all in its folder is on disk."""
     written = path.with_name(f"{path.name}.new")
@@ -127,43 +93,6 @@ def write_durably(path: Path, content: bytes) -> None:
     sync_folder(path.parent)
     written.replace(path)
     sync_folder(path.parent)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Put a JSON file in place of an older one, once all in its folder is on disk."""
-    write_durably(path, json.dumps(content, indent=1).encode())
-
-
-def read_generations(folder: Path) -> list[list[Chunk]]:
-    """Return the parts of each whole copy and of what was added to it."""
-    content = read_json(folder / MANIFEST)
-    if content is None:
-        return []
-    try:
-        found = [[Chunk(**chunk) for chunk in each] for each in content["generations"]]
-        strangers = [name for each in found for name in _names_in(each) if _leads_elsewhere(name)]
-    except (KeyError, TypeError) as error:
-        raise StorageError(f"{folder / MANIFEST} can't be read: {error!r}") from error
-    if strangers:
-        raise StorageError(
-            f"{folder / MANIFEST} names {strangers[0]!r}, which is no file in the backup's folder: "
-            "it was not written by a backup"
-        )
-    return found
-
-
-def _names_in(chunks: list[Chunk]) -> list[str]:
-    return [name for chunk in chunks for name in (chunk.file, chunk.blobs) if name is not None]
-
-
-def _leads_elsewhere(name: str) -> bool:
-    return name in {"", ".", ".."} or "/" in name or "\0" in name
-
-
-def write_generations(folder: Path, generations: list[list[Chunk]]) -> None:
-    """Put a new manifest in place of the old one."""
-    content = {"format": 1, "generations": [list(map(asdict, each)) for each in generations]}
-    write_json(folder / MANIFEST, content)
 
 
 def new_digest(data: bytes = b"") -> "hashlib._Hash":
@@ -233,5 +162,7 @@ def append_chunk(path: Path, sha256: str, file: IO[bytes], length: int) -> None:
         raise StorageError(f"{path} is missing in the backup") from error
     if found != sha256:
         raise StorageError(f"{path} is damaged: its SHA-256 isn't the one it was written with")
+    if file.tell() < begin + length:
+        raise StorageError(f"{path} is shorter than the manifest of the backup says")
     file.truncate(begin + length)
     file.seek(begin + length)

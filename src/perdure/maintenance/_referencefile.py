@@ -1,8 +1,11 @@
 """The kept form of an index of references: pairs of oids, sorted, in a file beside the data file."""
 
+import functools
 import json
 import mmap
 import os
+import struct
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -12,7 +15,10 @@ from perdure.maintenance._places import written_privately
 
 __all__ = ["Base", "Pairs", "Stamp", "keep", "kept"]
 
-_MAGIC: Final = b"perdure references 2\n"
+_MAGIC: Final = b"perdure references 3\n"
+_HEADER: Final = struct.Struct(">L8sQQ")
+"""The CRC-32 of all that follows it, the stamp, the length of the directory."""
+_CRC_BYTES: Final = 4
 _PAIR_BYTES: Final = 16
 
 
@@ -86,23 +92,29 @@ def kept(path: Path) -> Base | None:
     """Return what is kept at *path*; None where there is nothing that can be used."""
     try:
         with path.open("rb") as file:
-            if file.read(len(_MAGIC)) != _MAGIC:
-                return None
-            stamp = Stamp(Tid(file.read(8)), int.from_bytes(file.read(8), "big"))
-            directory = json.loads(file.read(int.from_bytes(file.read(8), "big")))
             # Written whole and replaced by rename, never changed in place.
             buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            start = file.tell()
-        sections: list[Pairs] = []
-        for _name, length in directory:
-            sections.append(Pairs(buffer, start, length))
-            start += length
-        if start != len(buffer):
-            return None
-        names = [name for name, _length in directory]
-        return Base(stamp, sections[0], dict(zip(names[1:], sections[1:], strict=True)))
-    except (OSError, ValueError, TypeError, IndexError):
+        return _parsed(buffer)
+    except (OSError, ValueError):
         return None
+
+
+def _parsed(buffer: mmap.mmap) -> Base | None:
+    start = len(_MAGIC) + _HEADER.size
+    if len(buffer) < start or buffer[: len(_MAGIC)] != _MAGIC:
+        return None
+    crc, tid, size, length = _HEADER.unpack_from(buffer, len(_MAGIC))
+    with memoryview(buffer) as view, view[len(_MAGIC) + _CRC_BYTES :] as covered:
+        if zlib.crc32(covered) != crc:
+            return None
+    directory = json.loads(buffer[start : start + length])
+    start += length
+    sections: list[Pairs] = []
+    for _name, length in directory:
+        sections.append(Pairs(buffer, start, length))
+        start += length
+    names = [name for name, _length in directory]
+    return Base(Stamp(Tid(tid), size), sections[0], dict(zip(names[1:], sections[1:], strict=True)))
 
 
 def keep(path: Path, base: Base) -> None:
@@ -112,12 +124,14 @@ def keep(path: Path, base: Base) -> None:
     directory = json.dumps(
         [(name, len(pairs)) for (name, _), pairs in zip(sections, contents, strict=True)]
     ).encode()
+    stamp = _HEADER.pack(0, *base.stamp, len(directory))[_CRC_BYTES:]
+    crc = functools.reduce(
+        lambda crc, part: zlib.crc32(part, crc), [stamp, directory, *contents], 0
+    )
     written = path.with_name(f"{path.name}.{os.getpid()}")
     try:
         with written_privately(written) as file:
-            file.write(_MAGIC + base.stamp.to_bytes())
-            file.write(len(directory).to_bytes(8, "big") + directory)
-            file.writelines(contents)
+            file.writelines([_MAGIC, crc.to_bytes(_CRC_BYTES, "big"), stamp, directory, *contents])
             file.flush()
             os.fsync(file.fileno())
         written.replace(path)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from perdure.classname import get_pickle_metadata
-from perdure.ids import Oid, Tid, oid_repr, p64, tid_repr, u64
+from perdure.ids import Oid, Tid, oid_repr, p64, tid_repr
 from perdure.maintenance._imaging import Part
 from perdure.storage.records import DataRecord, TransactionRecord
 
@@ -187,7 +187,7 @@ class Salvage:
 
     def _described(self, tid: Tid, problem: str, position: int, oid: Oid) -> DamagedRecord:
         length = self._header(position)[-1]
-        data = self._file.read(min(length, _CLASS_BYTES_MAX))
+        data = self._read_on(min(length, _CLASS_BYTES_MAX))
         class_name = ".".join(get_pickle_metadata(data)).strip(".")
         owner = self._owner(position, oid)
         return DamagedRecord(problem, position, tid, owner, class_name)
@@ -201,8 +201,14 @@ class Salvage:
         return Oid(before[0])
 
     def _read(self, position: int, length: int) -> bytes:
+        """Return what is there, up to the file's end; damaged numbers may lead anywhere."""
+        if position >= self._size:
+            return b""
         self._file.seek(position)
-        return self._file.read(length)
+        return self._read_on(length)
+
+    def _read_on(self, length: int) -> bytes:
+        return self._file.read(min(length, self._size))
 
     def _header(self, position: int) -> Any:
         """Return the fields of the record header there: oid, tid, previous, transaction, ..."""
@@ -214,7 +220,7 @@ class Salvage:
         tid, length, status, *lengths = _TRANSACTION.unpack(header)
         if status in (_UNFINISHED, _SKIPPED):
             return length, None
-        strings = [self._file.read(each) for each in lengths]
+        strings = [self._read_on(each) for each in lengths]
         start = position + _TRANSACTION.size + sum(lengths)
         if self._is_unread(position, start):
             problem = "its user, description or extension can't be read, or not all of it"
@@ -243,7 +249,7 @@ class Salvage:
                 continue
             data_tid: Tid | None = None
             if length:
-                data: bytes | None = self._file.read(length)
+                data: bytes | None = self._read_on(length)
             else:
                 data, data_tid = self._pointed_at(position, oid, tid)
             if data is not None or data_tid is None:
@@ -254,7 +260,7 @@ class Salvage:
         """Return data and their tid; (None, None): the object doesn't exist; (None, tid): lost."""
         at = position
         for _ in range(_CHAIN_MAX):
-            pointer = u64(self._read(at + _RECORD.size, 8))
+            pointer = int.from_bytes(self._read(at + _RECORD.size, 8), "big")
             if pointer == 0:
                 return None, None
             header = self._read(pointer, _RECORD.size)

@@ -18,16 +18,9 @@ from perdure.maintenance._backupblobs import (
     restore_blobs,
     write_list,
 )
-from perdure.maintenance._backupfiles import (
-    Chunk,
-    append_chunk,
-    copied,
-    digest_of,
-    read_generations,
-    tail_digest,
-    write_generations,
-)
+from perdure.maintenance._backupfiles import append_chunk, copied, digest_of, tail_digest
 from perdure.maintenance._following import Follower
+from perdure.maintenance._manifests import Chunk, read_generations, write_generations
 
 __all__ = ["BackedUp", "Place", "Series", "now"]
 

@@ -17,14 +17,9 @@ from urllib.parse import quote
 from perdure._folders import make_folders, sync_folder
 from perdure.errors import StorageError
 from perdure.ids import NO_TID, Tid, tid_repr
-from perdure.maintenance._backupfiles import (
-    MANIFEST,
-    MOMENTS,
-    locked,
-    read_json,
-    write_json,
-)
+from perdure.maintenance._backupfiles import MANIFEST, MOMENTS, locked
 from perdure.maintenance._following import Follower, common_cut
+from perdure.maintenance._manifests import BackupMoment, MemberPlace, read_moments, write_moments
 from perdure.maintenance._places import DataFile, data_files, require_names, written_privately
 from perdure.maintenance._series import BackedUp, Place, Series, now
 from perdure.timestamp import Moment, tid_of
@@ -92,10 +87,10 @@ def backup_collection(
             name: stack.enter_context(closing(Follower(file.path))) for name, file in files.items()
         }
         stack.enter_context(locked(target, MOMENTS, MANIFEST))
-        moments = _read_moments(target)
+        moments = read_moments(target)
         cut = common_cut(followers)
         added: dict[str, BackedUp] = {}
-        places: dict[str, dict[str, Any]] = {}
+        places: dict[str, MemberPlace] = {}
         for name, (end, last) in cut.ends.items():
             series = _series(target, name)
             done = series.add(
@@ -108,10 +103,10 @@ def backup_collection(
             )
             file = done.file and f"{series.folder.name}/{done.file}"
             added[name] = replace(done, file=file)
-            places[name] = {**series.last_place(end)._asdict(), "last_tid": last.hex()}
+            places[name] = MemberPlace(*series.last_place(end), last.hex())
         sync_folder(target)
-        moments.append({"tid": cut.tid.hex(), "time": now(), "members": places})
-        write_json(target / MOMENTS, {"format": 1, "moments": moments})
+        moments.append(BackupMoment(cut.tid.hex(), now(), places))
+        write_moments(target, moments)
     return CollectionBackedUp(cut.tid, added)
 
 
@@ -125,18 +120,18 @@ def verify_collection_backup(
 ) -> list[str]:
     """Read all of a collection's backup, and return what is wrong with it."""
     source = Path(folder)
-    moments = _read_moments(source)
+    moments = read_moments(source)
     if not moments:
         return [f"{source} holds no backup of a collection"]
     problems: list[str] = []
-    names = dict.fromkeys(name for moment in moments for name in moment["members"])
+    names = dict.fromkeys(name for moment in moments for name in moment.members)
     for name in names:
         series = _series(source, name)
         problems += series.problems(progress)
         problems += [
-            f"{series.folder} lacks a part of what was backed up at {moment['time']}"
+            f"{series.folder} lacks a part of what was backed up at {moment.time}"
             for moment in moments
-            if name in moment["members"] and not series.holds(_place(moment, name))
+            if name in moment.members and not series.holds(_place(moment, name))
         ]
     return problems
 
@@ -161,10 +156,10 @@ def restore_collection(
     """
     source = Path(folder)
     until = None if at is None else tid_of(at)
-    moment = _moment_for(_read_moments(source), source, until)
+    moment = _moment_for(read_moments(source), source, until)
     if isinstance(target, Mapping):
         files = data_files(target)
-        require_names(moment["members"], files, "the targets of a restore")
+        require_names(moment.members, files, "the targets of a restore")
         return _restore(source, moment, files, until, progress)
     new = Path(target)
     if new.exists():
@@ -173,7 +168,7 @@ def restore_collection(
     shutil.rmtree(partial, ignore_errors=True)
     make_folders(partial)
     try:
-        files = {name: _in_folder(partial, name) for name in moment["members"]}
+        files = {name: _in_folder(partial, name) for name in moment.members}
         done = _restore(source, moment, files, until, progress)
         sync_folder(partial)
         partial.rename(new)
@@ -192,7 +187,7 @@ def _in_folder(folder: Path, name: str) -> DataFile:
 
 def _restore(
     source: Path,
-    moment: Mapping[str, Any],
+    moment: BackupMoment,
     files: Mapping[str, DataFile],
     at: Tid | None,
     progress: Progress | None,
@@ -224,27 +219,17 @@ def _restore(
     return CollectionRestored(tid, {name: file.path for name, file in files.items()}, last_tids)
 
 
-# The list of moments.
-
-
 def _series(folder: Path, name: str) -> Series:
     return Series(folder / f"{quote(name, safe='')}.member")
 
 
-def _place(moment: Mapping[str, Any], name: str) -> Place:
-    return Place(*(moment["members"][name][key] for key in Place._fields))
+def _place(moment: BackupMoment, name: str) -> Place:
+    found = moment.members[name]
+    return Place(found.generation, found.chunks, found.end)
 
 
-def _read_moments(folder: Path) -> list[dict[str, Any]]:
-    content = read_json(folder / MOMENTS)
-    try:
-        return [] if content is None else list(content["moments"])
-    except (KeyError, TypeError) as error:
-        raise StorageError(f"{folder / MOMENTS} can't be read: {error!r}") from error
-
-
-def _moment_for(moments: list[dict[str, Any]], folder: Path, at: Tid | None) -> dict[str, Any]:
+def _moment_for(moments: list[BackupMoment], folder: Path, at: Tid | None) -> BackupMoment:
     if not moments:
         raise StorageError(f"{folder} holds no backup of a collection")
-    reaching = (each for each in moments if at is not None and bytes.fromhex(each["tid"]) >= at)
+    reaching = (each for each in moments if at is not None and bytes.fromhex(each.tid) >= at)
     return next(reaching, moments[-1])
