@@ -10,6 +10,7 @@ import importlib.util
 import os
 import sys
 import tempfile
+from collections.abc import Callable
 from importlib.machinery import ExtensionFileLoader
 from pathlib import Path
 
@@ -33,29 +34,39 @@ def use_native(path: str) -> None:
     loader.exec_module(module)
 
 
-if "PERDURE_FUZZ_NATIVE" in os.environ:
-    use_native(os.environ["PERDURE_FUZZ_NATIVE"])
-with atheris.instrument_imports(include=["perdure", "ZConfig"]):
-    from tests.fault.parsers import PARSERS
+def parser_of(name: str) -> tuple[Callable[[bytes], None], list[bytes]]:
+    """Return a parser whose code counts, and seeds for it."""
+    with atheris.instrument_imports(include=["perdure", "ZConfig"]):
+        from tests.fault import parsers
+
+        parse, seeds = parsers.PARSERS[name].parser(), parsers.PARSERS[name].seeds()
+        # What is only imported when it is needed has to count, too.
+        usual, parsers.USED_ONE_IN = parsers.USED_ONE_IN, 1
+        for seed in seeds:
+            parse(seed)
+        parsers.USED_ONE_IN = usual
+    return parse, seeds
 
 
 def fuzz() -> None:
     """Fuzz the target that the command line names, until a limit or a failure."""
     name, *options = sys.argv[1:]
-    parse = PARSERS[name].parser()
-    corpus, artifacts = HERE.absolute() / "corpus" / name, HERE.absolute() / "artifacts" / name
+    if "PERDURE_FUZZ_NATIVE" in os.environ:
+        use_native(os.environ["PERDURE_FUZZ_NATIVE"])
+    here = HERE.absolute()
+    corpus, artifacts, frozen = (here / kind / name for kind in ("corpus", "artifacts", "seeds"))
     for folder in (corpus, artifacts):
         folder.mkdir(parents=True, exist_ok=True)
     tempfile.tempdir = tempfile.mkdtemp(
         prefix="perdure-fuzz-", dir=MEMORY if MEMORY.is_dir() else None
     )
     os.chdir(tempfile.tempdir)
-    for number, seed in enumerate(PARSERS[name].seeds()):
+    parse, seeds = parser_of(name)
+    for number, seed in enumerate(seeds):
         (corpus / f"seed{number}").write_bytes(seed)
-    seeds = HERE.absolute() / "seeds" / name
     limits = ["-rss_limit_mb=1024", "-timeout=20", f"-artifact_prefix={artifacts}/"]
     arguments = [sys.argv[0], *limits, *options, str(corpus)]
-    arguments += [str(seeds)] if seeds.is_dir() else []
+    arguments += [str(frozen)] if frozen.is_dir() else []
     atheris.Setup(arguments, parse, internal_libfuzzer=True)
     atheris.Fuzz()
 

@@ -2,12 +2,12 @@
 //!
 //! A thread can be stopped at every lock, atomic and wait. An order in which a thread is stopped
 //! though it could go on is a *preemption*. All orders with no more than a given number of them
-//! are tried; without a number, all orders.
+//! are tried; beyond that, random orders with any number of them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use shuttle::scheduler::{Schedule, Scheduler, Task, TaskId};
+use shuttle::scheduler::{PctScheduler, RandomScheduler, Schedule, Scheduler, Task, TaskId};
 use shuttle::{Config, Runner};
 
 /// Something that was chosen, of how many possibilities.
@@ -108,6 +108,13 @@ impl Scheduler for Bounded {
     }
 }
 
+/// Random orders in a usual run, of each kind.
+const RANDOM_USUAL: usize = 50;
+/// Random orders in a campaign, of each kind.
+const RANDOM_CAMPAIGN: usize = 10_000;
+/// At how many moments threads change places in those random orders that change them seldom.
+const CHANGES_MAX: usize = 8;
+
 /// How much is tried.
 #[derive(Clone, Copy, Debug)]
 pub struct Depth {
@@ -134,14 +141,38 @@ pub fn in_all_orders(name: &str, depth: Depth, scenario: impl Fn() + Send + Sync
         preemptions: 0,
         progress: Arc::clone(&progress),
     };
+    let scenario = Arc::new(scenario);
+    run(scheduler, &scenario);
+    assert!(*progress.is_done.lock().unwrap(), "not all orders");
+    let random = if is_campaign {
+        RANDOM_CAMPAIGN
+    } else {
+        RANDOM_USUAL
+    };
+    let seed = campaign_seed();
+    run(RandomScheduler::new_from_seed(seed, random), &scenario);
+    run(
+        PctScheduler::new_from_seed(seed, CHANGES_MAX, random),
+        &scenario,
+    );
+    println!(
+        "{name}: {} orders with up to {preemptions_max} preemptions, {} choices in the longest, and \
+         {} random orders",
+        progress.executions.load(Ordering::Relaxed),
+        progress.steps_max.load(Ordering::Relaxed),
+        2 * random,
+    );
+}
+
+fn run(scheduler: impl Scheduler + 'static, scenario: &Arc<impl Fn() + Send + Sync + 'static>) {
     let mut config = Config::new();
     config.silence_warnings = true;
     config.stack_size = 1 << 16;
-    Runner::new(scheduler, config).run(scenario);
-    assert!(*progress.is_done.lock().unwrap(), "not all orders");
-    println!(
-        "{name}: {} orders with up to {preemptions_max} preemptions, {} choices in the longest",
-        progress.executions.load(Ordering::Relaxed),
-        progress.steps_max.load(Ordering::Relaxed),
-    );
+    let scenario = Arc::clone(scenario);
+    Runner::new(scheduler, config).run(move || scenario());
+}
+
+fn campaign_seed() -> u64 {
+    let given = std::env::var("PERDURE_SEED").ok();
+    given.and_then(|seed| seed.parse().ok()).unwrap_or(1)
 }
