@@ -4,7 +4,7 @@
 #   make test     the Rust tests and the Python tests
 #   make lint     formatters, linters, types, stubs, import layers
 #   make crash    power losses, failing calls and random steps, CAMPAIGN times as many as in make test
-#   make races    the engine's threads in all orders with a few preemptions, one more than in make test
+#   make races    the engine's threads in all orders with a few preemptions, CAMPAIGN more than in make test
 #   make kill     a real program, killed or let down at each system call that changes a file (strace)
 #   make model    three members against a plain model, CAMPAIGN times 500 steps
 #   make soak     threads, members, processes and kills, and a checker of their history, CAMPAIGN times
@@ -62,7 +62,7 @@ crash: setup-test
 	PERDURE_CAMPAIGN=$(CAMPAIGN) $(BIN)/python -m pytest -n $(JOBS) tests/fault/test_power_loss.py $(PYTEST_ARGS)
 
 races: setup-test
-	PERDURE_RACES=all cargo test --release --package perdure-engine --features races --test races -- --nocapture
+	PERDURE_RACES=all PERDURE_CAMPAIGN=$(CAMPAIGN) cargo test --release --package perdure-engine --features races --test races -- --nocapture
 	PERDURE_RACES=all $(BIN)/python -m pytest tests/property/test_orders.py $(PYTEST_ARGS)
 
 kill: setup-test

@@ -126,11 +126,11 @@ pub struct Depth {
 
 /// Run a scenario in all orders; a panic in one of them fails, and names the order.
 pub fn in_all_orders(name: &str, depth: Depth, scenario: impl Fn() + Send + Sync + 'static) {
-    let is_campaign = std::env::var_os("PERDURE_RACES").is_some();
-    let preemptions_max = if is_campaign {
-        depth.campaign
+    let (preemptions_max, random) = if std::env::var_os("PERDURE_RACES").is_some() {
+        let times = number_in("PERDURE_CAMPAIGN");
+        (depth.campaign + times - 1, RANDOM_CAMPAIGN * times)
     } else {
-        depth.usual
+        (depth.usual, RANDOM_USUAL)
     };
     let progress = Arc::new(Progress::default());
     let scheduler = Bounded {
@@ -144,12 +144,7 @@ pub fn in_all_orders(name: &str, depth: Depth, scenario: impl Fn() + Send + Sync
     let scenario = Arc::new(scenario);
     run(scheduler, &scenario);
     assert!(*progress.is_done.lock().unwrap(), "not all orders");
-    let random = if is_campaign {
-        RANDOM_CAMPAIGN
-    } else {
-        RANDOM_USUAL
-    };
-    let seed = campaign_seed();
+    let seed = number_in("PERDURE_SEED") as u64;
     run(RandomScheduler::new_from_seed(seed, random), &scenario);
     run(
         PctScheduler::new_from_seed(seed, CHANGES_MAX, random),
@@ -172,7 +167,8 @@ fn run(scheduler: impl Scheduler + 'static, scenario: &Arc<impl Fn() + Send + Sy
     Runner::new(scheduler, config).run(move || scenario());
 }
 
-fn campaign_seed() -> u64 {
-    let given = std::env::var("PERDURE_SEED").ok();
-    given.and_then(|seed| seed.parse().ok()).unwrap_or(1)
+/// The number in an environment variable; without, one.
+fn number_in(variable: &str) -> usize {
+    let given = std::env::var(variable).unwrap_or_default();
+    given.parse().unwrap_or(1)
 }
