@@ -18,6 +18,7 @@ CALLS = (
 )
 """All calls that change files or names."""
 
+_NO_THREADS = "inject=clone,clone3:error=EAGAIN"
 _MORE_CALLS = "openat,lseek,writev,rmdir,clone,clone3"
 """What else has to be known to tell what they changed."""
 
@@ -62,7 +63,7 @@ def run(
         command.append("--seccomp-bpf")
     command += ["-e", f"trace={CALLS},clone,clone3", "-e", "signal=none"]
     if not threads:
-        command += ["-e", "inject=clone,clone3:error=EAGAIN"]
+        command += ["-e", _NO_THREADS]
     if inject is not None:
         command += ["-e", f"inject={inject}"]
     if path is not None:
@@ -76,11 +77,16 @@ def run(
     return Run(journal, killed, killed or any("(INJECTED)" in line for line in calls), calls)
 
 
-def record(program: str, directory: Path) -> str:
-    """Run a program in *directory*; return all calls with all bytes, as strace tells them."""
+def record(program: str, directory: Path, *, threads: bool = False) -> str:
+    """Run a program in *directory*; return all calls with all bytes, as strace tells them.
+
+    Unless *threads*, the program can start none.
+    """
     log, command = _strace(directory)
     command += ["--seccomp-bpf", "-x", "-y", "-s", str(1 << 24), "-e", "signal=none"]
-    command += ["-e", f"trace={CALLS},{_MORE_CALLS}", "-e", "inject=clone,clone3:error=EAGAIN"]
+    command += ["-e", f"trace={CALLS},{_MORE_CALLS}"]
+    if not threads:
+        command += ["-e", _NO_THREADS]
     done, _journal = _traced(command, program, directory)
     assert done.returncode == 0, f"exit {done.returncode}\n{done.stderr}"
     traced = log.read_text()

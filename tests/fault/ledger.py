@@ -22,8 +22,10 @@ __all__ = [
     "lose",
     "opened",
     "read",
+    "read_of",
     "restore",
     "write",
+    "write_of",
 ]
 
 CELLS = 5
@@ -127,6 +129,33 @@ def read(connection: Any, names: tuple[str, ...], *, blobs: bool = False) -> int
             found.add(value)
     assert len(found) == 1, f"half a transaction: {names} hold {found}"
     return found.pop()
+
+
+def write_of(connection: Any, names: tuple[str, ...], thread: int, value: int) -> None:
+    """Put *value* into every cell that a thread has in every database."""
+    transaction.get().note(f"value {value} of {thread}")
+    for name in names:
+        root = connection.get_connection(name).root()
+        for cell in root.setdefault(f"thread {thread}", _cells()):
+            cell["value"] = value
+            cell["more"] = [value] * (1 + value % 50)
+
+
+def _cells() -> list[Any]:
+    return [perdure.PersistentMapping() for _ in range(CELLS)]
+
+
+def read_of(connection: Any, names: tuple[str, ...], thread: int) -> int | None:
+    """Return the value that all cells of a thread hold, None where it has none; they agree."""
+    roots = [connection.get_connection(name).root() for name in names]
+    found = {
+        (cell["value"], len(cell["more"]))
+        for root in roots
+        for cell in root.get(f"thread {thread}", [{"value": None, "more": [None]}])
+    }
+    assert len(found) == 1, f"half a transaction: thread {thread} of {names} holds {found}"
+    value: int | None = found.pop()[0]
+    return value
 
 
 def check_whole(connection: Any, names: tuple[str, ...]) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import transaction
 from tests.fault import ledger
-from tests.fault.programs import AGAIN, PROGRAMS
+from tests.fault.programs import AGAIN, PROGRAMS, THREADED, THREADS
 
 import perdure
 from perdure.errors import POSError
@@ -25,18 +25,21 @@ COMMITTING = (
 )
 
 
+DATABASES = {name: program[0] for name, program in {**PROGRAMS, **THREADED}.items()}
+
+
 def prepare(program: str, tmp_path: Path) -> Path:
     """Make the directory that a program begins with, which is returned."""
     directory = tmp_path / "prepared"
     directory.mkdir()
     if not program.startswith("create"):
-        ledger.create(directory, PROGRAMS[program][0], blobs=_blobs(program))
+        ledger.create(directory, DATABASES[program], blobs=_blobs(program))
     if program.startswith("restore"):
-        ledger.back_up(directory, PROGRAMS[program][0], blobs=_blobs(program))
+        ledger.back_up(directory, DATABASES[program], blobs=_blobs(program))
         if program != "restore-two":
             (directory / "restored").mkdir()
     if program.startswith("repair"):
-        ledger.lose(directory, PROGRAMS[program][0])
+        ledger.lose(directory, DATABASES[program])
     return directory
 
 
@@ -46,15 +49,14 @@ def _blobs(program: str) -> bool:
 
 def check(program: str, directory: Path, journal: list[list[str]], context: str) -> None:
     """What was acknowledged is there, nothing is there by half, and it can be gone on with."""
-    names, blobs = PROGRAMS[program][0], _blobs(program)
+    names, blobs = DATABASES[program], _blobs(program)
     try:
         with ledger.opened(directory, names, blobs=blobs) as connection:
             found = ledger.read(connection, names, blobs=blobs)
             allowed = _allowed(journal, None if program.startswith("create") else 0)
             assert found in allowed, f"{found} is none of {allowed}"
             assert ["accepted"] not in journal, "a write was accepted after a failed sync"
-            if program.startswith("repair"):
-                _check_repaired(connection, names, journal)
+            _check_of(program, connection, names, journal)
             ledger.check_whole(connection, names)
             ledger.write(connection, names, 99, blobs=blobs)
             transaction.commit()
@@ -75,6 +77,15 @@ def check(program: str, directory: Path, journal: list[list[str]], context: str)
             _check_restored(directory, names, journal, blobs=blobs)
     except (AssertionError, OSError, POSError) as error:
         raise AssertionError(f"{context}: {error}\n{journal}") from error
+
+
+def _check_of(
+    program: str, connection: Any, names: tuple[str, ...], journal: list[list[str]]
+) -> None:
+    if program.startswith("repair"):
+        _check_repaired(connection, names, journal)
+    if program in THREADED:
+        _check_threads(connection, names, journal)
 
 
 def _allowed(journal: list[list[str]], at_first: int | None) -> list[int | None]:
@@ -108,6 +119,17 @@ def _check_repaired(connection: Any, names: tuple[str, ...], journal: list[list[
     transaction.begin()
     for name in names:
         assert isinstance(connection.get_connection(name).root()["lost"], perdure.LostObject)
+
+
+def _check_threads(connection: Any, names: tuple[str, ...], journal: list[list[str]]) -> None:
+    """Each thread's last acknowledged value is there, or the one that it had begun to commit."""
+    for thread in range(THREADS):
+        of_it = [rest for _word, *rest in journal if rest and rest[0] == str(thread)]
+        begun = {int(value) for _thread, value in of_it}
+        done = {int(rest[1]) for word, *rest in journal if word == "done-in" and rest in of_it}
+        allowed = {max(done, default=0), max(begun, default=0)} | ({None} if not of_it else set())
+        found = ledger.read_of(connection, names, thread)
+        assert found in allowed, f"thread {thread} has {found}, none of {allowed}"
 
 
 def _check_export(directory: Path, journal: list[list[str]]) -> None:

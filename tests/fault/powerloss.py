@@ -4,6 +4,9 @@ strace tells each call that changes files or names, with all bytes.  From that, 
 of them is made as a disk may have it: what was synced is there, and of the rest any part.  The
 rules are those of `crates/sim`: all, nothing, what came first, or anything by chance; writes in
 sectors of 512 bytes, each as it was at some time; files and names independently of each other.
+
+Where threads make calls at the same time, a call may have reached the disk as soon as it has begun,
+and a sync brings there what had ended when it began, and nothing else for sure.
 """
 
 import ast
@@ -11,20 +14,24 @@ import itertools
 import os
 import random
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
+from typing import NamedTuple
 
-__all__ = ["Call", "Disk", "calls_in"]
+__all__ = ["SYNCS", "Call", "Disk", "Step", "steps_in"]
+
+SYNCS = frozenset({"fsync", "fdatasync"})
 
 _SECTOR = 512
 _CALL = re.compile(r"\d+ +(\w+)\((.*)\) += (-?\d+)(?:<(.*)>)?(?: .*)?$")
+_BEGUN = re.compile(r"(\d+) (.*) <unfinished \.\.\.>$")
+_ENDED = re.compile(r"(\d+) +<\.\.\. \w+ resumed>(.*)$")
 _STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _FD = re.compile(r"(?:AT_FDCWD|\d+)<((?:[^>\\]|\\.)*)>")
 _DELETED = " (deleted)"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Call:
     """A call that succeeded: its name, arguments as strace has them, strings, paths of files."""
 
@@ -46,16 +53,41 @@ class Call:
         return str(PurePath(self.files[number], name)) if self.files else name
 
 
-def calls_in(trace: str) -> Iterator[Call]:
+@dataclass(frozen=True)
+class Step:
+    """A call that begins, that ends, or that does both before anything else happens."""
+
+    call: Call
+    begins: bool
+    ends: bool
+
+
+def steps_in(trace: str) -> list[Step]:
     """Read what `strace -f -x -y` told."""
-    for line in trace.splitlines():
-        found = _CALL.match(line)
-        if found is None or int(found[3]) < 0:
+    found: list[tuple[int, Step]] = []
+    begun: dict[str, tuple[int, str]] = {}
+    for number, line in enumerate(trace.splitlines()):
+        if begins := _BEGUN.match(line):
+            begun[begins[1]] = number, line.removesuffix(" <unfinished ...>")
             continue
-        text = found[2]
-        strings = [ast.literal_eval(f'b"{each}"') for each in _STRING.findall(text)]
-        files = _FD.findall(_STRING.sub("", text))
-        yield Call(found[1], text, strings, files, int(found[3]), found[4])
+        if ends := _ENDED.match(line):
+            first, text = begun.pop(ends[1])
+            if call := _call(text + ends[2]):
+                found.append((first, Step(call, begins=True, ends=False)))
+                found.append((number, Step(call, begins=False, ends=True)))
+        elif call := _call(line):
+            found.append((number, Step(call, begins=True, ends=True)))
+    return [step for _number, step in sorted(found, key=lambda each: each[0])]
+
+
+def _call(line: str) -> Call | None:
+    found = _CALL.match(line)
+    if found is None or int(found[3]) < 0:
+        return None
+    text = found[2]
+    strings = [ast.literal_eval(f'b"{each}"') for each in _STRING.findall(text)]
+    files = _FD.findall(_STRING.sub("", text))
+    return Call(found[1], text, strings, files, int(found[3]), found[4])
 
 
 @dataclass(frozen=True)
@@ -112,6 +144,17 @@ class _Naming:
 
     def is_in(self, directory: str) -> bool:
         return str(PurePath(self.names[-1][0]).parent) == directory
+
+
+class _Covered(NamedTuple):
+    """What a sync covers: the changes of calls that had ended when it began."""
+
+    file: _File | None
+    last: int
+    under_way: set[int]
+
+    def __contains__(self, number: object) -> bool:
+        return isinstance(number, int) and number <= self.last and number not in self.under_way
 
 
 class _Luck:
@@ -195,6 +238,9 @@ class Disk:
         self._positions: dict[str, int] = {}
         self._names: dict[str, _File] = {self._top: _File(is_directory=True)}
         self._unsynced: list[tuple[int, _Naming]] = []
+        self._under_way: dict[Call, range] = {}
+        """The changes of the calls that have begun and not ended."""
+        self._syncing: dict[Call, _Covered] = {}
         for path in sorted(prepared.rglob("*")):
             data = b"" if path.is_dir() else path.read_bytes()
             file = _File(path.is_dir(), bytearray(data), data)
@@ -203,13 +249,20 @@ class Disk:
 
     # What a program does.
 
-    def apply(self, call: Call) -> bool:
-        """Do what a call did; tell whether it changed something here."""
-        before = self._changes
-        do = getattr(self, f"_do_{call.name}", None)
-        if do is not None:
-            do(call)
-        return self._changes > before
+    def take(self, step: Step) -> bool:
+        """Do what a call did; tell whether that changed something here, or made it durable."""
+        call, before = step.call, self._changes
+        if step.begins and call.name in SYNCS:
+            under_way = {each for changes in self._under_way.values() for each in changes}
+            self._syncing[call] = _Covered(self._file(call.files[0]), before, under_way)
+        elif step.begins:
+            getattr(self, f"_do_{call.name}", lambda _call: None)(call)
+            self._under_way[call] = range(before + 1, self._changes + 1)
+        if step.ends and call.name in SYNCS:
+            self._synced(call.files[0], self._syncing.pop(call))
+        elif step.ends:
+            del self._under_way[call]
+        return self._changes > before or (step.ends and call.name in SYNCS)
 
     def seen(self) -> dict[str, bytes | None]:
         """Return what the program sees: each file's bytes, None for a directory."""
@@ -315,21 +368,23 @@ class Disk:
 
     _do_linkat = _do_link
 
-    def _do_fsync(self, call: Call) -> None:
-        path = call.files[0]
-        file = self._file(path)
+    def _synced(self, path: str, covered: "_Covered") -> None:
+        file = covered.file
         if file is None:
             return
-        file.synced, file.unsynced = bytes(file.seen), []
-        left = []
-        for number, naming in self._unsynced:
-            if naming.is_in(path):
+        data, file.unsynced, left = bytearray(file.synced), [], file.unsynced
+        for number, change in left:
+            if number in covered:
+                change.apply(data)
+            else:
+                file.unsynced.append((number, change))
+        file.synced = bytes(data)
+        unsynced, self._unsynced = self._unsynced, []
+        for number, naming in unsynced:
+            if number in covered and naming.is_in(path):
                 naming.apply(self._synced_names)
             else:
-                left.append((number, naming))
-        self._unsynced = left
-
-    _do_fdatasync = _do_fsync
+                self._unsynced.append((number, naming))
 
     # What is left of it.
 

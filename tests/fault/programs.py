@@ -7,7 +7,9 @@ What a program begins, and what was acknowledged, it tells on the pipe FD, one l
 import contextlib
 import os
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ ONE = ("a",)
 TWO = ("a", "b")
 LAYERED = ("sealed", "zipped")
 STEPS = range(1, 4)
+THREADS = 3
 AGAIN = 100
 """What the second attempt of a commit adds to the value."""
 
@@ -215,6 +218,42 @@ def _key(directory: Path, journal: Journal) -> None:
         journal.tell("key", value, identifier)
 
 
+def _threads(names: tuple[str, ...]) -> Program:
+    """Commit in several threads at once, so that one sync covers transactions of others."""
+
+    def commits(connection: Any, thread: int, journal: Journal, start: threading.Barrier) -> None:
+        start.wait()
+        for value in range(1, 7):
+            journal.tell("begin-in", thread, value)
+            ledger.write_of(connection, names, thread, value)
+            transaction.commit()
+            journal.tell("done-in", thread, value)
+
+    def work(database: Any, thread: int, journal: Journal, start: threading.Barrier) -> None:
+        connection = database.open()
+        try:
+            commits(connection, thread, journal, start)
+        finally:
+            transaction.abort()
+            connection.close()
+
+    def program(directory: Path, journal: Journal) -> None:
+        with ledger.opened(directory, names) as connection:
+            for thread in range(THREADS):
+                ledger.write_of(connection, names, thread, 0)
+            transaction.commit()
+            start = threading.Barrier(THREADS)
+            database = connection.db()
+            with ThreadPoolExecutor(THREADS) as pool:
+                done = [
+                    pool.submit(work, database, each, journal, start) for each in range(THREADS)
+                ]
+            for each in done:
+                each.result()
+
+    return program
+
+
 PROGRAMS: dict[str, tuple[tuple[str, ...], Program]] = {
     "create": (ONE, _commits(ONE)),
     "create-two": (TWO, _commits(TWO)),
@@ -246,6 +285,13 @@ PROGRAMS: dict[str, tuple[tuple[str, ...], Program]] = {
 }
 """Each program with the databases that it uses."""
 
+THREADED: dict[str, tuple[tuple[str, ...], Program]] = {
+    "threads": (ONE, _threads(ONE)),
+    "threads-two": (TWO, _threads(TWO)),
+    "threads-layers": (LAYERED, _threads(LAYERED)),
+}
+"""The programs that start threads."""
+
 
 def main() -> int:
     """Run a program again and again until it comes to its end; its errors are told."""
@@ -253,7 +299,7 @@ def main() -> int:
     journal = Journal(int(descriptor))
     journal.tell("start")
     try:
-        PROGRAMS[name][1](Path(directory), journal)
+        {**PROGRAMS, **THREADED}[name][1](Path(directory), journal)
     except (OSError, POSError) as error:
         journal.tell("error", type(error).__name__)
     return 0

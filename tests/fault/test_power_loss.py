@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from tests.campaign import CAMPAIGN, SEED, report
 from tests.fault import injector, outcome
-from tests.fault.powerloss import Call, Disk, calls_in
-from tests.fault.programs import PROGRAMS
+from tests.fault.powerloss import Disk, Step, steps_in
+from tests.fault.programs import PROGRAMS, THREADED
 
 pytestmark = pytest.mark.skipif(injector.MISSING is not None, reason=str(injector.MISSING))
 
@@ -20,52 +20,50 @@ ALL = "PERDURE_CAMPAIGN" in os.environ
 FEW = 8
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("program", [*PROGRAMS, *THREADED])
 def test_a_power_loss_at_any_call_loses_nothing_acknowledged(program: str, tmp_path: Path) -> None:
     prepared = outcome.prepare(program, tmp_path)
     directory = tmp_path / "whole"
     shutil.copytree(prepared, directory)
-    calls = list(calls_in(injector.record(program, directory)))
-    changes = _changes(calls, Disk(directory, prepared))
-    assert _replayed(calls, Disk(directory, prepared)) == _found(directory)
+    steps = steps_in(injector.record(program, directory, threads=program in THREADED))
+    changes = _changes(steps, Disk(directory, prepared))
+    assert _replayed(steps, Disk(directory, prepared)) == _found(directory)
     disk, losses = Disk(directory, prepared), 0
     journal: list[list[str]] = []
     chosen = set(changes if ALL else changes[SEED % 2 :: max(1, len(changes) // FEW)])
-    for number, call in enumerate(calls):
-        disk.apply(call)
-        journal += _told(call)
+    for number, step in enumerate(steps):
+        disk.take(step)
+        journal += _told(step)
         # What is told last is relied on first: it is tried with nothing else.
-        times = [-1] * bool(_told(call)) + [*range(CAMPAIGN if number in chosen else 0)]
+        times = [-1] * bool(_told(step)) + [*range(CAMPAIGN if number in chosen else 0)]
         for again in times:
             seed = f"{SEED} {program} {number} {again}"
             left = tmp_path / "left"
             left.mkdir()
             disk.after_power_loss(random.Random(seed), left, unsynced=again >= 0)
-            outcome.check(program, left, journal, f"seed {seed}, {call.name} {call.files}")
+            context = f"seed {seed}, {step.call.name} {step.call.files}"
+            outcome.check(program, left, journal, context)
             shutil.rmtree(left)
         losses += len(times)
     report("power losses of programs", program=program, calls=len(changes), losses=losses)
 
 
-def _changes(calls: list[Call], disk: Disk) -> list[int]:
-    """Return the numbers of the calls that change something, and of those that sync or tell."""
-    return [
-        number
-        for number, call in enumerate(calls)
-        if disk.apply(call) or call.name in {"fsync", "fdatasync"} or _told(call)
-    ]
+def _changes(steps: list[Step], disk: Disk) -> list[int]:
+    """Return the numbers of the steps that change something, sync or tell."""
+    return [number for number, step in enumerate(steps) if disk.take(step) or _told(step)]
 
 
-def _told(call: Call) -> list[list[str]]:
+def _told(step: Step) -> list[list[str]]:
     """Return what a program told with a call: each line's words."""
-    if call.name != "writev" or not call.files[0].startswith("pipe:"):
+    call = step.call
+    if not step.begins or call.name != "writev" or not call.files[0].startswith("pipe:"):
         return []
     return [line.split() for line in b"".join(call.strings).decode().splitlines()]
 
 
-def _replayed(calls: list[Call], disk: Disk) -> dict[str, bytes | None]:
-    for call in calls:
-        disk.apply(call)
+def _replayed(steps: list[Step], disk: Disk) -> dict[str, bytes | None]:
+    for step in steps:
+        disk.take(step)
     return disk.seen()
 
 

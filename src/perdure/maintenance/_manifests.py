@@ -14,6 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from types import UnionType
 from typing import Any, Final, TypeVar, get_origin
+from urllib.parse import quote
 
 from perdure.errors import StorageError
 from perdure.maintenance._backupfiles import MANIFEST, MOMENTS, write_durably
@@ -22,6 +23,7 @@ __all__ = [
     "BackupMoment",
     "Chunk",
     "MemberPlace",
+    "folder_of",
     "read_generations",
     "read_moments",
     "write_generations",
@@ -29,6 +31,8 @@ __all__ = [
 ]
 
 _FORMAT: Final = 1
+_NAME_BYTES_MAX: Final = 255
+"""How long a file's name may be, on Linux."""
 
 _T = TypeVar("_T")
 
@@ -69,6 +73,11 @@ class BackupMoment:
     tid: str
     time: str
     members: Mapping[str, MemberPlace]
+
+
+def folder_of(member: str) -> str:
+    """Return the name of the folder that a member's backup has in a collection's."""
+    return f"{quote(member, safe='')}.member"
 
 
 def read_generations(folder: Path) -> list[list[Chunk]]:
@@ -139,7 +148,7 @@ def _moment(found: Any) -> BackupMoment:
     if not isinstance(moment.members, dict) or not moment.members:
         raise TypeError(f"members is {moment.members!r}")
     for name in moment.members:
-        os.fsencode(name)
+        _require_own_file(folder_of(name))
     members = {name: _made(MemberPlace, each) for name, each in moment.members.items()}
     return dataclasses.replace(moment, members=members)
 
@@ -162,6 +171,6 @@ def _require_tid(text: str) -> None:
 
 def _require_own_file(name: str) -> None:
     """Refuse a name that leads out of the backup's folder."""
-    os.fsencode(name)
-    if name in {"", ".", ".."} or "/" in name or "\0" in name:
+    is_too_long = len(os.fsencode(name)) > _NAME_BYTES_MAX
+    if name in {"", ".", ".."} or "/" in name or "\0" in name or is_too_long:
         raise ValueError(f"{name!r} is no file in the backup's folder")

@@ -19,7 +19,13 @@ from perdure.errors import StorageError
 from perdure.ids import NO_TID, Tid, tid_repr
 from perdure.maintenance._backupfiles import MANIFEST, MOMENTS, locked
 from perdure.maintenance._following import Follower, common_cut
-from perdure.maintenance._manifests import BackupMoment, MemberPlace, read_moments, write_moments
+from perdure.maintenance._manifests import (
+    BackupMoment,
+    MemberPlace,
+    folder_of,
+    read_moments,
+    write_moments,
+)
 from perdure.maintenance._places import DataFile, data_files, require_names, written_privately
 from perdure.maintenance._series import BackedUp, Place, Series, now
 from perdure.timestamp import Moment, tid_of
@@ -220,7 +226,7 @@ def _restore(
 
 
 def _series(folder: Path, name: str) -> Series:
-    return Series(folder / f"{quote(name, safe='')}.member")
+    return Series(folder / folder_of(name))
 
 
 def _place(moment: BackupMoment, name: str) -> Place:
