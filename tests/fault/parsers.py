@@ -15,7 +15,7 @@ from typing import IO, Any, NamedTuple
 
 import transaction
 import ZConfig
-from tests.storing import commit
+from tests.storing import commit, oid
 
 import perdure
 from perdure.blob import BlobStorage
@@ -23,6 +23,10 @@ from perdure.config import ConfigurationError, _toml, databaseFromString, databa
 from perdure.config._schemas import getDbSchema, load_file
 from perdure.config.collecting import open_collection
 from perdure.errors import POSError
+from perdure.ids import MAX_TID
+from perdure.storage.encrypting import EncryptingStorage
+from perdure.storage.zlib import ZlibStorage
+from perdure.storage.zstd import ZstdStorage
 
 DATA = Path(__file__).parents[1] / "data"
 PERSISTENT = b"\x80\x02cpersistent.mapping\nPersistentMapping\n."
@@ -64,15 +68,14 @@ TEXTS = [
 
 
 class _Database:
-    """Two members in memory, and a connection whose records may be of a few classes only."""
+    """A database in memory, and a connection whose records may be of a few classes only."""
 
-    def __init__(self) -> None:
+    def __init__(self, storage: Any = None, others: tuple[str, ...] = ()) -> None:
         allowed: dict[str, Any] = {"class_policy": ["sample_classes"]}
         members: dict[str, perdure.DB] = {}
-        perdure.DB(None, database_name="b", databases=members, **allowed)
-        self.database = perdure.DB(
-            _with_blobs("blobs.d"), database_name="a", databases=members, **allowed
-        )
+        for name in others:
+            perdure.DB(None, database_name=name, databases=members, **allowed)
+        self.database = perdure.DB(storage, database_name="a", databases=members, **allowed)
         self.connection = self.database.open()
         self.revisions = 0
 
@@ -93,10 +96,13 @@ class _Parser(ABC):
     def __call__(self, data: bytes) -> None:
         """Parse the bytes; whatever is wrong with them is an error of this package, and ignored."""
 
+    def _made(self) -> _Database:
+        return _Database()
+
     def _database(self) -> _Database:
         if self._kept is None or self._kept.revisions > REVISIONS_MAX:
             self.close()
-            self._kept = _Database()
+            self._kept = self._made()
         self._kept.revisions += 1
         return self._kept
 
@@ -112,6 +118,9 @@ def _is_used(data: bytes) -> bool:
 
 class ExportFile(_Parser):
     """The bytes are an export file."""
+
+    def _made(self) -> _Database:
+        return _Database(_with_blobs("blobs.d"), ("b",))
 
     def __call__(self, data: bytes) -> None:
         connection = self._database().connection
@@ -253,6 +262,46 @@ def _content(file: IO[bytes]) -> bytes:
         return file.read()
 
 
+class LayeredRecord(_Parser):
+    """The bytes are a record of the file below a layer that compresses or encrypts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._base = perdure.MappingStorage()
+        self._revisions = 0
+
+    def __call__(self, data: bytes) -> None:
+        self._revisions += 1
+        if self._revisions > REVISIONS_MAX:
+            self.close()
+            self.__init__()  # type: ignore[misc]
+        commit(self._base, {1: data or b"."})
+        for layer in _layers(self._base):
+            with contextlib.suppress(POSError):
+                layer.loadBefore(oid(1), MAX_TID)
+
+    def close(self) -> None:
+        self._base.close()
+
+
+def _layers(base: Any) -> list[Any]:
+    return [
+        ZlibStorage(base, record_bytes_max=1 << 20),
+        ZstdStorage(base, record_bytes_max=1 << 20),
+        EncryptingStorage(base, bytes(32)),
+    ]
+
+
+def _layered_records() -> list[bytes]:
+    found = []
+    base: Any
+    with contextlib.closing(perdure.MappingStorage()) as base:
+        for number, layer in enumerate(_layers(base)):
+            commit(layer, {number: PERSISTENT + b"\x80\x02N." * 20})
+            found.append(base.loadBefore(oid(number), MAX_TID)[0])
+    return found
+
+
 def _records() -> list[bytes]:
     with contextlib.closing(perdure.FileStorage(str(DATA / "basic.fs"), read_only=True)) as storage:
         return [record.data for txn in storage.iterator() for record in txn if record.data]
@@ -273,4 +322,5 @@ PARSERS = {
     "manifest": Target(Manifest, _manifests),
     "moments": Target(Moments, _moments),
     "damaged_file": Target(DamagedFile, _data_files),
+    "layered_record": Target(LayeredRecord, _layered_records),
 }

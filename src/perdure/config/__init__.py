@@ -112,6 +112,7 @@ def databaseFromConfig(database_factories: Iterable[ZODBDatabase]) -> "DB":
     routes: dict[str, str] = {}
     try:
         for factory in database_factories:
+            _require_new_name(factory, databases)
             opened.append(factory.open(databases))
             _add_routes(routes, factory, opened[-1].database_name)
         if routes:
@@ -121,6 +122,16 @@ def databaseFromConfig(database_factories: Iterable[ZODBDatabase]) -> "DB":
             db.close()
         raise
     return opened[0]
+
+
+def _require_new_name(factory: ZODBDatabase, databases: MutableMapping[str, Any]) -> None:
+    # Sections of other packages may not tell how the database will be called.
+    name = getattr(factory, "database_name", None)
+    if name in databases:
+        raise ZConfig.ConfigurationError(
+            f"two sections describe a database {name!r}: give each a name of its own, as in "
+            "<zodb NAME>"
+        )
 
 
 def _add_routes(routes: dict[str, str], factory: ZODBDatabase, database_name: str) -> None:

@@ -89,6 +89,12 @@ class Factory:
 class ZODBDatabase(Factory):
     """A ``zodb`` section."""
 
+    @property
+    def database_name(self) -> str:
+        """The name of the database: what the section says, or the section's own, or none."""
+        name: str = self.config.database_name or self.name or ""
+        return name
+
     def open(self, databases: MutableMapping[str, Any] | None = None) -> "DB":
         """Return the database, opened as a member of the collection *databases*.
 
@@ -114,7 +120,7 @@ class ZODBDatabase(Factory):
             "historical_cache_size": section.historical_cache_size,
             "historical_cache_size_bytes": section.historical_cache_size_bytes,
             "historical_timeout": section.historical_timeout,
-            "database_name": section.database_name or self.name or "",
+            "database_name": self.database_name,
         }
         where_given = {
             "pool_timeout": section.pool_timeout,
