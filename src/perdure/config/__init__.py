@@ -124,11 +124,15 @@ def databaseFromConfig(database_factories: Iterable[ZODBDatabase]) -> "DB":
     return opened[0]
 
 
+class _SameNameError(ZConfig.ConfigurationError, ValueError):
+    """Two sections describe databases of one name: ZODB raises ValueError."""
+
+
 def _require_new_name(factory: ZODBDatabase, databases: MutableMapping[str, Any]) -> None:
     # Sections of other packages may not tell how the database will be called.
     name = getattr(factory, "database_name", None)
     if name in databases:
-        raise ZConfig.ConfigurationError(
+        raise _SameNameError(
             f"two sections describe a database {name!r}: give each a name of its own, as in "
             "<zodb NAME>"
         )
