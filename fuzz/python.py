@@ -52,6 +52,20 @@ def parser_of(name: str) -> tuple[Callable[[bytes], None], list[bytes]]:
     return parse, seeds
 
 
+def strict(parse: Callable[[bytes], None]) -> Callable[[bytes], None]:
+    """Return what fails, too, where the interpreter only prints an error and goes on."""
+    printed: list[BaseException | None] = []
+    sys.excepthook = lambda _kind, error, _traceback: printed.append(error)
+    sys.unraisablehook = lambda told: printed.append(told.exc_value)
+
+    def parse_strictly(data: bytes) -> None:
+        parse(data)
+        if printed:
+            raise AssertionError("an error was printed") from printed.pop()
+
+    return parse_strictly
+
+
 def fuzz() -> None:
     """Fuzz the target that the command line names, until a limit or a failure."""
     name, *options = sys.argv[1:]
@@ -71,7 +85,7 @@ def fuzz() -> None:
     limits = ["-rss_limit_mb=1024", "-timeout=20", f"-artifact_prefix={artifacts}/"]
     arguments = [sys.argv[0], *limits, *options, str(corpus)]
     arguments += [str(frozen)] if frozen.is_dir() else []
-    atheris.Setup(arguments, parse, internal_libfuzzer=True)
+    atheris.Setup(arguments, strict(parse), internal_libfuzzer=True)
     atheris.Fuzz()
 
 

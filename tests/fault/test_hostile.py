@@ -63,6 +63,8 @@ NUMBERS = b"K\x01K\x02K\x03\x87"
         NUMBERS,
         NUMBERS + b"N\x86",
         b"(" + b"N" * 61 + b"t",
+        b"cbuiltins\nset\n",
+        b"cbuiltins\nfrozenset\n(NtQ0cbuiltins\nfrozenset\n",
     ],
 )
 def test_a_record_whose_class_can_not_be_made_is_damaged(described: bytes) -> None:
@@ -91,6 +93,14 @@ def test_a_class_name_or_extension_that_numbers_a_value_beyond_its_length_is_non
     assert get_pickle_metadata(GREEDY) == ("", "")
     assert extension_of(GREEDY) == {}
     assert _peak() - before < 100_000  # KiB
+
+
+def test_a_bytearray_larger_than_its_record_takes_no_memory(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    # CPython complains on the standard error stream where it finds no room for one.
+    assert get_pickle_metadata(b"\x80\x03cm\nC\n\x96" + b"\x40" * 8) == ("", "")
+    assert capsys.readouterr().err == ""
 
 
 def test_what_annotates_a_transaction_is_not_run() -> None:

@@ -87,10 +87,11 @@ pub fn class_name(data: &[u8]) -> Result<Option<ClassName<'_>>, ScanError> {
 /// wrote does.
 ///
 /// Python's own unpickler keeps room for all numbers up to the greatest one. What is no opcode, or
-/// cut off, ends the search: no unpickler goes on behind it.
+/// cut off, ends the search: no unpickler goes on behind it. A bytearray that is cut off is told, as
+/// that unpickler makes room for all of it before it reads.
 ///
 /// # Errors
-/// [`ScanError::Memo`] where one does.
+/// [`ScanError::Memo`] where one does, [`ScanError::CutOff`] for a bytearray.
 pub fn verify_memo(data: &[u8]) -> Result<(), ScanError> {
     verify(data, false)
 }
@@ -102,6 +103,8 @@ pub fn verify_memo(data: &[u8]) -> Result<(), ScanError> {
 pub fn verify_first_memo(data: &[u8]) -> Result<(), ScanError> {
     verify(data, true)
 }
+
+const BYTEARRAY: u8 = 0x96;
 
 fn verify(data: &[u8], only_first: bool) -> Result<(), ScanError> {
     let mut at = 0;
@@ -118,6 +121,9 @@ fn verify(data: &[u8], only_first: bool) -> Result<(), ScanError> {
             return Err(ScanError::Memo(at));
         }
         at = next;
+    }
+    if data.get(at) == Some(&BYTEARRAY) && opcode::read(data, at).is_none() {
+        return Err(ScanError::CutOff(at));
     }
     Ok(())
 }
@@ -138,6 +144,13 @@ mod tests {
         ] {
             assert_eq!(verify_memo(usual), Ok(()), "{usual:?}");
         }
+        assert_eq!(
+            verify_memo(b"}\x96\x03\0\0\0\0\0\0\0abc."),
+            Ok(()),
+            "a whole bytearray"
+        );
+        let cut_off = b"}\x96\0\0\0\0\0\0\0\x10abc.";
+        assert_eq!(verify_memo(cut_off), Err(ScanError::CutOff(1)));
         assert_eq!(verify_memo(b"}r\0\0\0\x10."), Err(ScanError::Memo(1)));
         assert_eq!(verify_memo(b"}.}q\xff."), Err(ScanError::Memo(3)));
         assert_eq!(verify_first_memo(b"}.}q\xff."), Ok(()));

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple, PyType};
@@ -211,8 +211,14 @@ impl ConnectionBase {
                 .call_method1(intern!(py, "getGhost"), (record.to_python(py),)),
         });
         let ghost = ghost.map_err(|error| Self::refused(slf, oid, error))?;
-        this.keep_new_ghost(environment, oid, &ghost)?;
-        Ok(ghost)
+        match this.keep_new_ghost(environment, oid, &ghost) {
+            Ok(()) => Ok(ghost),
+            Err(error) if error.is_instance_of::<PyTypeError>(py) => {
+                let error = no_object(&ghost).unwrap_or(error);
+                Err(unloadable(py, &error, None, record.as_slice())?)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Note that `obj` is about to change.
@@ -538,4 +544,15 @@ impl<'py> AtWork<'py> {
 #[pyfunction]
 pub fn native_objects(py: Python<'_>) -> PyResult<bool> {
     Ok(persistence::layout(py)?.is_some())
+}
+
+/// Why a cache doesn't take what a record describes, if that isn't a persistent class.
+fn no_object(made: &Bound<'_, PyAny>) -> Option<PyErr> {
+    if made.is_instance_of::<PyType>() {
+        return None;
+    }
+    let class = made.get_type().fully_qualified_name().ok()?;
+    Some(PyTypeError::new_err(format!(
+        "its class is {class}, which is not persistent"
+    )))
 }
