@@ -105,11 +105,12 @@ def _traced(
     """Run a program under strace; return how it ended, and what it told."""
     _compile()
     reader, writer = os.pipe()
-    command = [*command, os.path.realpath(sys.executable), "-m", "tests.fault.programs", program]
+    # What `site` does at the start costs calls and time, and PYTHONPATH has all that is needed.
+    python = [os.path.realpath(sys.executable), "-S", "-m", "tests.fault.programs", program]
     with os.fdopen(reader, "rb") as told:
         try:
             done = subprocess.run(
-                [*command, str(directory), str(writer)],
+                [*command, *python, str(directory), str(writer)],
                 check=False,
                 capture_output=True,
                 text=True,
