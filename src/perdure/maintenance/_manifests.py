@@ -127,7 +127,7 @@ def _generation(found: Any) -> list[Chunk]:
     chunks = [_made(Chunk, each) for each in found]
     bounds = [bound for chunk in chunks for bound in (chunk.start, chunk.end)]
     if not chunks or bounds[0] != 0 or not _follow_each_other(bounds):
-        raise ValueError(f"the parts from and to {bounds} are none of one file")
+        raise ValueError("the parts of a file don't follow one another")
     for chunk in chunks:
         _require_tid(chunk.last_tid)
         _require_own_file(chunk.file)
