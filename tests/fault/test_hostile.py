@@ -64,6 +64,7 @@ NUMBERS = b"K\x01K\x02K\x03\x87"
         NUMBERS + b"N\x86",
         b"(" + b"N" * 61 + b"t",
         b"cbuiltins\nset\n",
+        b"cpersistent.mapping\nPersistentMapping\nK\x01\x86",
         b"cbuiltins\nfrozenset\n(NtQ0cbuiltins\nfrozenset\n",
     ],
 )

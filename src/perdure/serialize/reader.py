@@ -1,6 +1,7 @@
 """From records to objects, by the standard `pickle`."""
 
 import contextlib
+from types import NoneType
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from persistent.wref import WeakRef
@@ -180,11 +181,18 @@ class ObjectReader:
                 described, arguments = described
                 if isinstance(described, tuple):
                     described = self._get_class(*described)
+            return described, _arguments(arguments)
         except (POSError, TransientError):
             raise
         except Exception as error:
             raise unloadable(error, None, data) from error
-        return described, arguments or ()
+
+
+def _arguments(found: Any) -> tuple[Any, ...]:
+    # Not even their truth is asked of other objects: they may be ghosts, which would be loaded.
+    if not isinstance(found, (tuple, list, NoneType)):
+        raise TypeError(f"{type(found).__name__} in place of a class's arguments")
+    return tuple(found or ())
 
 
 def _persistent_if_broken(cls: Any) -> Any:
