@@ -422,11 +422,9 @@ impl Voted {
     /// Where the sync failed: the storage takes no more writes.
     pub(crate) fn sync(&self) -> Result<()> {
         let generation = self.store.generation();
-        let synced = self.store.checksums.sync(&generation.file);
-        synced.map_err(|source| {
-            self.store.publication.fail(&source.to_string());
-            Error::io("syncing", &generation.path, source)
-        })
+        let sync = || self.store.checksums.sync(&generation.file);
+        let synced = self.store.publication.sync(sync);
+        synced.map_err(|source| Error::io("syncing", &generation.path, source))
     }
 
     /// The error for a thread that did not come back from a sync.
@@ -529,6 +527,11 @@ impl Finished {
                 reason,
             })?;
         Ok(self)
+    }
+
+    /// Never show the transaction: another member's part of it can't be shown.
+    pub(crate) fn leave_unseen(self, reason: &str) {
+        self.store.publication.fail(reason);
     }
 
     /// Wait until everything before the transaction is visible.

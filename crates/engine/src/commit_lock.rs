@@ -3,12 +3,14 @@
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::sync::{Condvar, Mutex};
+use crate::disk::File;
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// One transaction at a time is between vote and finish.
 ///
 /// Unlike a mutex's guard, this lock's may be released by another thread than took it: vote and
-/// finish are two calls.
+/// finish are two calls. Who has it may write to the data file, so it keeps the lock of that file,
+/// even from a store that was closed meanwhile.
 #[derive(Debug, Default)]
 pub struct CommitLock {
     /// Taken before every other lock of the store.
@@ -21,18 +23,39 @@ struct State {
     taken: bool,
     /// How many wait: without them, nobody has to be told that the lock is free.
     waiters: usize,
+    /// Keeps other processes from the data file while it is open anywhere.
+    file_lock: Option<Arc<dyn File>>,
 }
 
 /// Holds the lock until it is dropped.
 #[derive(Debug)]
-pub struct CommitGuard(Arc<CommitLock>);
+pub struct CommitGuard {
+    lock: Arc<CommitLock>,
+    _file_lock: Option<Arc<dyn File>>,
+}
 
 impl CommitLock {
+    /// A lock for those who write to the data file that `file_lock` is the lock of.
+    pub fn new(file_lock: Option<Arc<dyn File>>) -> Self {
+        let lock = Self::default();
+        lock.state().file_lock = file_lock;
+        lock
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Let go of the data file's lock, which others get when nobody has this lock any more.
+    pub fn let_go_of_file(&self) {
+        self.state().file_lock = None;
+    }
+
     /// Wait for the lock, for a while.
     #[must_use]
     pub fn acquire(self: &Arc<Self>, patience: Duration) -> Option<CommitGuard> {
         let deadline = Instant::now() + patience;
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
         while state.taken {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -44,16 +67,19 @@ impl CommitLock {
             state.waiters -= 1;
         }
         state.taken = true;
-        Some(CommitGuard(Arc::clone(self)))
+        Some(CommitGuard {
+            lock: Arc::clone(self),
+            _file_lock: state.file_lock.clone(),
+        })
     }
 }
 
 impl Drop for CommitGuard {
     fn drop(&mut self) {
-        let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock.state();
         state.taken = false;
         if state.waiters > 0 {
-            self.0.freed.notify_one();
+            self.lock.freed.notify_one();
         }
     }
 }

@@ -142,8 +142,8 @@ fn sync_all(voted: &[Voted]) -> Result<()> {
 /// It is durable then, and becomes visible by [`release_all`].
 ///
 /// # Errors
-/// `OutcomeUnknown` where the first one cannot be finished: all of them then take no more writes
-/// until they are reopened, when recovery gives all the same answer.
+/// `OutcomeUnknown` where one cannot be finished: the transaction is seen in none of them then,
+/// and all take no more writes until they are reopened, when recovery gives all the same answer.
 pub fn finish_all(voted: Vec<Voted>) -> Result<Vec<Finished>> {
     let mut members = voted.into_iter();
     let Some(first) = members.next() else {
@@ -173,7 +173,9 @@ pub fn finish_all(voted: Vec<Voted>) -> Result<Vec<Finished>> {
     match failure {
         None => Ok(finished),
         Some(error) => {
-            release_all(&finished, &Gate::default());
+            for member in finished {
+                member.leave_unseen(&error.to_string());
+            }
             Err(error)
         }
     }

@@ -4,6 +4,7 @@
 //! visible. One sync serves all that finished before it began; nobody waits for company.
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
@@ -173,7 +174,7 @@ impl Publication {
     pub(crate) fn wait_durable(
         &self,
         ticket: Ticket,
-        sync: impl Fn() -> std::io::Result<()>,
+        sync: impl Fn() -> io::Result<()>,
     ) -> Result<(), String> {
         let mut queue = self.queue();
         loop {
@@ -187,21 +188,47 @@ impl Publication {
                 queue = self.wait(queue);
                 continue;
             }
-            queue.syncing = true;
-            let covered = queue.next + queue.waiting.len() as u64;
-            drop(queue);
-            let outcome = sync();
-            queue = self.queue();
-            queue.syncing = false;
-            match outcome {
-                Ok(()) => {
-                    queue.durable = queue.durable.max(covered);
-                    self.publish(&mut queue);
-                }
-                Err(error) => queue.failure = Some(error.to_string()),
-            }
-            self.tell(&queue);
+            queue = self.synced(queue, &sync).0;
         }
+    }
+
+    /// Bring the data file to the device, and all that is finished now with it.
+    ///
+    /// # Errors
+    /// Why this sync failed, or one before it.
+    pub(crate) fn sync(&self, sync: impl Fn() -> io::Result<()>) -> io::Result<()> {
+        let mut queue = self.queue();
+        while queue.syncing {
+            queue = self.wait(queue);
+        }
+        if let Some(failure) = &queue.failure {
+            return Err(io::Error::other(failure.clone()));
+        }
+        self.synced(queue, &sync).1
+    }
+
+    /// Sync when nobody else does: the system tells of what it couldn't write only once for a file,
+    /// to whose sync it comes first, and would let another one at the same time succeed.
+    fn synced<'a>(
+        &'a self,
+        mut queue: MutexGuard<'a, Queue>,
+        sync: &impl Fn() -> io::Result<()>,
+    ) -> (MutexGuard<'a, Queue>, io::Result<()>) {
+        queue.syncing = true;
+        let covered = queue.next + queue.waiting.len() as u64;
+        drop(queue);
+        let outcome = sync();
+        queue = self.queue();
+        queue.syncing = false;
+        match &outcome {
+            Ok(()) => {
+                queue.durable = queue.durable.max(covered);
+                self.publish(&mut queue);
+            }
+            Err(error) => queue.failure = Some(error.to_string()),
+        }
+        self.tell(&queue);
+        (queue, outcome)
     }
 
     /// Note that a transaction, and all before it, are on the device by another sync.
@@ -383,12 +410,37 @@ mod tests {
     }
 
     #[test]
+    fn two_syncs_are_never_under_way_and_the_first_failure_fails_the_next() {
+        let publication = Publication::starting_at(Tid(1), 4);
+        let ticket = publication.enter(entry(2), 10, false);
+        let patience = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        std::thread::scope(|scope| {
+            let (begun, begins) = std::sync::mpsc::channel();
+            let publication = &publication;
+            scope.spawn(move || {
+                let failing = || {
+                    begun.send(()).unwrap();
+                    while publication.queue().waiters == 0 {
+                        assert!(std::time::Instant::now() < patience, "nobody waits");
+                    }
+                    Err(io::Error::other("EIO"))
+                };
+                assert!(publication.sync(failing).is_err());
+            });
+            begins.recv().unwrap();
+            // The system would tell this one of nothing.
+            assert!(publication.wait_durable(ticket, || Ok(())).is_err());
+        });
+        assert_eq!(publication.visible(), Tid(1));
+    }
+
+    #[test]
     fn a_failed_sync_fails_everybody_and_shows_nothing() {
         let publication = Publication::starting_at(Tid(1), 4);
         let ticket = publication.enter(entry(2), 10, false);
         assert!(
             publication
-                .wait_durable(ticket, || Err(std::io::Error::other("EIO")))
+                .wait_durable(ticket, || Err(io::Error::other("EIO")))
                 .is_err()
         );
         assert!(publication.wait_durable(ticket, || Ok(())).is_err());

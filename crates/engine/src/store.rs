@@ -1,8 +1,8 @@
 //! A storage: one data file, open.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 
 use perdure_format::{Oid, Tid};
 
@@ -10,7 +10,7 @@ use crate::aside::Aside;
 use crate::checksums::Checksums;
 use crate::commit_lock::CommitLock;
 use crate::cursor::Transactions;
-use crate::disk::{Disk, File, MemoryDisk, MemoryFile, OsDisk};
+use crate::disk::{Disk, MemoryDisk, MemoryFile, OsDisk};
 use crate::draft::Draft;
 use crate::error::{Error, Result};
 use crate::generation::{Found, Generation, Located, Patience, Search};
@@ -18,7 +18,7 @@ use crate::index::Index;
 use crate::open::{self, Cut, Options};
 use crate::publication::{Publication, Published};
 use crate::saved_index;
-use crate::sync::{self, ArcSwap, AtomicBool, AtomicU64, Loaded, Mutex};
+use crate::sync::{self, ArcSwap, AtomicBool, AtomicU64, Loaded};
 use crate::targets::Removals;
 
 /// An open storage. All methods may be called from any thread.
@@ -51,7 +51,6 @@ pub struct Store {
     pub(crate) removals: Removals,
     cut: Option<Cut>,
     /// Holds the lock file; none when read-only or closed. A leaf.
-    lock: Mutex<Option<Arc<dyn File>>>,
     /// How much of the file the saved index covers.
     index_saved_end: AtomicU64,
     closed: AtomicBool,
@@ -105,7 +104,7 @@ impl Store {
             generation: ArcSwap::new(generation),
             packs: AtomicU64::new(0),
             packing: AtomicBool::new(false),
-            commit_lock: Arc::default(),
+            commit_lock: Arc::new(CommitLock::new(opened.lock)),
             publication: Publication::starting_at(last_tid, end),
             checksums,
             end: AtomicU64::new(end),
@@ -116,7 +115,6 @@ impl Store {
             removals: Removals::since(last_tid),
             max_oid: AtomicU64::new(opened.max_oid.0),
             cut: opened.cut,
-            lock: Mutex::new(opened.lock),
             index_saved_end: AtomicU64::new(saved_end),
             closed: AtomicBool::new(false),
         })
@@ -560,10 +558,8 @@ impl Store {
             return Ok(());
         }
         let file = Arc::clone(&self.generation.load().file);
-        self.checksums.sync(&file).map_err(|source| {
-            self.publication.fail(&source.to_string());
-            Error::io("syncing", &self.path, source)
-        })
+        let synced = self.publication.sync(|| self.checksums.sync(&file));
+        synced.map_err(|source| Error::io("syncing", &self.path, source))
     }
 
     pub(crate) fn write_status(&self, position: u64, status: u8, tid: Tid) -> Result<()> {
@@ -638,10 +634,7 @@ impl Store {
             }
             saved
         };
-        self.lock
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        self.commit_lock.let_go_of_file();
         saved
     }
 

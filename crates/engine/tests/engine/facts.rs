@@ -369,6 +369,39 @@ fn a_closed_store_says_so() {
 }
 
 #[test]
+fn a_voted_transaction_keeps_the_file_from_others_when_its_store_is_closed() {
+    let disk = SimDisk::new(1);
+    let store = open(&disk).unwrap();
+    commit(&store, &[(1, "one")]);
+    let draft = draft(&store, &changes_of(&[(1, "two")]));
+    let locked = store.lock(draft, Duration::ZERO).unwrap().unwrap();
+    let tid = locked.least_tid(NOW);
+    let voted = locked.write(tid).unwrap();
+    store.close().unwrap();
+    let locked = open(&disk);
+    assert!(matches!(locked, Err(Error::Locked { .. })), "{locked:?}");
+    // Cutting it off must not cut off what another process has committed meanwhile.
+    drop(voted);
+    let other = open(&disk).unwrap();
+    assert_eq!(text(&other, 1).unwrap(), "one");
+}
+
+#[test]
+fn what_finishes_behind_a_close_is_there() {
+    let disk = SimDisk::new(1);
+    let store = open(&disk).unwrap();
+    let draft = draft(&store, &changes_of(&[(1, "one")]));
+    let locked = store.lock(draft, Duration::ZERO).unwrap().unwrap();
+    let tid = locked.least_tid(NOW);
+    let voted = locked.write(tid).unwrap();
+    store.close().unwrap();
+    voted.finish(false).unwrap().wait_durable().unwrap();
+    let other = open(&disk.power_loss(1)).unwrap();
+    assert_eq!(text(&other, 1).unwrap(), "one");
+    drop(open(&disk).unwrap());
+}
+
+#[test]
 fn a_clock_that_stands_still_or_goes_back_gives_later_tids_all_the_same() {
     let store = open(&SimDisk::new(1)).unwrap();
     let first = commit(&store, &[(1, "one")]);

@@ -204,6 +204,39 @@ fn what_a_saved_index_covers_is_finished_on_the_device() {
 }
 
 #[test]
+fn a_failure_behind_the_decision_shows_the_transaction_in_no_member_until_they_are_reopened() {
+    let disk = SimDisk::new(1);
+    let stores = pair(&disk);
+    let voted = prepared(&stores, NOW, &Metadata::default()).unwrap();
+    let before = disk.calls();
+    finish_all(voted).unwrap();
+    // What is left to do behind the decision, which is a status and a sync, is one more status.
+    assert_eq!(
+        disk.trace()[before..],
+        [Call::Write, Call::Sync, Call::Write]
+    );
+
+    let disk = SimDisk::new(1);
+    let stores = pair(&disk);
+    let voted = prepared(&stores, NOW, &Metadata::default()).unwrap();
+    let tid = voted[0].tid();
+    disk.plan(disk.calls() + 2, Fault::Error(EIO));
+    let failed = finish_all(voted);
+    assert!(
+        matches!(failed, Err(Error::OutcomeUnknown { .. })),
+        "{failed:?}"
+    );
+    for store in &stores {
+        assert_eq!(text(store, 1), None, "half of it is seen");
+        assert!(try_commit(store, &changes_of(&[(2, "x")])).is_err());
+    }
+    drop(stores);
+    for store in pair(&disk.restart()) {
+        assert_eq!(tids(&store), [tid]);
+    }
+}
+
+#[test]
 fn an_extension_without_room_for_the_members_paths_is_refused_and_nothing_is_left() {
     let disk = SimDisk::new(1);
     let stores = pair(&disk);
