@@ -10,7 +10,7 @@ import time
 
 from persistent.timestamp import TimeStamp
 
-from perdure.ids import Tid
+from perdure.ids import MAX_TID, NO_TID, Tid
 
 __all__ = [
     "Moment",
@@ -26,6 +26,10 @@ Moment = Tid | bytes | dt.datetime
 """A tid or a time; one without time zone is taken as UTC."""
 
 
+_YEARS = range(1900, 5910)
+"""The years that tids tell of, up to `MAX_TID`; the first and last ones are not whole."""
+
+
 def tid_at_time(seconds: float) -> Tid:
     """Return the tid of the moment *seconds* after the epoch (UTC)."""
     fields = time.gmtime(seconds)
@@ -34,12 +38,19 @@ def tid_at_time(seconds: float) -> Tid:
 
 
 def tid_at_datetime(moment: dt.datetime) -> Tid:
-    """Return the tid of *moment*; one without time zone is taken as UTC."""
+    """Return the tid of *moment*; one without time zone is taken as UTC.
+
+    What lies before all tids, or behind them, is the least or the greatest of them.
+    """
+    if moment.year <= _YEARS.start:
+        return NO_TID
+    if moment.year >= _YEARS.stop:
+        return MAX_TID
     if moment.tzinfo is not None:
         moment = moment.astimezone(dt.timezone.utc)
     seconds = moment.second + moment.microsecond / 1_000_000
     stamp = TimeStamp(moment.year, moment.month, moment.day, moment.hour, moment.minute, seconds)
-    return Tid(stamp.raw())
+    return min(Tid(stamp.raw()), MAX_TID)
 
 
 def tid_of(moment: Moment) -> Tid:

@@ -82,6 +82,14 @@ def test_an_existing_database_is_not_overwritten(tmp_path: Path) -> None:
     assert not (tmp_path / "other.fs").exists()
 
 
+def test_a_source_that_has_the_name_of_what_is_written_is_left_alone(tmp_path: Path) -> None:
+    source = tmp_path / "new.fs.recovering"
+    shutil.copy(DATA / "basic.fs", source)
+    with pytest.raises(StorageError, match="rename it first"):
+        perdure.recover(source, tmp_path / "new.fs")
+    assert source.read_bytes() == (DATA / "basic.fs").read_bytes()
+
+
 def test_a_copy_has_the_same_transactions(tmp_path: Path) -> None:
     target = perdure.MappingStorage()
     seen = []

@@ -94,6 +94,17 @@ def test_dictionaries_are_kept_beside_the_database(
     assert storage.load(oid(1))[0] == record(1)
 
 
+def test_a_dictionary_is_kept_once_and_other_files_are_let_be(
+    dictionaries: list[bytes], tmp_path: Path
+) -> None:
+    first = add_dictionary(tmp_path, dictionaries[0])
+    (tmp_path / "notes.zdict").write_bytes(b"mine")
+    assert add_dictionary(tmp_path, dictionaries[0]) == first
+    second = add_dictionary(tmp_path, dictionaries[1])
+    assert read_dictionaries(tmp_path) == [dictionaries[1], dictionaries[0]]
+    assert sorted(second.name for second in (first, second)) == [first.name, second.name]
+
+
 @pytest.mark.parametrize("damage", [lambda data: data[:-3], lambda data: data[:-9] + data[-8:]])
 @pytest.mark.parametrize("layer", [ZstdStorage, ZlibStorage])
 def test_a_damaged_record_is_an_error_that_names_it(layer: Any, damage: Any) -> None:

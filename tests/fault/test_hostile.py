@@ -1,5 +1,7 @@
 """Bytes that somebody wrote to harm: they run nothing, and take no memory worth mentioning."""
 
+import ast
+import contextlib
 import pickle
 import resource
 
@@ -94,6 +96,41 @@ def test_a_class_name_or_extension_that_numbers_a_value_beyond_its_length_is_non
     assert get_pickle_metadata(GREEDY) == ("", "")
     assert extension_of(GREEDY) == {}
     assert _peak() - before < 100_000  # KiB
+
+
+@pytest.mark.parametrize(
+    ("name", "state"),
+    [
+        ("OOBTree", "((1,),)"),
+        ("OOBTree", "(5, 6)"),
+        ("OOBTree", "(((1, 2, 3),),)"),
+        ("OOBTree", "((None),)"),
+        ("OOBucket", "(5,)"),
+    ],
+)
+def test_a_tree_of_senseless_nodes_is_no_tree_to_walk_over(name: str, state: str) -> None:
+    with contextlib.closing(perdure.MappingStorage()) as storage:
+        described = f"\x80\x03cBTrees.OOBTree\n{name}\n.".encode()
+        commit(storage, {0: described + pickle.dumps(ast.literal_eval(state), 3)})
+        inspector = perdure.Inspector(storage)
+        with contextlib.suppress(ValueError):
+            assert list(inspector.items(inspector.at("/"))) == []
+
+
+def test_a_tree_whose_first_child_is_another_member_s_is_not_taken_for_one_s_own() -> None:
+    with contextlib.closing(perdure.MappingStorage()) as storage:
+        reference = b"](X\x01\0\0\0nX\x05\0\0\0otherC\x08\0\0\0\0\0\0\0\x01\x86eQ"
+        tree = (
+            b"\x80\x03cBTrees.OOBTree\nOOBTree\n.\x80\x03("
+            + reference
+            + b"t"
+            + reference
+            + b"\x86."
+        )
+        bucket = b"\x80\x03cBTrees.OOBTree\nOOBucket\n." + pickle.dumps((("mine", 1),), 3)
+        commit(storage, {0: tree, 1: bucket})
+        inspector = perdure.Inspector(storage)
+        assert list(inspector.items(inspector.at("/"))) == []
 
 
 def test_a_bytearray_larger_than_its_record_takes_no_memory(

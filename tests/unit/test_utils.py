@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from perdure import _native, timestamp, utils
-from perdure.ids import MAX_TID, Oid, Tid
+from perdure.ids import MAX_TID, NO_TID, Oid, Tid
 
 
 def test_integers_and_ids_convert_both_ways() -> None:
@@ -52,6 +52,20 @@ def test_tids_are_times() -> None:
     assert timestamp.tid_at_datetime(aware) == tid
     assert timestamp.time_of_tid(tid) == pytest.approx(aware.timestamp(), abs=1e-6)
     assert "2020-02-03 04:05:06.500000" in utils.readable_tid_repr(tid)
+
+
+@pytest.mark.parametrize(
+    ("moment", "tid"),
+    [
+        ("9999-12-31T23:59:59", MAX_TID),
+        ("9999-12-31T23:59:59-14:00", MAX_TID),
+        ("5909-12-31T00:00:00", MAX_TID),
+        ("1899-01-01T00:00:00", NO_TID),
+        ("0001-01-01T00:00:00+14:00", NO_TID),
+    ],
+)
+def test_a_time_beyond_all_tids_is_the_last_or_first_of_them(moment: str, tid: bytes) -> None:
+    assert timestamp.tid_at_datetime(dt.datetime.fromisoformat(moment)) == tid
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])

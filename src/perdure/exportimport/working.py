@@ -39,6 +39,7 @@ def export_to(
     path = path.resolve()
     _require_no_other_file(path)
     partial = path.with_name(f"{path.name}.exporting")
+    _require_no_other_file(partial)
     try:
         file = partial.open("w+b")
     except OSError as error:

@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 _FORMAT: Final = 1
+_FILE_BYTES_MIN: Final = 4
 _NAME_BYTES_MAX: Final = 255
 """How long a file's name may be, on Linux."""
 
@@ -150,6 +151,10 @@ def _moment(found: Any) -> BackupMoment:
     for name in moment.members:
         _require_own_file(folder_of(name))
     members = {name: _made(MemberPlace, each) for name, each in moment.members.items()}
+    for place in members.values():
+        _require_tid(place.last_tid)
+        if place.generation < 0 or place.chunks < 1 or place.end < _FILE_BYTES_MIN:
+            raise ValueError(f"no place in a backup: {place}")
     return dataclasses.replace(moment, members=members)
 
 

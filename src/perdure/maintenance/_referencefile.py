@@ -95,7 +95,7 @@ def kept(path: Path) -> Base | None:
             # Written whole and replaced by rename, never changed in place.
             buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         return _parsed(buffer)
-    except (OSError, ValueError):
+    except (OSError, ValueError, TypeError, IndexError, RecursionError):
         return None
 
 
@@ -111,6 +111,8 @@ def _parsed(buffer: mmap.mmap) -> Base | None:
     start += length
     sections: list[Pairs] = []
     for _name, length in directory:
+        if length % _PAIR_BYTES or not 0 <= length <= len(buffer) - start:
+            return None
         sections.append(Pairs(buffer, start, length))
         start += length
     names = [name for name, _length in directory]

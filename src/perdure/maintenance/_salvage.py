@@ -1,6 +1,7 @@
 """Reading what is whole in a damaged data file."""
 
 import struct
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from perdure.classname import get_pickle_metadata
+from perdure.errors import StorageError
 from perdure.ids import Oid, Tid, oid_repr, p64, tid_repr
 from perdure.maintenance._imaging import Part
 from perdure.storage.records import DataRecord, TransactionRecord
@@ -88,7 +90,7 @@ class DamagedRecord:
 class Salvage:
     """What is whole in a file, as a source to copy from.
 
-    *gaps* are the parts that are no whole transactions, *broken* those transactions that are not
+    *gaps* are the parts that are no whole transactions, in their order, *broken* those transactions that are not
     what was written, some of them in gaps, and *unread* the parts that couldn't be read, zeros in
     their place; everything else is taken for whole. *progress* is called with how many of how many
     bytes are read.
@@ -108,7 +110,9 @@ class Salvage:
         self._file = path.open("rb")
         self._size = size
         self._gaps = gaps
+        self._starts = [gap.start for gap in gaps]
         self._broken = {each.position: each for each in broken}
+        self._broken_at = sorted(self._broken)
         self._intact = {at for each in broken if each.is_salvaged for at in each.intact}
         self._damaged = {at for each in broken for at, _ in each.damaged}
         self.transactions = 0
@@ -142,7 +146,13 @@ class Salvage:
                 yield transaction
 
     def _broken_in(self, start: int, end: int) -> list[Broken]:
-        return [each for each in self._broken.values() if start <= each.position < end]
+        places = slice(bisect_left(self._broken_at, start), bisect_left(self._broken_at, end))
+        return [self._broken[position] for position in self._broken_at[places]]
+
+    def is_in_gap(self, position: int) -> bool:
+        """Tell whether a position is in a part that is no whole transaction."""
+        number = bisect_right(self._starts, position) - 1
+        return number >= 0 and position < self._gaps[number].end
 
     def kept_in(self, gap: Gap) -> int:
         """Return how many records of a gap are whole."""
@@ -217,6 +227,8 @@ class Salvage:
 
     def _transaction(self, position: int) -> tuple[int, TransactionRecord | None]:
         header = self._read(position, _TRANSACTION.size)
+        if len(header) < _TRANSACTION.size:
+            raise StorageError(f"{self._file.name} was changed while it was read: try again")
         tid, length, status, *lengths = _TRANSACTION.unpack(header)
         if status in (_UNFINISHED, _SKIPPED):
             return length, None
@@ -278,8 +290,8 @@ class Salvage:
         """Whether the record there is not salvaged."""
         if position in self._intact:
             return False
-        in_gap = any(gap.start <= position < gap.end for gap in self._gaps)
-        return in_gap or position in self._damaged or self._is_record_unread(position)
+        is_gone = self.is_in_gap(position) or position in self._damaged
+        return is_gone or self._is_record_unread(position)
 
     def _is_record_unread(self, position: int) -> bool:
         return bool(self._unread) and self._is_unread(

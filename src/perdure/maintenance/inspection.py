@@ -140,11 +140,11 @@ class Inspector:
         class_name = ".".join(get_pickle_metadata(data))
         try:
             state = load_both(data, _stand_in, _reference)[1]
+            items, children = _items_of(class_name, state)
         except Exception as error:
             encoding = encoding_of(data)
             problem = error if encoding is None else encoded_message(encoding)
             raise ValueError(f"the record of {oid_repr(oid)} can't be read: {problem}") from error
-        items, children = _items_of(class_name, state)
         return Inspected(oid, class_name, tid, len(data), state, items, children)
 
     def items(self, obj: Any) -> Iterator[tuple[str, Any]]:
@@ -160,10 +160,10 @@ class Inspector:
         node, count = obj, 0
         while node.children and count < _ITEMS_MAX:
             # The first child leads to the first bucket, and that to the next ones.
-            oid = node.children[0].oid
-            if oid is None:
+            child = node.children[0]
+            if child.oid is None or child.database:
                 return
-            node = self.get(oid)
+            node = self.get(child.oid)
             yield from node.items
             count += max(1, len(node.items))
 
@@ -238,9 +238,12 @@ def _items_of_btree(name: str, state: Any) -> tuple[list[tuple[str, Any]], list[
         if len(state) == 1:
             # A small tree has its only bucket in itself.
             return _items_of_bucket(state[0][0], is_set=is_set), []
-        return [], [state[1]]
-    following = [state[1]] if len(state) > 1 else []
-    return _items_of_bucket(state, is_set=is_set), following
+        return [], _references_in(state[1:2])
+    return _items_of_bucket(state, is_set=is_set), _references_in(state[1:2])
+
+
+def _references_in(values: tuple[Any, ...]) -> list[ObjectReference]:
+    return [each for each in values if isinstance(each, ObjectReference)]
 
 
 def _items_of_bucket(state: Any, *, is_set: bool) -> list[tuple[str, Any]]:

@@ -136,7 +136,11 @@ def _into(
             transactions=salvage.transactions,
             records=salvage.records,
             lost=[Lost(*gap, *salvage.traces(gap), salvage.kept_in(gap)) for gap in gaps]
-            + [_never_whole(each) for each in broken if each.is_unfinished and not _in(gaps, each)],
+            + [
+                _never_whole(each)
+                for each in broken
+                if each.is_unfinished and not salvage.is_in_gap(each.position)
+            ],
             lost_records=[_with_revisions(each, storage) for each in salvage.lost_records],
             doubtful=[_with_revisions(each, storage) for each in salvage.doubtful],
             remaining=check(storage),
@@ -148,6 +152,10 @@ def _into_file(source: Path, target: Path, progress: Progress | None) -> Recover
     """Recover into a file that gets its name when it is whole, whatever ends the process before."""
     _require_new(target)
     partial = target.with_name(f"{target.name}.recovering")
+    if partial.exists() and partial.samefile(source):
+        raise StorageError(
+            f"{source} has the name of what is written on the way to {target}: rename it first"
+        )
     # Nobody else is at work on it while it is open, and what was left of it is overwritten.
     storage = FileStorage(partial, create=True)
     try:
@@ -170,10 +178,6 @@ def _require_new(path: Path) -> None:
     if path.exists() and path.stat().st_size > 0:
         raise StorageError(f"{path} exists already: recover into a new file")
     require_folder(path)
-
-
-def _in(gaps: list[Gap], broken: Broken) -> bool:
-    return any(gap.start <= broken.position < gap.end for gap in gaps)
 
 
 def _never_whole(broken: Broken) -> Lost:

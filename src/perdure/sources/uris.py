@@ -78,7 +78,7 @@ def _with_options(storage: dict[str, Any], query: str) -> tuple[str, dict[str, A
 
 def _value(text: str) -> Any:
     """Return the number or truth value that the text stands for, else the text."""
-    if text.isdigit() and text not in ("0", "1"):
+    if text.isdecimal() and text.isascii() and text not in ("0", "1"):
         return int(text)
     lower = text.lower()
     if lower in ("0", "1"):

@@ -14,6 +14,7 @@ from perdure.errors import EncryptionError
 __all__ = ["KEY_BYTES", "KEY_ID_BYTES", "KeyRing", "Keys", "key_id_of", "library", "write_new_key"]
 
 KEY_BYTES: Final = 32
+_KEY_FILE_BYTES_MAX: Final = 4096
 KEY_ID_BYTES: Final = 8
 SALT_BYTES: Final = 16
 _CIPHERS_KEPT_MAX: Final = 4096
@@ -157,7 +158,8 @@ def _key_in(source: str | os.PathLike[str] | bytes) -> bytes:
         return _checked(source, "what was given")
     path = Path(source)
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(_KEY_FILE_BYTES_MAX)
         mode = path.stat().st_mode
     except OSError as error:
         raise EncryptionError(f"the key file {path} can't be read: {error.strerror}") from error

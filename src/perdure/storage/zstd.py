@@ -14,6 +14,7 @@ read without it.
 
 import os
 import random
+import re
 import struct
 import tempfile
 import threading
@@ -38,6 +39,7 @@ MARK: Final = b".s"
 
 _ZLIB_MARK: Final = b".z"
 _SUFFIX: Final = ".zdict"
+_NAME: Final = re.compile(r"\d{4,}-[0-9a-f]{8}\.zdict")
 _SMALLEST_BYTES: Final = 20
 _SAMPLE_BYTES_MAX: Final = 128 << 10
 
@@ -104,11 +106,15 @@ class ZstdStorage(TransformingStorage):
 def add_dictionary(directory: str | os.PathLike[str], dictionary: bytes) -> Path:
     """Keep *dictionary* in *directory* (made if need be) as the newest; return its path.
 
-    It is safe on the disk before this returns: records may depend on it from then on.
+    It is safe on the disk before this returns: records may depend on it from then on. One that is
+    kept there already stays as it is.
     """
     folder = Path(directory)
     make_folders(folder)
-    generations = [int(path.stem.split("-")[0]) for path in folder.glob(f"*{_SUFFIX}")]
+    for path in _kept_in(folder):
+        if path.read_bytes() == dictionary:
+            return path
+    generations = [int(path.stem.split("-")[0]) for path in _kept_in(folder)]
     name = f"{max(generations, default=0) + 1:04}-{_id_of(dictionary):08x}{_SUFFIX}"
     with tempfile.NamedTemporaryFile(dir=folder, prefix="new-", delete=False) as file:
         file.write(dictionary)
@@ -121,8 +127,13 @@ def add_dictionary(directory: str | os.PathLike[str], dictionary: bytes) -> Path
 
 def read_dictionaries(directory: str | os.PathLike[str]) -> list[bytes]:
     """Return the dictionaries that `add_dictionary` keeps in *directory*, newest first."""
-    paths = sorted(Path(directory).glob(f"*{_SUFFIX}"), reverse=True)
-    return [path.read_bytes() for path in paths]
+    return [path.read_bytes() for path in _kept_in(Path(directory))]
+
+
+def _kept_in(folder: Path) -> list[Path]:
+    """Return the files of dictionaries, newest first."""
+    found = [path for path in folder.glob(f"*{_SUFFIX}") if _NAME.fullmatch(path.name)]
+    return sorted(found, reverse=True)
 
 
 class _Zstd(RecordTransform):
