@@ -134,36 +134,4 @@ impl Index {
             Layer::Found(_) => None,
         }
     }
-
-    /// All entries in the order of their oids.
-    pub(crate) fn entries(&self) -> Entries<'_> {
-        Entries {
-            index: self,
-            next: Some(Oid::ZERO),
-        }
-    }
-}
-
-/// The entries of an index in the order of their oids.
-pub(crate) struct Entries<'a> {
-    index: &'a Index,
-    next: Option<Oid>,
-}
-
-impl Iterator for Entries<'_> {
-    type Item = Result<Entry, Damaged>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        match self.index.at_or_after(self.next?) {
-            Ok(Some(entry)) => {
-                self.next = entry.oid.0.checked_add(1).map(Oid);
-                Some(Ok(entry))
-            }
-            Ok(None) => None,
-            Err(damaged) => {
-                self.next = None;
-                Some(Err(damaged))
-            }
-        }
-    }
 }

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use perdure_format::file::TransactionHeader;
-use perdure_format::index::IndexHeader;
+use perdure_format::index::{Entry, IndexHeader};
 use perdure_format::{Oid, Tid};
 
 use crate::disk::{Access, Disk, File};
 use crate::error::{Error, Result};
-use crate::generation::Generation;
+use crate::generation::{Generation, Patience, Revision, Search};
 use crate::index::{Base, write_index};
 
 /// How many bytes at both ends of the indexed part of the data file are checked.
@@ -67,7 +67,7 @@ fn last_tid(file: &dyn File, end: u64) -> Option<Tid> {
         .map(|header| header.tid)
 }
 
-/// Write the index of the part of the file up to `end`, in place of the saved one.
+/// Write the index of the part of the file up to `end`, in place of the saved one; commits may go on.
 pub(crate) fn save(
     disk: &dyn Disk,
     generation: &Generation,
@@ -108,7 +108,53 @@ fn write_whole(
         head_checksum,
         tail_checksum,
     };
-    write_index(file, &mut header, generation.index.entries())
+    let mut entries = Entries {
+        generation,
+        end,
+        last_tid,
+        next: Some(Oid::ZERO),
+    };
+    let entries = std::iter::from_fn(|| entries.advance().transpose());
+    write_index(
+        file,
+        &mut header,
+        entries.map(|it| it.map_err(std::io::Error::other)),
+    )
+}
+
+/// The entries of an index as they were at `end`, in the order of their oids.
+///
+/// The index is a living store's: what was committed since may yet be lost.
+struct Entries<'a> {
+    generation: &'a Generation,
+    end: u64,
+    last_tid: Tid,
+    next: Option<Oid>,
+}
+
+impl Entries<'_> {
+    fn advance(&mut self) -> Result<Option<Entry>> {
+        while let Some(from) = self.next {
+            let Some(entry) = self.generation.at_or_after(from)? else {
+                break;
+            };
+            self.next = entry.oid.0.checked_add(1).map(Oid);
+            if entry.position < self.end {
+                return Ok(Some(entry));
+            }
+            let mut buffer = Vec::new();
+            let earlier = (self.generation).revision(
+                entry.oid,
+                self.last_tid,
+                &mut buffer,
+                Patience::Wait,
+            )?;
+            if let Search::Revision(Revision { position, .. }) = earlier {
+                return Ok(Some(Entry { position, ..entry }));
+            }
+        }
+        Ok(None)
+    }
 }
 
 /// Open an index that was just saved, to be used instead of the one in memory.

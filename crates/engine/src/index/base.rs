@@ -53,8 +53,16 @@ impl Base {
         let mut bytes = vec![0; BLOCK_LEN];
         let offset = (number as u64 + 1) * BLOCK_LEN as u64;
         read_exact_at(self.file.as_ref(), &mut bytes, offset).map_err(|_| Damaged)?;
-        let block = Block::parse(&bytes).ok_or(Damaged)?;
+        let block = Block::parse(&bytes).filter(|block| self.covers(block));
+        let block = block.ok_or(Damaged)?;
         Ok(cell.get_or_init(|| block))
+    }
+
+    /// Does a block tell nothing of what is behind the indexed part? What it told of that may have
+    /// been lost, and something else be there now.
+    fn covers(&self, block: &Block) -> bool {
+        let mut entries = block.entries().iter();
+        entries.all(|entry| entry.position < self.header.end)
     }
 
     /// The number of the last block that begins at or before an oid.
@@ -101,7 +109,7 @@ impl Base {
 pub(crate) fn write_index(
     file: &dyn File,
     header: &mut IndexHeader,
-    entries: impl Iterator<Item = Result<Entry, Damaged>>,
+    entries: impl Iterator<Item = io::Result<Entry>>,
 ) -> io::Result<()> {
     const BLOCKS_PER_WRITE: usize = 256;
     let mut offset = BLOCK_LEN as u64;
@@ -109,7 +117,7 @@ pub(crate) fn write_index(
     let mut pending = Vec::with_capacity(ENTRIES_PER_BLOCK);
     header.entries = 0;
     for entry in entries {
-        pending.push(entry.map_err(|Damaged| io::Error::from(io::ErrorKind::InvalidData))?);
+        pending.push(entry?);
         header.entries += 1;
         if pending.len() == ENTRIES_PER_BLOCK {
             buffer.extend_from_slice(&block_of(&pending));
@@ -138,7 +146,7 @@ mod tests {
     fn saved(oids: impl Iterator<Item = u64>) -> (Arc<MemoryFile>, Base) {
         let file = Arc::new(MemoryFile::default());
         let mut header = IndexHeader {
-            end: 100,
+            end: u64::MAX,
             last_tid: Tid(1),
             max_oid: Oid(9),
             entries: 0,

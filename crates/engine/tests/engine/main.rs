@@ -22,4 +22,5 @@ mod model;
 mod packed_checksums;
 mod past;
 mod recovery;
+mod saved_index;
 mod support;
