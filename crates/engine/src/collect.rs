@@ -177,7 +177,7 @@ impl Collector {
     pub fn catch_up(&mut self, settled: bool, watch: &mut dyn PackWatch) -> Result<()> {
         if settled {
             for member in &self.members {
-                member.store.publication.settle();
+                member.store.settle()?;
             }
         }
         self.marking.catch_up(watch)

@@ -141,8 +141,9 @@ impl Store {
     ///
     /// # Errors
     /// Where the storage takes no writes, another pack is running, it was packed to a later time
-    /// already, a database that is referred to is none of the members, a file cannot be read or
-    /// written, or the watch asked to stop; the database is then as it was.
+    /// already, a database that is referred to is none of the members, garbage is collected and
+    /// what is on a member's device is unknown, a file cannot be read or written, or the watch
+    /// asked to stop; the database is then as it was.
     pub fn pack(
         self: &Arc<Self>,
         options: PackOptions,
@@ -230,6 +231,7 @@ impl Store {
         if options.collect_garbage {
             for member in members {
                 if !Arc::ptr_eq(&member.store, self) {
+                    refuse_doubt(member.store.check_certain())?;
                     let after = options.until.successor();
                     all.push((member.clone(), Moment::before(&member.store, after)?));
                 }
@@ -311,7 +313,7 @@ impl Packing<'_> {
     fn swap(&mut self, copier: &mut Copier, watch: &mut dyn PackWatch) -> Result<Attempt> {
         let store = self.store;
         let watch = &mut Unreported(watch);
-        let guards = self.take_commit_locks();
+        let guards = self.take_commit_locks()?;
         store.check_writable()?;
         let (_, end) = store.generation_and_end();
         if self.marking.is_revived(watch)? {
@@ -332,8 +334,9 @@ impl Packing<'_> {
         Ok(Attempt::Done(packed))
     }
 
-    /// Keep everybody from committing: to the store, and to those that may refer to it.
-    fn take_commit_locks(&self) -> Vec<CommitGuard> {
+    /// Keep everybody from committing: to the store, and to those that may refer to it, of which all
+    /// is known then.
+    fn take_commit_locks(&self) -> Result<Vec<CommitGuard>> {
         let own = std::slice::from_ref(self.store);
         let stores = if self.marking.collects {
             &self.lock_order
@@ -343,10 +346,18 @@ impl Packing<'_> {
         let guards = stores.iter().map(|store| store.take_commit_lock());
         let guards = guards.collect();
         for store in stores {
-            store.publication.settle();
+            refuse_doubt(store.settle())?;
         }
-        guards
+        Ok(guards)
     }
+}
+
+/// Refuse to pack where a transaction that nobody sees may be in a store: what it refers to would
+/// be garbage.
+fn refuse_doubt(outcome: Result<()>) -> Result<()> {
+    outcome.map_err(|error| Error::Pack {
+        reason: error.to_string(),
+    })
 }
 
 /// The position of the first transaction after the pack time; none where nothing changed since

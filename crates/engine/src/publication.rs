@@ -359,7 +359,7 @@ impl Publication {
         }
     }
 
-    /// Wait until no transaction is on its way.
+    /// Wait until no transaction is on its way, or what is on the device is unknown.
     pub(crate) fn settle(&self) {
         let mut queue = self.queue();
         while !queue.waiting.is_empty() && queue.failure.is_none() {

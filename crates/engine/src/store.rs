@@ -202,6 +202,11 @@ impl Store {
         if self.options.read_only {
             return Err(Error::ReadOnly);
         }
+        self.check_certain()
+    }
+
+    /// Refuse where what is on the device is unknown: a transaction that nobody sees may be there.
+    pub(crate) fn check_certain(&self) -> Result<()> {
         match self.publication.failure() {
             None => Ok(()),
             Some(reason) => Err(Error::Poisoned {
@@ -209,6 +214,16 @@ impl Store {
                 reason,
             }),
         }
+    }
+
+    /// Wait until nothing is on its way, so that all that is there is visible; under the commit
+    /// lock.
+    ///
+    /// # Errors
+    /// As [`Store::check_certain`].
+    pub(crate) fn settle(&self) -> Result<()> {
+        self.publication.settle();
+        self.check_certain()
     }
 
     // Reading.

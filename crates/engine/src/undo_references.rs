@@ -208,13 +208,13 @@ impl LaterReferrers {
     /// With `settled`, for who holds the commit locks: what is finished and not visible, too.
     ///
     /// # Errors
-    /// Where a file cannot be read, or a record not be decoded.
+    /// Where a file cannot be read, a record not be decoded, or what is on a device is unknown.
     pub fn catch_up(&mut self, settled: bool) -> Result<()> {
         for number in 0..self.members.len() {
             if let Some((member, _)) = self.members.get(number)
                 && settled
             {
-                member.store.publication.settle();
+                member.store.settle()?;
             }
             self.read_on(number)?;
         }

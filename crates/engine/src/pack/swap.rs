@@ -34,12 +34,13 @@ impl Store {
     /// Put the file that somebody else packed, with the suffix `.pack`, in place of the data file.
     ///
     /// # Errors
-    /// Where it is no whole data file, or does not hold the last transaction; it is left there.
+    /// Where it is no whole data file, or does not hold the last transaction, or the storage takes
+    /// no writes; it is left there.
     pub fn adopt_packed(self: &Arc<Self>, keep_old: bool) -> Result<Packed> {
         self.check_writable()?;
         let _turn = Turn::take(self)?;
         let _guard = self.take_commit_lock();
-        self.publication.settle();
+        self.settle()?;
         let path = with_suffix(self.path(), ".pack");
         let error = |source| Error::io("opening", &path, source);
         let file = self.disk().open(&path, Access::Write).map_err(error)?;

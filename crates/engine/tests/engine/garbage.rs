@@ -6,16 +6,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use perdure_engine::{
-    Collector, Draft, Error, Member, Metadata, PackOptions, PackPhase, PackWatch, Store, UndoAction,
+    Collector, Draft, Error, LaterReferrers, Member, Metadata, PackOptions, PackPhase, PackWatch,
+    Store, UndoAction,
 };
 use perdure_format::{Oid, Tid};
-use perdure_sim::SimDisk;
+use perdure_sim::{Call, Fault, SimDisk};
 
-use crate::support::{NOW, load_at, record, try_commit};
+use crate::support::{EIO, NOW, load_at, record, try_commit};
 
 fn member(name: &str) -> Member {
-    let path = format!("/db/{name}.fs");
-    let disk = Arc::new(SimDisk::new(1));
+    member_on(&SimDisk::new(1), name)
+}
+
+fn member_on(disk: &SimDisk, name: &str) -> Member {
+    let (disk, path) = (Arc::new(disk.clone()), format!("/db/{name}.fs"));
     let store = Store::open_on(disk, Path::new(&path), perdure_engine::Options::default());
     Member {
         name: name.as_bytes().to_vec(),
@@ -132,6 +136,88 @@ fn a_pack_is_refused_where_a_member_is_not_at_hand() {
     // Who does not ask is not told.
     a.store.pack(options(Tid::MAX), &[], &mut quiet()).unwrap();
     assert!(exists(a, 2) && !exists(a, 1) && exists(b, 0));
+}
+
+/// `b`, whose root refers to the object 2 of `a`, and its disk.
+fn referrer() -> (SimDisk, Member) {
+    let disk = SimDisk::new(1);
+    let b = member_on(&disk, "b");
+    put(&b, 0, record(&[], &[("a", 2)]));
+    (disk, b)
+}
+
+/// `b` comes to refer to the object 1 of `a`, and nobody knows: its sync fails.
+fn refer_in_doubt(b: &Member, disk: &SimDisk) {
+    disk.plan_all(Call::Sync, Some(Fault::Error(EIO)));
+    let refers = record(&[], &[("a", 2), ("a", 1)]);
+    let outcome = try_commit(&b.store, &[(Oid(0), Some(refers))]);
+    assert!(matches!(outcome, Err(Error::OutcomeUnknown { .. })));
+    disk.plan_all(Call::Sync, None);
+}
+
+#[test]
+fn a_pack_is_refused_while_nobody_knows_what_a_member_refers_to() {
+    for phase in [
+        None,
+        Some(PackPhase::Scan),
+        Some(PackPhase::Mark),
+        Some(PackPhase::Copy),
+    ] {
+        let [a, _] = two_members();
+        let (disk, b) = referrer();
+        let refer = || refer_in_doubt(&b, &disk);
+        let call: Option<&dyn Fn()> = if phase.is_some() {
+            Some(&refer)
+        } else {
+            refer();
+            None
+        };
+        let mut watch = Once(phase.unwrap_or(PackPhase::Scan), call);
+        let members = [a.clone(), b.clone()];
+        match a.store.pack(options(Tid::MAX), &members, &mut watch) {
+            Err(Error::Pack { reason }) => assert!(reason.contains("b.fs"), "{reason}"),
+            other => panic!("{phase:?}: {other:?}"),
+        }
+        assert!(exists(&a, 1), "{phase:?}");
+        // Another process finds the transaction.
+        let b = member_on(&disk.restart(), "b");
+        let members = [a.clone(), b];
+        put(&a, 3, record(&[], &[]));
+        let packed = a.store.pack(options(Tid::MAX), &members, &mut quiet());
+        packed.unwrap().unwrap();
+        assert!(exists(&a, 1) && !exists(&a, 3), "{phase:?}");
+    }
+}
+
+#[test]
+fn a_pack_that_collects_no_garbage_does_not_ask_what_members_refer_to() {
+    let [a, _] = two_members();
+    let (disk, b) = referrer();
+    put(&a, 2, record(&[], &[]));
+    refer_in_doubt(&b, &disk);
+    let keeps = PackOptions {
+        collect_garbage: false,
+        ..options(Tid::MAX)
+    };
+    let packed = a.store.pack(keeps, &[a.clone(), b], &mut quiet());
+    assert!(packed.unwrap().is_some());
+    assert!(exists(&a, 1));
+}
+
+#[test]
+fn nothing_is_deleted_while_nobody_knows_what_a_member_refers_to() {
+    let [a, _] = two_members();
+    let (disk, b) = referrer();
+    let mut collector = collect(&[a, b.clone()]);
+    assert_eq!(collector.len(), 1);
+    let since = b.store.last_transaction().successor();
+    let targets = [Oid(1)].into();
+    let mut undo = LaterReferrers::new(vec![(b.clone(), since)], b"a".to_vec(), targets);
+    refer_in_doubt(&b, &disk);
+    // As both look when they hold the commit locks.
+    for refused in [collector.catch_up(true, &mut quiet()), undo.catch_up(true)] {
+        assert!(matches!(refused, Err(Error::Poisoned { path, .. }) if path.ends_with("b.fs")));
+    }
 }
 
 /// Undo a transaction: the objects get the data that they had before it.
