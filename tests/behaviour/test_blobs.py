@@ -4,7 +4,7 @@ import os
 import pickle
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,13 @@ import ZODB.FileStorage
 
 from perdure.blob import Blob, BlobStorage
 from perdure.db import DB
-from perdure.errors import BlobError, ConflictError, Unsupported
+from perdure.errors import (
+    BlobError,
+    CommitOutcomeUnknown,
+    ConflictError,
+    StorageError,
+    Unsupported,
+)
 from perdure.storage import FileStorage, MappingStorage
 from perdure.storage.demo import DemoStorage
 
@@ -37,6 +43,9 @@ MAKERS: dict[str, Callable[[Path], Any]] = {
         str(where / "data.fs"), blob_dir=str(where / "blobs")
     ),
 }
+
+STATUS_OFFSET = 16
+"""Where in a transaction its status stands."""
 
 
 @pytest.fixture(params=MAKERS)
@@ -447,6 +456,77 @@ def test_blobs_are_copied_with_their_transactions(tmp_path: Path) -> None:
     with db.transaction() as connection:
         assert read(connection.root.blob) == b"data"
     db.close()
+
+
+class TakesTheFileAway:
+    """A resource that votes last, and has what is written to a file fail from then on."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def sortKey(self) -> str:
+        return "~"
+
+    def tpc_vote(self, _transaction: Any) -> None:
+        read_only = os.open(self.path, os.O_RDONLY)
+        for descriptor in list(Path("/proc/self/fd").iterdir()):
+            with suppress(OSError):
+                if descriptor.readlink() == self.path:
+                    os.dup2(read_only, int(descriptor.name))
+        os.close(read_only)
+
+    def _nothing(self, _transaction: Any) -> None:
+        """Take part."""
+
+    abort = tpc_begin = commit = tpc_finish = tpc_abort = _nothing
+
+
+@pytest.mark.parametrize("committed", [True, False])
+@pytest.mark.parametrize("members", [("one",), ("one", "two")])
+def test_a_pack_leaves_the_files_of_a_transaction_whose_outcome_is_unknown(
+    tmp_path: Path, members: tuple[str, ...], *, committed: bool
+) -> None:
+    def opened() -> tuple[list[DB], list[Any]]:
+        databases: dict[str, Any] = {}
+        for name in members:
+            storage = FileStorage(str(tmp_path / f"{name}.fs"), blob_dir=str(tmp_path / name))
+            DB(storage, database_name=name, databases=databases)
+        first = databases[members[0]].open(manager)
+        connections = [first.get_connection(name) for name in members]
+        return list(databases.values()), connections
+
+    manager = transaction.TransactionManager()
+    databases, connections = opened()
+    for connection in connections:
+        connection.root.blob = Blob(b"first")
+    manager.commit()
+    begins = (tmp_path / "one.fs").stat().st_size
+    for connection in connections:
+        write(connection.root.blob, b"second")
+    manager.get().join(TakesTheFileAway(tmp_path / "one.fs"))
+    with pytest.raises(CommitOutcomeUnknown):
+        manager.commit()
+    manager.abort()
+    for database in databases:
+        # What a pack does that was beginning to remove files when the outcome became unknown.
+        storage: Any = database.storage
+        storage.require_blobs().remove_dropped(storage, storage.lastTransaction(), alone=True)
+        with suppress(StorageError):
+            database.close()
+    if committed:
+        # The write of the status failed, and was done all the same.
+        with (tmp_path / "one.fs").open("r+b") as file:
+            file.seek(begins + STATUS_OFFSET)
+            file.write(b" ")
+    databases, connections = opened()
+    expected = b"second" if committed else b"first"
+    assert [read(connection.root.blob) for connection in connections] == [expected] * len(members)
+    manager.abort()
+    for name, database in zip(members, databases, strict=True):
+        database.pack(time.time() + 1)
+        assert len(list((tmp_path / name).rglob("*.blob"))) == 1
+    for database in databases:
+        database.close()
 
 
 def test_blobs_are_committed_together_in_two_databases(tmp_path: Path) -> None:

@@ -43,10 +43,12 @@ class BlobFiles:
     def __init__(self, path: str, layout: str = "automatic") -> None:
         self.directory = BlobDirectory(path, layout)
         self.directory.create()
-        # Guards the two below, whose keys are the ids of drafts.
+        # Guards those below; keys are the ids of drafts.
         self._lock = threading.Lock()
         self._staged: dict[int, list[_Staged]] = {}
         self._placed: dict[int, list[str]] = {}
+        # What transactions have placed that may be permanent, and that nobody sees.
+        self._in_doubt: set[str] = set()
 
     def path_of(self, oid: Oid, serial: Tid) -> str:
         """Return the path of a blob's file, or raise POSKeyError."""
@@ -107,20 +109,20 @@ class BlobFiles:
         self.directory.make_safe(placed)
 
     def finished(self, draft: object) -> None:
-        """Take note that a transaction is finished."""
+        """Take note that a transaction is permanent, and that the storage has its records."""
         with self._lock:
             self._staged.pop(id(draft), None)
             self._placed.pop(id(draft), None)
 
     def given_up(self, draft: object, may_be_committed: bool) -> None:
-        """Remove the files of a transaction that is aborted, unless it may be permanent."""
-        if may_be_committed:
-            # Opening the storage anew tells; should it not be, a pack removes them.
-            self.finished(draft)
-            return
+        """Remove the files of a transaction that has failed, unless it may be permanent."""
         with self._lock:
             staged = self._staged.pop(id(draft), [])
             placed = self._placed.pop(id(draft), [])
+            if may_be_committed:
+                # Opening the storage anew tells; should it not be, a pack removes them then.
+                self._in_doubt.update(placed)
+                return
         for path in [*placed, *(path for _oid, path in staged)]:
             with contextlib.suppress(FileNotFoundError):
                 remove_committed(path)
@@ -131,7 +133,7 @@ class BlobFiles:
         """Remove the files of revisions up to *last* that the storage doesn't have.
 
         *alone* says that all who commit to the storage do it here: then those of later
-        revisions go too, unless they are just being committed. With *keep_old* what is
+        revisions go too, unless they are just being committed or may be permanent. With *keep_old* what is
         removed is in a directory with the suffix ``.old`` afterwards, as the data file
         before the pack is, in place of that of an earlier pack, which goes unless it is None.
         """
@@ -166,10 +168,10 @@ class BlobFiles:
                 yield path, serial
 
     def _is_coming(self, oid: Oid, serial: Tid) -> bool:
-        """Tell whether a file is that of a transaction that isn't finished."""
+        """Tell whether a file is that of a transaction that isn't finished, or may not be."""
         path = self.directory.getBlobFilename(oid, serial)
         with self._lock:
-            return any(path in placed for placed in self._placed.values())
+            return path in self._in_doubt or any(path in one for one in self._placed.values())
 
     def _remove_forgotten(self) -> None:
         """Remove what processes that were killed left in the temporary directory."""

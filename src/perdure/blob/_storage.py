@@ -222,10 +222,13 @@ class BlobStorage:
     def tpc_finish(self, transaction: Any, func: Callable[[Tid], object] = lambda tid: None) -> Any:
         """Make the transaction permanent and return its tid."""
         try:
-            return self.base.tpc_finish(transaction, func)
-        finally:
+            finished = self.base.tpc_finish(transaction, func)
+        except BaseException:
             # Whatever went wrong: it may be permanent.
-            self._files.finished(transaction)
+            self._files.given_up(transaction, True)
+            raise
+        self._files.finished(transaction)
+        return finished
 
     def tpc_abort(self, transaction: Any) -> None:
         """Drop what was stored, blobs included."""

@@ -469,10 +469,14 @@ class EngineStorage(KeepsBlobs, ConflictResolvingStorage):
             raise StorageTransactionError("tpc_finish comes after tpc_vote")
         del self._running[id(transaction)]
         try:
-            return self._finish(running, f)
-        finally:
+            tid = self._finish(running, f)
+        except BaseException:
             if self.blobs is not None:
-                self.blobs.finished(running.draft)
+                self.blobs.given_up(running.draft, running.draft.may_be_committed())
+            raise
+        if self.blobs is not None:
+            self.blobs.finished(running.draft)
+        return tid
 
     def _finish(self, running: Running, func: Callable[[Tid], object] | None) -> Tid:
         if running.finish is None:
@@ -539,7 +543,8 @@ class EngineStorage(KeepsBlobs, ConflictResolvingStorage):
             What was gained; None where nothing was committed up to *t* since the last pack.
 
         Raises:
-            PackError: another pack is running, or a record can't be searched.
+            PackError: another pack is running, a record can't be searched, or one of the
+                *members* takes no more writes until it is reopened: what it refers to is unknown.
             MissingMemberError: (a PackError) a record refers to none of the *members*.
             RedundantPackWarning: (a PackError) it was packed to a later time already.
             ReadOnlyError: the storage is read-only.

@@ -295,11 +295,16 @@ class EngineView(_native.StorageView, EngineFace):
         """Make it permanent; return the tid."""
         draft = self._draft(transaction)
         joint, self._joint, self._transaction = self._joint, None, None
+        blobs = self.engine.blobs
         try:
-            return self.finish(func) if joint is None else self._finish_joint(joint, func)
-        finally:
-            if self.engine.blobs is not None:
-                self.engine.blobs.finished(draft)
+            tid = self.finish(func) if joint is None else self._finish_joint(joint, func)
+        except BaseException:
+            if blobs is not None:
+                blobs.given_up(draft, draft.may_be_committed())
+            raise
+        if blobs is not None:
+            blobs.finished(draft)
+        return tid
 
     def _finish_joint(self, joint: "JointCommit", func: Callable[[Tid], object] | None) -> Tid:
         tid = joint.finish()
