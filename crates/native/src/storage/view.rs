@@ -143,9 +143,10 @@ impl StorageView {
         if self.fixed || target == before {
             return Ok(Vec::new());
         }
-        self.snapshot.store(target.0, Ordering::Release);
         let (first, last) = (before.min(target), before.max(target));
         let (_, changes) = self.store.changes_since(first).into_python(py)?;
+        // Only now: where it isn't known what changed, the next attempt has to ask again.
+        self.snapshot.store(target.0, Ordering::Release);
         // Going back, the view's own transactions are undone in what it shows.
         let own = Tid(if target > before {
             self.own.load(Ordering::Acquire)
