@@ -28,6 +28,8 @@ class ConnectionSet:
         """The member that listens to the transaction manager on behalf of all."""
         self._snapshots: dict[str, Any] = {}
         """Up to where each member is read in this transaction, those to join later, too."""
+        self.is_behind = False
+        """Whether the last attempt to move on failed: nothing is read until one succeeds."""
 
     def get(self, database_name: str) -> "Connection":
         """Return the connection to a member of the collection, opened if need be.
@@ -49,8 +51,13 @@ class ConnectionSet:
         joining.connections = self.members
         self.members[database_name] = joining
         joining._start(leader.transaction_manager)
-        if not joining.explicit_transactions or leader._in_transaction:
-            self._advance([(database_name, joining)], force=False)
+        try:
+            if not joining.explicit_transactions or leader._in_transaction:
+                self._advance([(database_name, joining)], force=False)
+        except BaseException:
+            del self.members[database_name]
+            leader._db._shared.release(ConnectionSet(joining))
+            raise
         return joining
 
     def open(self, leader: "Connection", transaction_manager: Any) -> None:
@@ -58,10 +65,15 @@ class ConnectionSet:
         self._leader = leader
         for member in self.members.values():
             member._start(transaction_manager)
-        if not leader.explicit_transactions:
-            # For those who go on without begin().  No sync: begin() will do it.
-            self.advance(force=False)
-        transaction_manager.registerSynch(leader)
+        try:
+            if not leader.explicit_transactions:
+                # For those who go on without begin().  No sync: begin() will do it.
+                self.advance(force=False)
+            transaction_manager.registerSynch(leader)
+        except BaseException:
+            self.leave(transaction_manager)
+            leader._db._shared.release(self)
+            raise
 
     def require_closable(self) -> None:
         """Raise ConnectionStateError if a member still takes part in a transaction."""
@@ -79,9 +91,15 @@ class ConnectionSet:
             transaction_manager.unregisterSynch(self._leader)
 
     def advance(self, *, force: bool) -> None:
-        """Move all members to their newest states, which become one snapshot."""
+        """Move all members to their newest states, which become one snapshot.
+
+        Where that fails, nothing can be read until it succeeds.
+        """
         leader = self._leader
-        if len(leader._db.databases) == 1:
+        try:
+            if len(leader._db.databases) != 1 or self.is_behind:
+                self._advance(list(self.members.items()), force=force, renew=True)
+                return
             # The same steps as for many, and what every transaction of most programs does.
             leader._readCurrent.clear()
             view = leader._normal_storage
@@ -89,8 +107,9 @@ class ConnectionSet:
             changed = _news(view, None, leader)
             if changed != [] or leader._own_commit is not None:
                 leader._invalidate(changed)
-            return
-        self._advance(list(self.members.items()), force=force, renew=True)
+        except BaseException as error:
+            self._fall_behind(error)
+            raise
 
     def _advance(self, members: list[tuple[str, Any]], *, force: bool, renew: bool = False) -> None:
         # One loop for each step: the snapshots of all members are taken together,
@@ -105,9 +124,25 @@ class ConnectionSet:
         for name, member in members:
             changed = _news(member._normal_storage, snapshots.get(name), member)
             news.append((member, changed))
+        if renew and self.is_behind:
+            news = self._caught_up()
         for member, changed in news:
             if changed != [] or member._own_commit is not None:
                 member._invalidate(changed)
+
+    def _fall_behind(self, error: BaseException) -> None:
+        """Have nothing be read: what *error* kept from moving on is of no one moment."""
+        self.is_behind = True
+        for member in self.members.values():
+            member._forget_state(error)
+
+    def _caught_up(self) -> list[tuple[Any, list[Oid] | None]]:
+        """Read through the views again; return what is news: everything."""
+        self.is_behind = False
+        members = list(self.members.values())
+        for member in members:
+            member._storage = member._normal_storage
+        return [(member, None) for member in members]
 
 
 def _news(view: Any, at: Tid | None, connection: "Connection") -> list[Oid] | None:

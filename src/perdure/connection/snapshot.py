@@ -6,6 +6,7 @@ from typing import Any
 from persistent import PickleCache
 
 from perdure.connection.state import ConnectionState
+from perdure.connection.unknown import UnknownState
 from perdure.ids import Oid, Tid
 
 __all__ = ["Snapshot", "resetCaches"]
@@ -56,14 +57,24 @@ class Snapshot(ConnectionState):
                 member._register()
 
     def afterCompletion(self, transaction: Any) -> None:
-        """Let go what the transaction held, and look at the newest state."""
+        """Let go what the transaction held, and look at the newest state.
+
+        What fails is logged: raised here, it would have a commit taken for failed.
+        """
         self._in_transaction = False
         members = list(self.connections.values())
         for member in members:
-            member._normal_storage.afterCompletion()
+            try:
+                member._normal_storage.afterCompletion()
+            except Exception:  # noqa: PERF203 - each view may fail in its own way
+                logger.exception("%r could not let go what its transaction held", member)
         if not self.explicit_transactions:
             # For those who go on without begin().  No sync: begin() will do it.
-            self._set.advance(force=False)
+            try:
+                self._set.advance(force=False)
+            except Exception:
+                # Who reads before the next attempt is told so.
+                logger.exception("%r could not move on to the newest state", self)
         for member in members:
             member._cache.incrgc()
             member._tidy_up()
@@ -85,6 +96,15 @@ class Snapshot(ConnectionState):
             changed = self._loaded_among(changed)
         if changed:
             self._cache.invalidate(changed)
+
+    def _forget_state(self, error: BaseException) -> None:
+        """Have nothing be read until the set has moved on, which *error* kept it from."""
+        if self.opened is None:
+            return  # Another thread has closed the database.
+        self._storage = UnknownState(self._db.database_name, error)
+        known: dict[Oid, Any] = self._cache.cache_data
+        # Classes load at once: they wait until that is possible.
+        self._cache.invalidate([oid for oid, obj in known.items() if not isinstance(obj, type)])
 
     def _invalidate_reread(self, oids: list[Oid], tid: Tid) -> None:
         """Drop own objects that were loaded again before the snapshot moved on.

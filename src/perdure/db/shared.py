@@ -143,6 +143,9 @@ class Shared:
     def take_back(self, group: "ConnectionSet") -> None:
         """Put all connections of a set into their pools."""
         with self.lock:
+            if group.is_behind:
+                _release(group)
+                return
             for connection in group.members.values():
                 pool = connection._db._pool_for(connection.before)
                 for superfluous in pool.make_room():
