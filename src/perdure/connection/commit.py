@@ -10,6 +10,7 @@ from perdure.blob import Blob
 from perdure.connection.blobs import SavedBlob, is_unchanged_blob, store_blob
 from perdure.connection.integrity import Target, refuse_dangling, require_targets
 from perdure.connection.metadata import TransactionMetaData
+from perdure.connection.once import require_once
 from perdure.connection.state import ConnectionState
 from perdure.errors import InvalidObjectReference, ReadOnlyHistoryError
 from perdure.ids import NO_TID, Oid, Tid, oid_repr
@@ -35,11 +36,12 @@ _LARGE = (
 class Commit:
     """What one connection does in one commit."""
 
-    def __init__(self, transaction: Any, joint: Any = None) -> None:
+    def __init__(self, transaction: Any, database: Any, joint: Any = None) -> None:
         self.meta = TransactionMetaData(
             transaction.user, transaction.description, transaction.extension
         )
         self.transaction = transaction
+        self._database = database
         self._joint = joint
         self.begun = False
         """Whether the storage knows of it."""
@@ -53,6 +55,8 @@ class Commit:
     def begin(self, storage: Any) -> None:
         """Tell the storage; from now on it has to be finished or aborted there."""
         if not self.begun:
+            if len(getattr(self.transaction, "_resources", ())) > 1:
+                require_once(self._database, self.transaction)
             storage.tpc_begin(self.meta)
             self.begun = True
             if self._joint is not None:

@@ -38,7 +38,7 @@ class Committing(Snapshot):
         joint = None
         if shared is not None and len(shared.databases) > 1:
             joint = shared.joint_commit(transaction)
-        self._commit_running = Commit(transaction, joint)
+        self._commit_running = Commit(transaction, self._db, joint)
         self._creating.clear()
 
     def commit(self, transaction: Any) -> None:
@@ -80,6 +80,12 @@ class Committing(Snapshot):
         # Databases of others' making may lack what is perdure's own.
         shared = getattr(self._db, "_shared", None)
         return None if shared is None or len(shared.databases) < 2 else shared.chooser()
+
+    @property
+    def _written_database(self) -> Any:
+        """The database, once it is told of a running commit; else None."""
+        commit = self._commit_running
+        return self._db if commit is not None and commit.begun else None
 
     def _running_commit(self, transaction: Any) -> Commit:
         if self._commit_running is None:

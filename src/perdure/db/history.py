@@ -124,7 +124,7 @@ class History:
         from perdure.db.undo import TransactionalUndo
 
         current = transaction.get() if txn is None else txn
-        current.join(TransactionalUndo(self, ids, oids))
+        TransactionalUndo(self, ids, oids).join(current)
 
     def pack(
         self,

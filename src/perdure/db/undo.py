@@ -4,8 +4,10 @@ from collections.abc import Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import transaction
+from transaction._transaction import Status
 
 from perdure.connection.metadata import TransactionMetaData
+from perdure.connection.once import require_once
 from perdure.errors import ConflictError, MultipleUndoErrors, ReadOnlyError, UndoError
 from perdure.ids import Oid
 from perdure.storage.joint import JointCommit
@@ -51,17 +53,33 @@ class TransactionalUndo:
         self, database: Any, ids: Sequence[bytes], oids: Container[Any] | None = None
     ) -> None:
         self._database = database
-        self._ids = ids
-        self._oids = oids
+        self._undone = [(each, oids) for each in ids]
         self._view: Any = None
         self._meta: TransactionMetaData | None = None
         self._joint: JointCommit | None = None
         self._judge = _UndoJudge(database.database_name)
 
+    def join(self, transaction: Any) -> None:
+        """Become part of *transaction*, with what that undoes in the database already.
+
+        There, the storage's lock can be had only once, and an undo builds on those before it.
+        """
+        if transaction.status == Status.ACTIVE:
+            for resource in getattr(transaction, "_resources", ()):
+                if type(resource) is type(self) and resource._database is self._database:
+                    resource._undone += self._undone
+                    return
+        transaction.join(self)
+
+    @property
+    def _written_database(self) -> Any:
+        """The database, once it is told; else None."""
+        return None if self._view is None else self._database
+
     def steps(self) -> list[UndoStep]:
         """Say what it would do, but for references that would lead nowhere."""
         storage = self._database._mvcc_storage
-        return [step for each in self._ids for step in storage.undo_plan(each, self._oids)]
+        return [step for undone in self._undone for step in storage.undo_plan(*undone)]
 
     def sortKey(self) -> str:
         """Return the place among the resources of the transaction."""
@@ -72,6 +90,7 @@ class TransactionalUndo:
 
     def tpc_begin(self, transaction: Any) -> None:
         """Begin to commit."""
+        require_once(self._database, transaction)
         self._meta = TransactionMetaData(
             transaction.user, transaction.description, transaction.extension
         )
@@ -85,17 +104,17 @@ class TransactionalUndo:
 
     def commit(self, transaction: Any) -> None:
         """Undo; raises UndoError where that isn't possible."""
-        for transaction_id in self._ids:
-            if self._oids is None:
+        for transaction_id, oids in self._undone:
+            if oids is None:
                 self._view.undo(transaction_id, self._meta)
             else:
-                self._view.undo(transaction_id, self._meta, self._oids)
+                self._view.undo(transaction_id, self._meta, oids)
         is_checked = self._database.check_references and isinstance(self._view, EngineView)
-        if is_checked and self._ids:
+        if is_checked and self._undone:
             # Late: a program that undoes nothing needs no memory for it.
             from perdure.db.undoreferences import UndoReferences
 
-            since = min(map(tid_of_undo_id, self._ids))
+            since = min(tid_of_undo_id(each) for each, _oids in self._undone)
             references = UndoReferences(self._database, self._view, since, self._joint)
             references.look()
             self._judge.references = references
