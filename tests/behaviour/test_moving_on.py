@@ -175,6 +175,28 @@ def test_a_connection_that_could_not_be_opened_is_in_nobodys_way(members: Member
     assert members.balances() == (2, 2)
 
 
+def test_a_block_that_could_not_begin_leaves_no_connection_in_use() -> None:
+    class Behind(Server):
+        def sync(self) -> None:
+            if self.is_away:
+                raise ConnectionError("the server is away")
+
+        def lastTransaction(self) -> bytes:
+            found: bytes = ForeignStorage.lastTransaction(self)
+            return found
+
+    server = Behind("far")
+    with perdure.DB(server) as db:
+        (before,) = db.pool
+        with away(server), pytest.raises(ConnectionError), db.transaction():
+            raise AssertionError("the block has begun")
+        assert list(db.pool) == [before]
+        assert [idle for _since, idle in db.pool.available] == [before]
+        with db.transaction() as conn:
+            assert conn is before
+            conn.root()["x"] = 1
+
+
 def test_a_member_that_could_not_join_is_asked_again(tmp_path: Path) -> None:
     server = Server("far")
     own = perdure.DB(tmp_path / "own.fs", database_name="own")

@@ -26,9 +26,15 @@ class ContextManager:
     def __enter__(self) -> "Connection":
         self.tm = transaction.TransactionManager()
         self.conn = self.db.open(self.tm)
-        begun: Any = self.tm.begin()
-        if self.note:
-            begun.note(self.note)
+        try:
+            begun: Any = self.tm.begin()
+            if self.note:
+                begun.note(self.note)
+        except BaseException:
+            # The block is not entered, nor left.
+            self.tm.abort()
+            self.conn.close()
+            raise
         return self.conn
 
     def __exit__(
