@@ -601,6 +601,33 @@ def test_a_packed_decider_that_may_have_forgotten_is_not_believed(tmp_path: Path
         FileStorage(tmp_path / "b.fs")
 
 
+def lose_status(path: Path) -> None:
+    """Do to the last transaction what a power loss may to a status that wasn't synced."""
+    data = path.read_bytes()
+    start = len(data) - 8 - int.from_bytes(data[-8:], "big")
+    assert data[start + 16 : start + 17] == b" "
+    path.write_bytes(data[: start + 16] + b"c" + data[start + 17 :])
+
+
+def test_a_deciding_file_that_was_begun_anew_takes_nothing_from_the_others(tmp_path: Path) -> None:
+    crash(tmp_path, "finished")
+    lose_status(tmp_path / "b.fs")
+    unmounted = tmp_path / "unmounted"
+    unmounted.mkdir()
+    for file in tmp_path.glob("a.fs*"):
+        file.rename(unmounted / file.name)
+    paths = {name: tmp_path / f"{name}.fs" for name in "ab"}
+    with pytest.raises(InDoubtError, match="another file"):
+        perdure.Collection(paths)
+    for file in tmp_path.glob("a.fs*"):
+        file.unlink()
+    for file in unmounted.glob("a.fs*"):
+        file.rename(tmp_path / file.name)
+    with perdure.Collection(paths) as collection:
+        connection = collection.open(transaction.TransactionManager())
+        assert [connection[name].root()["x"] for name in "ab"] == ["new", "new"]
+
+
 def test_a_finished_joint_commit_leaves_nothing_to_clean_up(tmp_path: Path) -> None:
     crash(tmp_path, "finished")
     for name in "ab":

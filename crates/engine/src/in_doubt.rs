@@ -100,7 +100,7 @@ pub(crate) fn ask(
         // One that may not be written can be read and synced all the same.
         let file = disk.open(&place, Access::Write);
         match file.or_else(|_| disk.open(&place, Access::Read)) {
-            Ok(file) => return decision_in(disk, &file, &place, tid, asked + 1),
+            Ok(file) => return decision_in(disk, &file, &place, tid, mark, asked + 1),
             Err(error) => tried.push(format!("{}: {error}", place.display())),
         }
     }
@@ -110,18 +110,39 @@ pub(crate) fn ask(
     )))
 }
 
-/// Looks for a transaction.
+/// Looks for a transaction, and for what the file had before it.
 struct Search {
     tid: Tid,
-    found: bool,
+    before: Option<Tid>,
+    found: Option<(u64, TransactionHeader)>,
+    is_the_file: bool,
     packed: Tid,
+}
+
+impl Search {
+    fn of(tid: Tid, before: Option<Tid>) -> Self {
+        Self {
+            tid,
+            before,
+            found: None,
+            // One that was empty is like any other that is.
+            is_the_file: before == Some(Tid::ZERO),
+            packed: Tid::ZERO,
+        }
+    }
 }
 
 impl Visitor for Search {
     fn record(&mut self, _position: u64, _header: &perdure_format::file::RecordHeader) {}
 
-    fn transaction(&mut self, _position: u64, header: &TransactionHeader) {
-        self.found |= header.tid == self.tid;
+    fn transaction(&mut self, position: u64, header: &TransactionHeader) {
+        if header.tid == self.tid {
+            self.found = Some((position, *header));
+        }
+        self.is_the_file |= match self.before {
+            Some(before) => header.tid == before,
+            None => header.tid < self.tid,
+        };
         if header.status == Status::Packed {
             self.packed = header.tid;
         }
@@ -136,32 +157,38 @@ fn decision_in(
     file: &Arc<dyn File>,
     path: &Path,
     tid: Tid,
+    mark: &JointMark,
     asked: usize,
 ) -> Result<Decision> {
     let end = match open::steadily(|| open::durable_end(disk, path, file, asked)) {
         Ok(end) => end,
         Err(error) => return Ok(Decision::Unknown(format!("it can't be used: {error}"))),
     };
-    let mut search = Search {
-        tid,
-        found: false,
-        packed: Tid::ZERO,
-    };
+    let mut search = Search::of(tid, mark.before);
     let whole = Range {
         end,
         ..Range::default()
     };
     scan::scan(file, path, whole, &mut search)?;
-    Ok(if search.found {
-        Decision::Committed
-    } else if search.packed >= tid {
-        Decision::Unknown(format!(
-            "{} was packed since and may have dropped it",
-            path.display()
-        ))
-    } else {
-        Decision::Aborted
-    })
+    let unknown = |reason| Ok(Decision::Unknown(format!("{} {reason}", path.display())));
+    if let Some((position, header)) = search.found {
+        let len = usize::try_from(header.len()).unwrap_or(usize::MAX);
+        let mut window = Window::new(file, path);
+        let Some(before) = seal::before_seal(window.at(position, len)?) else {
+            return unknown("has a transaction of that id that doesn't say whether it is this one");
+        };
+        // After a kill, another one may have got the id.
+        if JointMark::at_end_of(before).is_some_and(|(its, _)| its.decides(mark)) {
+            return Ok(Decision::Committed);
+        }
+    }
+    if search.packed >= tid {
+        return unknown("was packed since and may have dropped it");
+    }
+    if !search.is_the_file {
+        return unknown("is another file or an older copy: it lacks what was there before");
+    }
+    Ok(Decision::Aborted)
 }
 
 /// The transaction in doubt at the end of a data file, if there is one. Changes nothing.

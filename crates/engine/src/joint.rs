@@ -94,6 +94,8 @@ pub fn prepare_all(locked: Vec<Locked>, tid: Tid) -> Result<Vec<Voted>> {
         .iter()
         .map(|one| one.store().path().to_string_lossy().into_owned())
         .collect();
+    // What is visible is durable: the deciding file has it, whatever becomes of this transaction.
+    let before = locked.first().map(|one| one.store().last_transaction());
     let alone = locked.len() < 2;
     let mut voted = Vec::with_capacity(locked.len());
     for (number, one) in locked.into_iter().enumerate() {
@@ -101,6 +103,7 @@ pub fn prepare_all(locked: Vec<Locked>, tid: Tid) -> Result<Vec<Voted>> {
         let mark = JointMark {
             members: members.clone(),
             own,
+            before,
         };
         voted.push(if alone {
             one.write(tid)?

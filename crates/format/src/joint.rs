@@ -4,12 +4,17 @@
 //! that it is there as long as the transaction is. A pickle ends at its stop opcode: stock ZODB
 //! reads the same extension with a mark or without. See `docs/internals/joint-commit.md`.
 
-use crate::bytes::{array, is_sum_of, u16_at, u32_at};
+use crate::Tid;
+use crate::bytes::{array, is_sum_of, u16_at, u32_at, u64_at};
 
 /// What a mark begins with: name and version.
-pub const MAGIC: [u8; 8] = *b"PDJOINT1";
+pub const MAGIC: [u8; 8] = *b"PDJOINT2";
+/// The form before, which doesn't say what the deciding file had.
+const MAGIC_1: [u8; 8] = *b"PDJOINT1";
 
+/// Magic, number of members, own number.
 const FIXED_LEN: usize = 12;
+const BEFORE_LEN: usize = 8;
 /// The whole mark's length, and the sum of what is before.
 const TRAILER_LEN: usize = 6;
 
@@ -20,17 +25,25 @@ pub struct JointMark {
     pub members: Vec<String>,
     /// Which of them this file is.
     pub own: u16,
+    /// The last transaction that the deciding file had for certain, zero where it was empty; none
+    /// in marks that don't say so.
+    pub before: Option<Tid>,
 }
 
 impl JointMark {
-    /// The mark's bytes: magic, number of members, own number, paths, length, checksum.
+    /// The mark's bytes: magic, number of members, own number, what the deciding file had, paths,
+    /// length, checksum.
     ///
     /// None where the paths are too long for an extension.
     #[must_use]
     pub fn to_bytes(&self) -> Option<Vec<u8>> {
-        let mut out = MAGIC.to_vec();
+        let magic = self.before.map_or(MAGIC_1, |_| MAGIC);
+        let mut out = magic.to_vec();
         out.extend_from_slice(&u16::try_from(self.members.len()).ok()?.to_be_bytes());
         out.extend_from_slice(&self.own.to_be_bytes());
+        if let Some(before) = self.before {
+            out.extend_from_slice(&before.0.to_be_bytes());
+        }
         for member in &self.members {
             let bytes = member.as_bytes();
             out.extend_from_slice(&u16::try_from(bytes.len()).ok()?.to_be_bytes());
@@ -46,13 +59,15 @@ impl JointMark {
     #[must_use]
     pub fn at_end_of(bytes: &[u8]) -> Option<(Self, usize)> {
         let whole = whole_at_end_of(bytes)?;
-        if array::<8>(whole, 0)? != MAGIC {
-            return None;
-        }
+        let (before, paths_start) = match array::<8>(whole, 0)? {
+            MAGIC => (Some(Tid(u64_at(whole, FIXED_LEN)?)), FIXED_LEN + BEFORE_LEN),
+            MAGIC_1 => (None, FIXED_LEN),
+            _ => return None,
+        };
         let (count, own) = (u16_at(whole, 8)?, u16_at(whole, 10)?);
         let paths = whole.get(..whole.len() - TRAILER_LEN)?;
         let mut members = Vec::new();
-        let mut at = FIXED_LEN;
+        let mut at = paths_start;
         for _ in 0..count {
             let len = usize::from(u16_at(paths, at)?);
             let path = paths.get(at + 2..at + 2 + len)?;
@@ -60,7 +75,18 @@ impl JointMark {
             at += 2 + len;
         }
         (own < count && at == paths.len()).then_some(())?;
-        Some((Self { members, own }, whole.len()))
+        let mark = Self {
+            members,
+            own,
+            before,
+        };
+        Some((mark, whole.len()))
+    }
+
+    /// Is this, found in the deciding file, of the same transaction as another member's mark?
+    #[must_use]
+    pub fn decides(&self, other: &Self) -> bool {
+        self.own == 0 && self.members == other.members && self.before == other.before
     }
 
     /// The name and version of a whole mark that ends the bytes and is newer than this code.
@@ -107,14 +133,30 @@ mod tests {
         JointMark {
             members: vec!["/srv/a.fs".to_owned(), "/srv/b.fs".to_owned()],
             own: 1,
+            before: Some(Tid(7)),
+        }
+    }
+
+    fn of_the_first_form() -> JointMark {
+        JointMark {
+            before: None,
+            ..mark()
         }
     }
 
     #[test]
     fn a_mark_survives_a_round_trip_and_no_changed_byte() {
-        let bytes = mark().to_bytes().unwrap();
+        for mark in [mark(), of_the_first_form()] {
+            survives(&mark);
+        }
+    }
+
+    fn survives(mark: &JointMark) {
+        let bytes = mark.to_bytes().unwrap();
         let behind = [b"pickle.", &bytes[..]].concat();
-        assert_eq!(JointMark::at_end_of(&behind), Some((mark(), bytes.len())));
+        let found = JointMark::at_end_of(&behind);
+        assert_eq!(found, Some((mark.clone(), bytes.len())));
+        assert_eq!(JointMark::newer_at_end_of(&behind), None);
         for at in 0..bytes.len() {
             let mut bad = bytes.clone();
             bad[at] ^= 0x10;
@@ -125,17 +167,29 @@ mod tests {
     }
 
     #[test]
+    fn a_mark_of_the_first_form_is_read_as_it_was_written() {
+        let mut bytes = b"PDJOINT1\0\x01\0\0\0\x04a.fs\0\x18".to_vec();
+        bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_be_bytes());
+        let mark = JointMark {
+            members: vec!["a.fs".to_owned()],
+            own: 0,
+            before: None,
+        };
+        assert_eq!(JointMark::at_end_of(&bytes), Some((mark, 24)));
+    }
+
+    #[test]
     fn a_newer_mark_is_told_from_a_damaged_one() {
         let mut bytes = mark().to_bytes().unwrap();
         assert_eq!(JointMark::newer_at_end_of(&bytes), None);
-        bytes[7] = b'2';
+        bytes[7] = b'3';
         assert_eq!(JointMark::newer_at_end_of(&bytes), None, "damaged");
         let end = bytes.len() - 4;
         let sum = crc32c::crc32c(&bytes[..end]).to_be_bytes();
         bytes[end..].copy_from_slice(&sum);
         assert_eq!(
             JointMark::newer_at_end_of(&bytes).as_deref(),
-            Some("PDJOINT2")
+            Some("PDJOINT3")
         );
         assert_eq!(JointMark::at_end_of(&bytes), None);
     }
@@ -143,7 +197,21 @@ mod tests {
     #[test]
     fn paths_that_no_extension_holds_make_no_mark() {
         let members = vec!["a".repeat(40_000), "b".repeat(40_000)];
-        assert_eq!(JointMark { members, own: 0 }.to_bytes(), None);
+        let mark = JointMark { members, ..mark() };
+        assert_eq!(mark.to_bytes(), None);
+    }
+
+    #[test]
+    fn only_the_same_transaction_in_the_deciding_file_decides() {
+        let decider = JointMark { own: 0, ..mark() };
+        assert!(decider.decides(&mark()));
+        assert!(!mark().decides(&mark()));
+        assert!(!decider.decides(&of_the_first_form()));
+        let other = JointMark {
+            members: vec!["/srv/a.fs".to_owned(), "/srv/c.fs".to_owned()],
+            ..mark()
+        };
+        assert!(!decider.decides(&other));
     }
 
     #[test]

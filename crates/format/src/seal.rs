@@ -251,6 +251,7 @@ mod tests {
             let mark = JointMark {
                 members: vec!["a.fs".to_owned()],
                 own: 0,
+                before: Some(Tid(7)),
             };
             for mark in [Vec::new(), mark.to_bytes().unwrap()] {
                 let mut extension = given.to_vec();

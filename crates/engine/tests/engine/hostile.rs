@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use perdure_format::Tid;
 use perdure_format::joint::JointMark;
 use perdure_sim::Dice;
 use perdure_sim::hostile::{TARGETS, small_database};
@@ -33,11 +34,20 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
         }
         _ => {
             let members = vec!["/srv/a.fs".to_owned(), "/srv/b.fs".to_owned()];
-            let mark = JointMark { members, own: 1 };
+            let mark = |before| {
+                let (members, own) = (members.clone(), 1);
+                let mark = JointMark {
+                    members,
+                    own,
+                    before,
+                };
+                mark.to_bytes().unwrap()
+            };
             let (index, sums) = (beside(".pindex"), beside(".psums"));
             vec![
-                mark.to_bytes().unwrap(),
-                b"PDJOINT1".repeat(4),
+                mark(Some(Tid(7))),
+                mark(None),
+                b"PDJOINT2".repeat(4),
                 sums[..1024].to_vec(),
                 sums[1024..].to_vec(),
                 index[..4096].to_vec(),

@@ -1,14 +1,16 @@
 //! Transactions of several databases, through power losses: in all of them or in none.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use perdure_engine::disk::Disk;
 use perdure_engine::{
-    Basis, Draft, Error, Gate, Locked, Metadata, Options, Store, Voted, finish_all, prepare_all,
-    release_all, vote_all,
+    Basis, Draft, Error, Gate, Locked, Metadata, Options, PackOptions, Store, Voted, finish_all,
+    prepare_all, release_all, vote_all,
 };
+use perdure_format::joint::JointMark;
 use perdure_format::{Oid, Tid};
 use perdure_sim::{Call, Dice, Fault, SimDisk};
 
@@ -284,6 +286,163 @@ fn a_joint_commit_syncs_each_member_once() {
             assert_eq!(syncs() - before, members.len(), "{members:?}");
         }
     }
+}
+
+/// A member alone commits, as the others do, with the least id that it can have.
+fn commit_alone(disk: &SimDisk, number: usize, text: &str) -> Tid {
+    let store = open_member(disk, number).unwrap();
+    let tid = commit(&store, &[(2, text)]);
+    store.close().unwrap();
+    tid
+}
+
+/// A pair whose joint transaction was acknowledged, and of whose second member a power loss took
+/// the status; and what the deciding one was before.
+fn undecided() -> (SimDisk, Vec<u8>) {
+    let disk = SimDisk::new(1);
+    for number in [0, 1] {
+        commit_alone(&disk, number, "old");
+    }
+    let older = disk.content(Path::new(NAMES[0])).unwrap();
+    commit_alone(&disk, 0, "older than the joint one");
+    let begins = disk.content(Path::new(NAMES[1])).unwrap().len();
+    let stores = pair(&disk);
+    let voted = prepared(&stores, NOW, &Metadata::default()).unwrap();
+    release_all(&finish_all(voted).unwrap(), &Gate::default());
+    let left = disk.restart();
+    let mut second = disk.content(Path::new(NAMES[1])).unwrap();
+    second[begins + 16] = b'c';
+    left.put(Path::new(NAMES[1]), &second);
+    (left, older)
+}
+
+#[test]
+fn a_file_that_can_not_be_the_deciding_one_does_not_decide() {
+    let (disk, older) = undecided();
+    let decider = Path::new(NAMES[0]);
+    let other = SimDisk::new(2);
+    commit_alone(&other, 0, "of another database");
+    let other = other.content(decider).unwrap();
+    for stranger in [&b"FS21"[..], &older, &other] {
+        let asked = disk.restart();
+        asked.remove(&checksums_of(NAMES[0])).unwrap();
+        let real = asked.content(decider).unwrap();
+        asked.put(decider, stranger);
+        let refused = open_member(&asked, 1).unwrap_err();
+        assert!(matches!(refused, Error::InDoubt { .. }), "{refused}");
+        asked.put(decider, &real);
+        let finished = open_member(&asked, 1).unwrap();
+        assert_eq!(tids(&finished).len(), 2);
+    }
+}
+
+fn checksums_of(name: &str) -> PathBuf {
+    format!("{name}.psums").into()
+}
+
+#[test]
+fn an_id_that_another_transaction_of_the_deciding_file_got_decides_nothing() {
+    let disk = SimDisk::new(1);
+    for number in [0, 1] {
+        commit_alone(&disk, number, "old");
+    }
+    let stores = pair(&disk);
+    let voted = prepared(&stores, NOW, &Metadata::default()).unwrap();
+    let tid = voted[0].tid();
+    std::mem::forget(voted);
+    let killed = disk.restart();
+    let alone = commit_alone(&killed, 0, "alone");
+    assert_eq!(alone, tid, "the clock is behind");
+    let second = open_member(&killed, 1).unwrap();
+    assert!(!tids(&second).contains(&tid));
+}
+
+#[test]
+fn what_the_deciding_file_had_and_lost_before_it_was_durable_leaves_no_doubt() {
+    for seed in 0..30 {
+        let disk = SimDisk::new(seed);
+        for number in [0, 1] {
+            commit_alone(&disk, number, "old");
+        }
+        let stores = pair(&disk);
+        let unsynced = draft_of(&stores[0], 3);
+        let unsynced = try_finish(&stores[0], unsynced).unwrap();
+        let voted = prepared(&stores, NOW, &Metadata::default()).unwrap();
+        let (tid, lost) = (voted[0].tid(), unsynced.tid());
+        std::mem::forget((voted, unsynced));
+        let left = disk.power_loss(seed);
+        let [second, first] = [1, 0].map(|number| open_member(&left, number).unwrap());
+        assert!(!tids(&second).contains(&tid), "seed {seed}");
+        assert!(!tids(&first).contains(&tid), "seed {seed}: {lost}");
+    }
+}
+
+#[test]
+fn a_pack_of_the_deciding_file_takes_along_what_it_decided() {
+    let (disk, _) = undecided();
+    let decider = open_member(&disk, 0).unwrap();
+    let all = tids(&decider);
+    drop(decider);
+    for until in &all[1..] {
+        let packed = disk.restart();
+        let decider = open_member(&packed, 0).unwrap();
+        let options = PackOptions {
+            until: *until,
+            collect_garbage: false,
+            keep_old: false,
+        };
+        decider.pack(options, &[], &mut Quiet).unwrap().unwrap();
+        drop(decider);
+        let finished = open_member(&packed, 1).unwrap();
+        assert_eq!(tids(&finished).len(), 2, "packed to {until}");
+    }
+}
+
+fn draft_of(store: &Arc<Store>, oid: u64) -> Draft {
+    crate::support::draft(store, &changes_of(&[(oid, "unsynced")]))
+}
+
+/// A transaction with a mark of the first form, which doesn't say what the deciding file had.
+fn marked_of_old(disk: &SimDisk, own: u16) -> Voted {
+    let members = NAMES[..2].iter().map(ToString::to_string).collect();
+    let before = None;
+    let mark = JointMark {
+        members,
+        own,
+        before,
+    };
+    let extension = [&b"}."[..], &mark.to_bytes().unwrap()].concat();
+    let metadata = Metadata {
+        extension,
+        ..Metadata::default()
+    };
+    let store = open_member(disk, own.into()).unwrap();
+    let mut draft = Draft::new(metadata).unwrap();
+    draft.store(Oid(1), Basis::Copy, b"joint");
+    let locked = store.lock(draft, Duration::ZERO).unwrap().unwrap();
+    let tid = Tid(locked.least_tid(NOW).0 + 1000);
+    locked.write(tid).unwrap()
+}
+
+#[test]
+fn a_mark_of_the_first_form_is_asked_about_as_ever_but_not_of_an_empty_file() {
+    let disk = SimDisk::new(1);
+    for number in [0, 1] {
+        commit_alone(&disk, number, "old");
+    }
+    std::mem::forget(marked_of_old(&disk, 1));
+    let (decided, emptied) = (disk.restart(), disk.restart());
+    let count = |disk: &SimDisk| open_member(disk, 1).map(|store| tids(&store).len());
+    assert_eq!(count(&disk.restart()).unwrap(), 1);
+
+    let voted = marked_of_old(&decided, 0);
+    voted.finish(false).unwrap().wait_durable().unwrap();
+    assert_eq!(count(&decided.restart()).unwrap(), 2);
+
+    emptied.remove(&checksums_of(NAMES[0])).unwrap();
+    emptied.put(Path::new(NAMES[0]), b"FS21");
+    let refused = count(&emptied).unwrap_err();
+    assert!(matches!(refused, Error::InDoubt { .. }), "{refused}");
 }
 
 #[test]
