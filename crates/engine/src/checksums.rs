@@ -11,7 +11,7 @@ mod seals;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, PoisonError, Weak};
 
 use perdure_format::Tid;
 use perdure_format::checksums::{ANCHORS_MAX, Anchor, Entry, FIRST_ENTRY, Mark, sums_of};
@@ -105,8 +105,8 @@ pub(crate) struct Checksums {
 
 #[derive(Debug)]
 struct Keeper {
-    /// The locked file; none once the store is closed.
-    lock_file: Option<Arc<dyn File>>,
+    /// The lock file, as long as the store holds it.
+    lock_file: Weak<dyn File>,
     /// The checksum file; none before this session's first vote.
     file: Option<Arc<dyn File>>,
     /// Is there a checksum file that belongs to the data file?
@@ -135,7 +135,7 @@ impl Checksums {
         let entries_end = mark.as_ref().map_or(FIRST_ENTRY, |_| finished.entries_end);
         let keeper = lock_file.map(|lock_file| {
             Mutex::new(Keeper {
-                lock_file: Some(lock_file),
+                lock_file: Arc::downgrade(&lock_file),
                 file: None,
                 belongs: mark.is_some(),
                 mark: mark.unwrap_or_default(),
@@ -282,7 +282,6 @@ impl Checksums {
         let Some(mut keeper) = self.keeper() else {
             return Ok(());
         };
-        keeper.lock_file = None;
         let Some(file) = keeper.file.take().filter(|_| settled) else {
             return Ok(());
         };
@@ -331,7 +330,7 @@ impl Checksums {
             self.create(keeper, &finished, session)?
         };
         let text = holder_line(std::process::id()) + &stamp_line(session);
-        let lock_file = keeper.lock_file.as_ref();
+        let lock_file = keeper.lock_file.upgrade();
         let lock_file = lock_file.ok_or_else(|| io::Error::other("the store is closed"))?;
         lock_file.write_at(text.as_bytes(), 0)?;
         lock_file.truncate(text.len() as u64)?;

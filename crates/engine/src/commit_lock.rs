@@ -3,6 +3,7 @@
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::data_lock::Locks;
 use crate::disk::File;
 use crate::sync::{Condvar, Mutex, MutexGuard};
 
@@ -23,22 +24,22 @@ struct State {
     taken: bool,
     /// How many wait: without them, nobody has to be told that the lock is free.
     waiters: usize,
-    /// Keeps other processes from the data file while it is open anywhere.
-    file_lock: Option<Arc<dyn File>>,
+    /// None in a store that is read-only or closed.
+    locks: Option<Locks>,
 }
 
 /// Holds the lock until it is dropped.
 #[derive(Debug)]
 pub struct CommitGuard {
     lock: Arc<CommitLock>,
-    _file_lock: Option<Arc<dyn File>>,
+    _locks: Option<Locks>,
 }
 
 impl CommitLock {
-    /// A lock for those who write to the data file that `file_lock` is the lock of.
-    pub fn new(file_lock: Option<Arc<dyn File>>) -> Self {
+    /// A lock for those who write to the data file that `locks` keep others from.
+    pub fn new(locks: Option<Locks>) -> Self {
         let lock = Self::default();
-        lock.state().file_lock = file_lock;
+        lock.state().locks = locks;
         lock
     }
 
@@ -46,9 +47,24 @@ impl CommitLock {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Let go of the data file's lock, which others get when nobody has this lock any more.
-    pub fn let_go_of_file(&self) {
-        self.state().file_lock = None;
+    /// Let go of the data file, which others get when nobody has this lock any more.
+    pub fn unlock_file(&self) {
+        self.state().locks = None;
+    }
+
+    /// Let go of the data file in a process that was forked: a thread that was in the middle of
+    /// something is not here to go on.
+    pub fn unlock_forked(&self) {
+        if let Ok(mut state) = self.state.try_lock() {
+            state.locks = None;
+        }
+    }
+
+    /// Keep others from the data file that a pack put in place, which `data` holds the lock of.
+    pub fn hold(&self, data: Arc<dyn File>) {
+        if let Some(locks) = &mut self.state().locks {
+            locks.data = data;
+        }
     }
 
     /// Wait for the lock, for a while.
@@ -69,7 +85,7 @@ impl CommitLock {
         state.taken = true;
         Some(CommitGuard {
             lock: Arc::clone(self),
-            _file_lock: state.file_lock.clone(),
+            _locks: state.locks.clone(),
         })
     }
 }

@@ -78,6 +78,12 @@ pub trait File: Debug + Send + Sync {
     /// # Errors
     /// What the operating system reports.
     fn try_lock(&self) -> io::Result<bool>;
+
+    /// What tells the file from all others that are there, whatever their names.
+    ///
+    /// # Errors
+    /// What the operating system reports.
+    fn identity(&self) -> io::Result<(u64, u64)>;
 }
 
 /// A file system.
@@ -127,6 +133,11 @@ pub trait Disk: Debug + Send + Sync {
     /// What the operating system reports; what is on the device is then unknown.
     fn sync_together(&self, files: &[&dyn File]) -> io::Result<()> {
         files.iter().try_for_each(|file| file.sync())
+    }
+
+    /// The process that this is: another one after a fork.
+    fn process(&self) -> u32 {
+        std::process::id()
     }
 
     /// Is nothing left of the files when the process ends?

@@ -87,6 +87,18 @@ pub enum Error {
         /// The process that the lock file names.
         holder: Option<u32>,
     },
+    /// Another process opened the storage, which this one was forked from.
+    #[error(
+        "{} was opened by process {opener}, from which this one was forked: it can be read here, and only \
+         that one may write; to write here, open it after the fork, and not there",
+        path.display()
+    )]
+    Forked {
+        /// The data file.
+        path: PathBuf,
+        /// The process that opened it.
+        opener: u32,
+    },
     /// A joint transaction was voted here, and nobody can tell whether it was committed.
     #[error(
         "{} ends with transaction {tid}, which was committed jointly with other databases; whether \

@@ -9,6 +9,7 @@ use perdure_format::joint::JointMark;
 use perdure_format::seal::{self, Seal};
 
 use crate::checksums::{self, Verdict};
+use crate::data_lock;
 use crate::disk::{Access, Disk, File};
 use crate::error::{Error, Result};
 use crate::joint::places_of;
@@ -229,11 +230,11 @@ pub fn settle(disk: &dyn Disk, path: &Path, commit: bool) -> Result<InDoubt> {
     // No lock's file is left beside a file that isn't there.
     disk.open(path, Access::Read).map_err(error)?;
     let _lock = open::take_lock(disk, path)?;
+    let (_held, file) = data_lock::open_locked(disk, path)?;
     let found = find(disk, path)?;
     let in_doubt = found.ok_or_else(|| Error::NothingInDoubt {
         path: path.to_owned(),
     })?;
-    let file = disk.open(path, Access::Write).map_err(error)?;
     if commit {
         finish(file.as_ref(), path, in_doubt.position)?;
     } else {

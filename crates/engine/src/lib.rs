@@ -11,6 +11,7 @@ mod collect;
 mod commit;
 mod commit_lock;
 mod cursor;
+mod data_lock;
 pub mod disk;
 mod draft;
 mod error;

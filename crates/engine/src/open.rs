@@ -9,6 +9,7 @@ use perdure_format::file::{FIRST_TRANSACTION, MAGIC, RecordHeader, is_magic};
 use perdure_format::{Oid, Tid};
 
 use crate::checksums::{self, Finished, Judgement, holder_line, stamp_line};
+use crate::data_lock::{self, Locks};
 use crate::disk::{Access, Disk, File};
 use crate::error::{Error, Result};
 use crate::generation::Generation;
@@ -53,7 +54,7 @@ pub struct Cut {
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) generation: Generation,
-    pub(crate) lock: Option<Arc<dyn File>>,
+    pub(crate) locks: Option<Locks>,
     pub(crate) end: u64,
     pub(crate) last_tid: Tid,
     pub(crate) max_oid: Oid,
@@ -104,10 +105,17 @@ fn open_once(disk: &dyn Disk, path: &Path, options: &Options) -> Result<Opened> 
         (Some(lock), stamp)
     };
     let file = open_file(disk, path, options)?;
+    let (locks, file) = match lock {
+        None => (None, file),
+        Some(lock_file) => {
+            let (data, file) = data_lock::open_locked(disk, path)?;
+            (Some(Locks { lock_file, data }), file)
+        }
+    };
     check_magic(&file, path, options.read_only)?;
     let asked = (!options.read_only).then_some(0);
     let mut opened = recover(disk, path, &file, stamp, asked)?;
-    opened.lock = lock;
+    opened.locks = locks;
     if let Some(stop) = opened.stop.take() {
         opened.cut = handle_tail(disk, path, &opened, stop, options.read_only)?;
     }
@@ -282,7 +290,7 @@ fn check_magic(file: &Arc<dyn File>, path: &Path, read_only: bool) -> Result<()>
 /// An indexed file whose tail has not been judged yet.
 struct Indexed {
     generation: Generation,
-    lock: Option<Arc<dyn File>>,
+    locks: Option<Locks>,
     end: u64,
     /// Where the last transaction behind the saved index begins.
     last_start: Option<u64>,
@@ -299,7 +307,7 @@ impl From<Indexed> for Opened {
     fn from(indexed: Indexed) -> Self {
         Self {
             generation: indexed.generation,
-            lock: indexed.lock,
+            locks: indexed.locks,
             end: indexed.end,
             last_tid: indexed.last_tid,
             max_oid: indexed.max_oid,
@@ -389,7 +397,7 @@ fn index_of(
     };
     Ok(Indexed {
         generation: Generation::new(file, path, index),
-        lock: None,
+        locks: None,
         end: scanned.end,
         last_start: scanned.last_start,
         last_tid: scanned.last_tid,

@@ -50,7 +50,8 @@ pub struct Store {
     max_oid: AtomicU64,
     pub(crate) removals: Removals,
     cut: Option<Cut>,
-    /// Holds the lock file; none when read-only or closed. A leaf.
+    /// The process that opened it, the only one that writes.
+    pub(crate) process: u32,
     /// How much of the file the saved index covers.
     index_saved_end: AtomicU64,
     closed: AtomicBool,
@@ -86,10 +87,11 @@ impl Store {
         let (mut end, mut last_tid) = (opened.end, opened.last_tid);
         let generation = Arc::new(opened.generation.reading_as(&options, &disk));
         generation.verify_scanned(opened.scanned_from..end)?;
+        let lock_file = opened.locks.as_ref().map(|it| Arc::clone(&it.lock_file));
         let checksums = Checksums::new(
             Arc::clone(&disk),
             path,
-            opened.lock.clone(),
+            lock_file,
             opened.mark,
             opened.checked,
         );
@@ -98,13 +100,14 @@ impl Store {
         }
         let saved_end = if opened.index_is_saved { opened.end } else { 0 };
         Ok(Self {
+            process: disk.process(),
             disk,
             path: path.to_owned(),
             options,
             generation: ArcSwap::new(generation),
             packs: AtomicU64::new(0),
             packing: AtomicBool::new(false),
-            commit_lock: Arc::new(CommitLock::new(opened.lock)),
+            commit_lock: Arc::new(CommitLock::new(opened.locks)),
             publication: Publication::starting_at(last_tid, end),
             checksums,
             end: AtomicU64::new(end),
@@ -202,6 +205,7 @@ impl Store {
         if self.options.read_only {
             return Err(Error::ReadOnly);
         }
+        self.check_process()?;
         self.check_certain()
     }
 
@@ -563,6 +567,9 @@ impl Store {
 
     /// Forget what was written behind the last transaction.
     pub(crate) fn cut_tail(&self, start: u64) {
+        if self.is_forked() {
+            return;
+        }
         // A failure leaves bytes that the next transaction overwrites, or the next open cuts off.
         let _ = self.generation.load().file.truncate(start);
     }
@@ -578,6 +585,7 @@ impl Store {
     }
 
     pub(crate) fn write_status(&self, position: u64, status: u8, tid: Tid) -> Result<()> {
+        self.check_process()?;
         self.generation
             .load()
             .file
@@ -611,7 +619,10 @@ impl Store {
     pub fn save_index(&self) -> Result<()> {
         let (tid, end) = self.publication.visible_end();
         let settled = end == self.end() && self.publication.failure().is_none();
-        if self.options.read_only || !settled || end == self.index_saved_end.load(Ordering::Acquire)
+        if self.options.read_only
+            || self.is_forked()
+            || !settled
+            || end == self.index_saved_end.load(Ordering::Acquire)
         {
             return Ok(());
         }
@@ -629,6 +640,13 @@ impl Store {
     /// Where the index cannot be written; the storage is closed all the same.
     pub fn close(&self) -> Result<()> {
         if self.closed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        if self.is_forked() {
+            // What is on its way is the other process's, and so are the files.
+            self.closed.store(true, Ordering::Release);
+            self.let_go_of_file();
+            self.commit_lock.unlock_forked();
             return Ok(());
         }
         self.publication.settle();
@@ -649,7 +667,7 @@ impl Store {
             }
             saved
         };
-        self.commit_lock.let_go_of_file();
+        self.commit_lock.unlock_file();
         saved
     }
 

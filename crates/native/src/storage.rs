@@ -599,6 +599,11 @@ impl PyStorage {
         py.detach(|| self.store.save_index()).into_python(py)
     }
 
+    /// In a process that was forked: hold no lock for the one that opened the storage.
+    fn forked(&self) {
+        self.store.forked();
+    }
+
     /// Save the index and free the lock; a closed storage raises StorageError when it is used.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         py.detach(|| self.store.close()).into_python(py)

@@ -25,6 +25,8 @@ struct State {
     dead: bool,
     room_bytes: Option<usize>,
     dice: Dice,
+    /// How often the process was forked.
+    forks: u32,
 }
 
 /// A disk in memory that keeps what was synced apart from what was not.
@@ -67,6 +69,7 @@ impl SimDisk {
                 dead: false,
                 room_bytes: None,
                 dice: Dice::new(seed),
+                forks: 0,
             })),
         }
     }
@@ -120,6 +123,11 @@ impl SimDisk {
                 }
             }
         }
+    }
+
+    /// Go on as a process that was forked from the one that did all before.
+    pub fn fork(&self) {
+        self.state().forks += 1;
     }
 
     // What a test looks at.
@@ -336,6 +344,10 @@ impl Disk for SimDisk {
         Ok(state.image.names.contains_key(path))
     }
 
+    fn process(&self) -> u32 {
+        self.state().forks
+    }
+
     fn sync_directory_of(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state();
         state.call(Call::SyncDirectory)?;
@@ -394,6 +406,10 @@ impl File for SimFile {
             self.holds_lock.store(true, Ordering::Release);
         }
         Ok(free)
+    }
+
+    fn identity(&self) -> io::Result<(u64, u64)> {
+        Ok((0, self.number as u64))
     }
 }
 

@@ -3,6 +3,7 @@
 import logging
 import os
 import time
+import weakref
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -35,6 +36,18 @@ _SIDE_FILES: Final = (
     ".pack",
     ".refs",
 )
+
+
+_open: "weakref.WeakSet[FileStorage]" = weakref.WeakSet()
+
+
+def _let_go_of_locks() -> None:
+    """Leave them to the process that this one was forked from, and that may end before it."""
+    for storage in _open:
+        storage._native.forked()
+
+
+os.register_at_fork(after_in_child=_let_go_of_locks)
 
 
 class _OpenFile:
@@ -112,6 +125,7 @@ class FileStorage(EngineStorage):
                 require_folder(self._file_name)
             raise
         super().__init__(native, name)
+        _open.add(self)
         self._pack_gc = pack_gc
         self.pack_keep_old = pack_keep_old
         self.packer = packer

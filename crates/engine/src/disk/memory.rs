@@ -129,6 +129,10 @@ impl File for MemoryFile {
     fn try_lock(&self) -> io::Result<bool> {
         Ok(!self.locked.swap(true, Ordering::AcqRel))
     }
+
+    fn identity(&self) -> io::Result<(u64, u64)> {
+        Ok((0, std::ptr::from_ref(self).addr() as u64))
+    }
 }
 
 /// A file system in memory.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::{Packed, Turn};
 use crate::checksums::PackedSums;
 use crate::commit_lock::CommitGuard;
+use crate::data_lock;
 use crate::disk::Access;
 use crate::error::{Error, Result};
 use crate::generation::Generation;
@@ -101,6 +102,8 @@ impl Store {
         let path = self.path().to_owned();
         let error = |source| Error::io("replacing", &path, source);
         let disk = self.disk();
+        // Whoever waits for the old file's lock finds the new one's taken.
+        let held = data_lock::take(disk.as_ref(), &packed.path)?;
         // They tell positions in the old file. Without them, the next open scans.
         self.checksums.forget().map_err(error)?;
         for index in [saved_index::path_of(&path), with_suffix(&path, ".index")] {
@@ -113,6 +116,7 @@ impl Store {
         }
         disk.sync_directory_of(&path).map_err(error)?;
         disk.rename(&packed.path, &path).map_err(error)?;
+        self.commit_lock.hold(held);
         let (bytes_before, objects_before) = (self.size_bytes(), self.object_count());
         self.replace_generation(packed.generation, packed.end);
         // From here on, the new file is the database. If it is unknown whether its name is on the

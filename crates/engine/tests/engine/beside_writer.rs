@@ -70,6 +70,10 @@ impl File for ReadFile {
     fn try_lock(&self) -> io::Result<bool> {
         Err(io::ErrorKind::PermissionDenied.into())
     }
+
+    fn identity(&self) -> io::Result<(u64, u64)> {
+        self.0.identity()
+    }
 }
 
 /// A disk that is only read.

@@ -24,3 +24,4 @@ mod past;
 mod recovery;
 mod saved_index;
 mod support;
+mod writers;

@@ -72,16 +72,8 @@ fn build(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
                 &[("path", path), ("position", position)],
             )
         }
-        Error::Locked { path, holder } => {
-            let holder = holder.into_pyobject(py)?.into_any();
-            let path = path_object(py, path)?;
-            raised(
-                py,
-                "StorageLocked",
-                vec![text(py, &message)],
-                &[("path", path), ("pid", holder)],
-            )
-        }
+        Error::Locked { path, holder } => locked(py, &message, path, *holder),
+        Error::Forked { path, opener } => locked(py, &message, path, Some(*opener)),
         Error::InDoubt {
             path, tid, decider, ..
         } => in_doubt(py, &message, path, *tid, decider),
@@ -158,6 +150,12 @@ fn missing_member(py: Python<'_>, message: &str, database: &str) -> PyResult<PyE
     let error = raised(py, "MissingMemberError", vec![text(py, message)], &[])?;
     error.value(py).setattr("database", database)?;
     Ok(error)
+}
+
+fn locked(py: Python<'_>, message: &str, path: &Path, holder: Option<u32>) -> PyResult<PyErr> {
+    let holder = holder.into_pyobject(py)?.into_any();
+    let details = [("path", path_object(py, path)?), ("pid", holder)];
+    raised(py, "StorageLocked", vec![text(py, message)], &details)
 }
 
 fn in_doubt(
