@@ -6,13 +6,13 @@ usage: fstail.py [-n count] Data.fs
 import getopt
 import hashlib
 import os
-import struct
 import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from perdure.compat._tool import running
+from perdure.errors import CorruptedError
 
 from ..fstools import TxnHeader, prev_txn
 
@@ -38,7 +38,7 @@ def main(path: str, ntxn: int) -> None:
 def _last(file: BinaryIO, path: str) -> TxnHeader | None:
     """Return the last transaction; exit where the file doesn't end with one."""
     end = file.tell()
-    with suppress(ValueError, struct.error, OSError):
+    with suppress(CorruptedError):
         found = prev_txn(file)
         if found.get_offset() + found.length + 8 == end:
             return found
