@@ -13,8 +13,10 @@ import os
 import re
 import sys
 import time
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
 
@@ -25,6 +27,9 @@ __all__ = ["NoFiles", "RepozoError", "VerificationFail", "WouldOverwriteFiles", 
 
 _BLOCK_BYTES: Final = 1 << 20
 _NAME: Final = re.compile(r"\d{4}(-\d\d){5}\.(delta)?fsz?$")
+_OF_THE_FILE_BEFORE: Final = (".index", ".pindex", ".psums", ".psums_pack", ".refs")
+"""Suffixes of what describes a data file, and would be wrong beside another one."""
+_BEGIN_ANEW: Final = "begin anew with a whole backup (--backup --full)"
 
 
 class RepozoError(Exception):
@@ -85,16 +90,37 @@ def _parts_until(repository: Path, date: str | None) -> list[Path]:
 
 
 def _list_of(full: Path) -> list[_Part]:
+    dat = full.with_suffix(".dat")
     try:
-        lines = full.with_suffix(".dat").read_text(encoding="utf-8").splitlines()
+        text = dat.read_text(encoding="utf-8", errors="surrogateescape")
     except FileNotFoundError:
         return []
-    found = []
-    for line in lines:
-        name, start, end, md5 = line.rsplit(None, 3)
-        # The repository may have moved since.
-        found.append(_Part(full.parent / Path(name).name, int(start), int(end), md5))
+    *lines, cut = text.split("\n")
+    try:
+        found = [_part(full.parent, *line.rsplit(None, 3)) for line in lines]
+    except (ValueError, TypeError):
+        found, cut = [], text
+    follow = all(each.end == after.start for each, after in pairwise(found))
+    if cut or not follow or any(part.start > part.end for part in found):
+        raise RepozoError(f"{dat} is damaged: {_BEGIN_ANEW}")
     return found
+
+
+def _part(repository: Path, name: str, start: str, end: str, md5: str) -> _Part:
+    # The repository may have moved since.
+    return _Part(repository / Path(name).name, int(start), int(end), md5)
+
+
+def _complete_list_of(needed: list[Path], date: str | None = None) -> list[_Part]:
+    """Return the list up to a time, which has to have what is needed and nothing else."""
+    parts = [part for part in _list_of(needed[0]) if date is None or part.path.stem <= date]
+    dat = needed[0].with_suffix(".dat")
+    if not parts:
+        raise VerificationFail(f"{dat} is missing or empty, nothing tells of damage: {_BEGIN_ANEW}")
+    for path in sorted({part.path for part in parts} ^ set(needed)):
+        what = f"not in {dat}" if path in needed else "missing"
+        raise VerificationFail(f"{path} is {what}: {_BEGIN_ANEW}")
+    return parts
 
 
 def _opened(path: Path) -> IO[bytes]:
@@ -112,6 +138,15 @@ def _blocks(file: IO[bytes], length: int | None = None) -> Iterator[bytes]:
         if length is not None:
             length -= len(block)
         yield block
+
+
+def _content(path: Path) -> Iterator[bytes]:
+    """Read what a file of the repository holds, uncompressed."""
+    try:
+        with _opened(path) as file:
+            yield from _blocks(file)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise VerificationFail(f"{path} is damaged: {error}") from error
 
 
 def _md5_of_range(path: Path, start: int, end: int) -> str:
@@ -141,7 +176,7 @@ def _backup(options: argparse.Namespace) -> None:
         raise WouldOverwriteFiles(f"{target} exists already: wait for a second")
     md5 = _write_part(options, target, start, end)
     listed = needed[0].with_suffix(".dat") if start else target.with_suffix(".dat")
-    with listed.open("a", encoding="utf-8") as file:
+    with listed.open("a", encoding="utf-8", errors="surrogateescape") as file:
         file.write(f"{target} {start} {end} {md5}\n")
         file.flush()
         os.fsync(file.fileno())
@@ -188,28 +223,32 @@ def _recover(options: argparse.Namespace) -> None:
     if not needed:
         when = f" up to {options.date}" if options.date else ""
         raise NoFiles(f"{options.repository} has no backup{when}")
-    sums = {part.path: part.md5 for part in _list_of(needed[0])} if options.with_verify else {}
+    parts = _complete_list_of(needed, options.date) if options.with_verify else []
+    sums = {part.path: part.md5 for part in parts}
     if options.output is None:
         _write_all(needed, sys.stdout.buffer, sums)
         return
     written = options.output.with_name(options.output.name + ".part")
-    with written.open("wb") as file:
-        _write_all(needed, file, sums)
-        file.flush()
-        os.fsync(file.fileno())
-    written.replace(options.output)
-    # What stock ZODB has saved of the file that was there before.
-    options.output.with_name(options.output.name + ".index").unlink(missing_ok=True)
+    try:
+        with written.open("wb") as file:
+            _write_all(needed, file, sums)
+            file.flush()
+            os.fsync(file.fileno())
+        # Before: the file there can be read without these, the new one couldn't with them.
+        for suffix in _OF_THE_FILE_BEFORE:
+            options.output.with_name(options.output.name + suffix).unlink(missing_ok=True)
+        written.replace(options.output)
+    finally:
+        written.unlink(missing_ok=True)
     _say(options, f"{options.output}: restored from {len(needed)} files")
 
 
 def _write_all(parts: list[Path], out: IO[bytes], sums: dict[Path, str]) -> None:
     for path in parts:
         digest = hashlib.md5(usedforsecurity=False)
-        with _opened(path) as file:
-            for block in _blocks(file):
-                digest.update(block)
-                out.write(block)
+        for block in _content(path):
+            digest.update(block)
+            out.write(block)
         if path in sums and digest.hexdigest() != sums[path]:
             raise VerificationFail(f"{path} has another MD5 sum than when it was written")
 
@@ -218,14 +257,11 @@ def _verify(options: argparse.Namespace) -> None:
     needed = _parts_until(options.repository, None)
     if not needed:
         raise NoFiles(f"{options.repository} has no backup")
-    for part in _list_of(needed[0]):
-        if not part.path.exists():
-            raise VerificationFail(f"{part.path} is missing")
+    for part in _complete_list_of(needed):
         digest, length = hashlib.md5(usedforsecurity=False), 0
-        with _opened(part.path) as file:
-            for block in _blocks(file):
-                length += len(block)
-                digest.update(block)
+        for block in _content(part.path):
+            length += len(block)
+            digest.update(block)
         if length != part.end - part.start:
             raise VerificationFail(
                 f"{part.path} holds {length} bytes, should be {part.end - part.start}"
