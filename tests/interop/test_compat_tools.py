@@ -223,3 +223,20 @@ def test_fsrecover_overwrites_a_file_only_with_a_whole_one(tmp_path: Path) -> No
     assert done.returncode == 1
     assert [path.name for path in tmp_path.iterdir()] == ["out.fs"]
     assert (tmp_path / "out.fs").read_bytes() == (DATA / "basic.fs").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("source", "output"), [("x.fs", "x.fs"), ("x.fs", "link.fs"), ("x.fs.new", "x.fs")]
+)
+def test_fsrecover_leaves_its_input_as_it_is(tmp_path: Path, source: str, output: str) -> None:
+    damaged = (DATA / "damaged_middle.fs").read_bytes()
+    (tmp_path / source).write_bytes(damaged)
+    (tmp_path / "link.fs").symlink_to(source)
+    if not (tmp_path / output).exists():
+        (tmp_path / output).write_bytes(b"another file")
+    before = sorted(path.name for path in tmp_path.iterdir())
+    done = run("-m", "ZODB.fsrecover", "-f", source, output, alias=True, directory=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == f"{source} would be overwritten: recover it into a file of another name\n"
+    assert (tmp_path / source).read_bytes() == damaged
+    assert sorted(path.name for path in tmp_path.iterdir()) == before

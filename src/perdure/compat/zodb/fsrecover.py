@@ -57,6 +57,8 @@ def recover(
     # An output that is overwritten stays as it was until the new one is whole.
     written = Path(f"{outp}.new" if Path(outp).exists() else outp)
     if written != Path(outp):
+        if any(path.exists() and path.samefile(inp) for path in (Path(outp), written)):
+            die(f"{inp} would be overwritten: recover it into a file of another name")
         written.unlink(missing_ok=True)
     try:
         found = _recover(inp, written)
