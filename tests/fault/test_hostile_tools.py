@@ -80,3 +80,91 @@ def test_a_transaction_that_can_not_be_is_damage(tmp_path: Path) -> None:
             damaged(name, lambda file: TxnHeader(file, 5))
     """
     run_code(code, alias=True, directory=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "more"), [("scripts.fsoids", ["0"]), ("scripts.netspace", []), ("scripts.fsrefs", [])]
+)
+@pytest.mark.parametrize("root", [b"junk", GREEDY])
+def test_a_tool_names_the_record_that_it_can_not_read(
+    tmp_path: Path, name: str, more: list[str], root: bytes
+) -> None:
+    (tmp_path / "Data.fs").write_bytes(forged({0: root}))
+    done = tool(name, "Data.fs", *more, directory=tmp_path)
+    assert "Traceback" not in done.stderr
+    if name != "scripts.fsrefs":  # which goes on
+        assert done.returncode == 1
+        assert "damaged record of 0x00 in " in done.stderr
+        assert "Data.fs" in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_damaged_index_file_is_a_value_error_with_its_name(tmp_path: Path) -> None:
+    whole = b"\x80\x03K\x05.\x80\x03C\6\0\0\0\0\0\0C\x08\0\0\0\0\0\0\0\4\x86.\x80\x03N."
+    short = whole.replace(b"C\6\0\0\0\0\0\0", b"C\1\0")
+    wide = b"\x80\x03K\x05.\x80\x03X\2\0\0\0\xd0\x80h\0\x86."
+    damaged = [GREEDY, b"", b"junk", whole[:-4], whole[:8], short, wide, b"K\5.K\5.", b"K\5.]K\1a."]
+    for number, content in enumerate([whole, *damaged]):
+        (tmp_path / f"{number}.index").write_bytes(content)
+    code = f"""
+        import resource
+        from ZODB.fsIndex import fsIndex
+        assert fsIndex.load("0.index")["index"].items() == [(bytes(8), 4)]
+        resource.setrlimit(resource.RLIMIT_AS, (1 << 32, 1 << 32))
+        for number in range(1, {len(damaged)} + 1):
+            try:
+                fsIndex.load(f"{{number}}.index")
+            except ValueError as error:
+                assert f"{{number}}.index" in str(error), error
+            else:
+                raise AssertionError(number)
+    """
+    run_code(code, alias=True, directory=tmp_path)
+
+
+def test_a_damaged_record_is_told_by_what_reads_data_files(tmp_path: Path) -> None:
+    itself, endless = forged({0: b"", 1: b""}), forged({0: ROOT})
+    records = {
+        "itself.fs": itself[:27] + struct.pack(">QQQQHQQ", 0, 1, 0, 4, 0, 0, 27),
+        "far.fs": itself[:27] + struct.pack(">QQQQHQQ", 0, 1, 0, 4, 0, 0, 2**64 - 1),
+        "cut.fs": endless[:80],
+        "header.fs": endless[:60],
+        "back.fs": itself[:27] + struct.pack(">QQQQHQ", 0, 1, 0, 4, 0, 0) + b"\0",
+        "large.fs": itself[:27] + struct.pack(">QQQQHQ", 0, 1, 0, 4, 0, 2**40) + b"data",
+        "largest.fs": itself[:27] + struct.pack(">QQQQHQ", 0, 1, 0, 4, 0, 2**63) + b"data",
+        "version.fs": itself[:27] + struct.pack(">QQQQHQ", 0, 1, 0, 4, 1, 4) + b"data",
+    }
+    for name, content in records.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "whole.fs").write_bytes(endless)
+    (tmp_path / "status.fs").write_bytes(endless[:20] + b"\xff" + endless[21:])
+    (tmp_path / "texts.fs").write_bytes(endless[:21] + b"\xff" + endless[22:])
+    code = f"""
+        import io
+        from ZODB.FileStorage.format import CorruptedDataError, CorruptedError
+        from ZODB.FileStorage.format import FileStorageFormatter
+        from ZODB.FileStorage.fsdump import Dumper
+
+        def damaged(name, expected, call):
+            try:
+                call()
+            except expected as error:
+                assert name in str(error), error
+            else:
+                raise AssertionError(name)
+
+        formatter = FileStorageFormatter()
+        formatter._file = open("whole.fs", "rb")
+        assert formatter._loadBackTxn(bytes(8), 27) == ({ROOT!r}, {TID!r})
+        formatter._read_txn_header(4)
+        Dumper("whole.fs", io.StringIO()).dump()
+        for name in {list(records)}:
+            formatter._file = open(name, "rb")
+            damaged(name, CorruptedDataError, lambda: formatter._loadBackTxn(bytes(8), 27))
+            if name not in ("itself.fs", "far.fs", "version.fs"):
+                damaged(name, CorruptedError, Dumper(name, io.StringIO()).dump)
+        for name in ("status.fs", "texts.fs"):
+            formatter._file = open(name, "rb")
+            damaged(name, CorruptedDataError, lambda: formatter._read_txn_header(4))
+    """
+    run_code(code, alias=True, directory=tmp_path)

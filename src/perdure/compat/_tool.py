@@ -6,9 +6,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from perdure._ending import ending_quietly
-from perdure.errors import POSError
+from perdure.errors import CorruptedDataError, POSError
+from perdure.ids import Oid
 
-__all__ = ["running", "the_file"]
+__all__ = ["reading", "running", "the_file"]
+
+
+@contextmanager
+def reading(path: str, oid: Oid) -> Iterator[None]:
+    """Tell what goes wrong as damage to the record of *oid* in the data file *path*."""
+    try:
+        yield
+    except Exception as error:  # garbage makes pickle raise anything
+        about = f"{type(error).__name__}: {error}"
+        raise CorruptedDataError(oid, path=path, expected="a record", found=about) from error
 
 
 @contextmanager

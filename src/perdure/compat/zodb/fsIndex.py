@@ -1,5 +1,6 @@
 """A sorted mapping of 8-byte keys to file positions below 2**48, small in memory."""
 
+import io
 import pickle
 import struct
 from collections.abc import Iterator, Mapping
@@ -8,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from BTrees.QQBTree import QQBTree
+
+from perdure._native import verify_memo
 
 __all__ = ["fsIndex"]
 
@@ -166,14 +169,21 @@ class fsIndex:
 
     @classmethod
     def load(cls, fname: str) -> dict[str, Any]:
-        """Return the index in the file *fname*: ``{"pos": position, "index": index}``."""
+        """Return the index in the file *fname*: ``{"pos": position, "index": index}``.
+
+        Raises ValueError where the file is damaged, or is none.
+        """
         index = cls()
-        with Path(fname).open("rb") as file:
-            unpickler = _IndexUnpickler(file, encoding="latin-1")
+        data = Path(fname).read_bytes()
+        try:
+            verify_memo(data)
+            unpickler = _IndexUnpickler(io.BytesIO(data), encoding="latin-1")
             pos = unpickler.load()
-            if not isinstance(pos, int):
-                problem = f"{fname} is no index file, or one of a very old ZODB"
-                raise ValueError(problem)  # noqa: TRY004 - bad data, not a bad argument
-            while bucket := unpickler.load():
+            while isinstance(pos, int) and (bucket := unpickler.load()):
                 index._add_bucket(*map(_as_bytes, bucket))
+        except Exception as error:  # garbage makes pickle raise anything
+            raise ValueError(f"{fname} is damaged, or no index file: {error}") from error
+        if not isinstance(pos, int):
+            problem = f"{fname} is no index file, or one of a very old ZODB"
+            raise ValueError(problem)  # noqa: TRY004 - bad data, not a bad argument
         return {"pos": pos, "index": index}

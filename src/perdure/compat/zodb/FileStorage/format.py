@@ -1,5 +1,6 @@
 """The headers in a data file, for programs that read the file themselves."""
 
+import os
 import struct
 from typing import Any, BinaryIO
 
@@ -85,42 +86,59 @@ def TxnHeaderFromString(s: bytes) -> TxnHeader:
     return TxnHeader(*struct.unpack(TRANS_HDR, s))
 
 
+def _read_at(file: BinaryIO, pos: int, length: int) -> bytes:
+    """Return *length* bytes at *pos*, or what there is: a wrong number takes no memory."""
+    end = file.seek(0, os.SEEK_END)
+    file.seek(min(pos, end))
+    return file.read(min(length, end))
+
+
+def _damaged(file: BinaryIO, oid: Oid | None, found: bytes, pos: int) -> CorruptedDataError:
+    return CorruptedDataError(oid, found, pos, path=str(getattr(file, "name", "")) or None)
+
+
 class FileStorageFormatter:
     """Base of classes that read a data file, the attribute ``_file``."""
 
     _file: BinaryIO
 
     def _read_num(self, pos: int) -> int:
-        self._file.seek(pos)
-        (number,) = struct.unpack(">Q", self._file.read(8))
-        return int(number)
+        found = _read_at(self._file, pos, 8)
+        if len(found) != 8:
+            raise _damaged(self._file, None, found, pos)
+        return int.from_bytes(found, "big")
 
     def _read_data_header(self, pos: int, oid: Oid | None = None, _file: Any = None) -> DataHeader:
         """Return the record header at *pos*, checked to be the one of *oid*."""
         file = self._file if _file is None else _file
-        file.seek(pos)
-        found = file.read(DATA_HDR_LEN)
-        if len(found) != DATA_HDR_LEN:
-            raise CorruptedDataError(oid, found, pos)
-        header = DataHeaderFromString(found)
+        found = _read_at(file, pos, DATA_HDR_LEN)
+        try:
+            header = DataHeaderFromString(found)
+        except (ValueError, struct.error) as error:
+            raise _damaged(file, oid, found, pos) from error
         if oid is not None and oid != header.oid:
-            raise CorruptedDataError(oid, found, pos)
+            raise _damaged(file, oid, found, pos)
         if not header.plen:
-            header.back = int.from_bytes(file.read(8), "big")
+            back = file.read(8)
+            if len(back) != 8:
+                raise _damaged(file, oid, found, pos)
+            header.back = int.from_bytes(back, "big")
         return header
 
     def _read_txn_header(self, pos: int, tid: Tid | None = None) -> TxnHeader:
         """Return the transaction header at *pos*, checked to be the one of *tid*."""
-        self._file.seek(pos)
-        found = self._file.read(TRANS_HDR_LEN)
-        if len(found) != TRANS_HDR_LEN:
-            raise CorruptedDataError(None, found, pos)
-        header = TxnHeaderFromString(found)
+        found = _read_at(self._file, pos, TRANS_HDR_LEN)
+        try:
+            header = TxnHeaderFromString(found)
+        except (ValueError, struct.error) as error:
+            raise _damaged(self._file, None, found, pos) from error
         if tid is not None and tid != header.tid:
-            raise CorruptedDataError(None, found, pos)
+            raise _damaged(self._file, None, found, pos)
         header.user = self._file.read(header.ulen)
         header.descr = self._file.read(header.dlen)
         header.ext = self._file.read(header.elen)
+        if self._file.tell() != pos + header.headerlen():
+            raise _damaged(self._file, None, found, pos)
         return header
 
     def _loadBack_impl(
@@ -131,9 +149,14 @@ class FileStorageFormatter:
         while back:
             header = self._read_data_header(back, _file=file)
             if header.plen:
-                return file.read(header.plen), header.tid, back, header.tloc
+                data = _read_at(file, back + DATA_HDR_LEN, header.plen)
+                if len(data) != header.plen:
+                    raise _damaged(file, oid, data, back)
+                return data, header.tid, back, header.tloc
             if not header.back and not fail:
                 return None, header.tid, back, header.tloc
+            if header.back >= back:  # it would never end
+                raise _damaged(file, oid, header.asString(), back)
             back = header.back
         raise POSKeyError(oid)
 

@@ -1,10 +1,12 @@
 """Show what is in a data file, record by record."""
 
+import os
 import struct
 from pathlib import Path
 from typing import IO, Any
 
 from perdure.compat._tool import running, the_file
+from perdure.errors import CorruptedError
 from perdure.timestamp import TimeStamp
 from perdure.utils import get_pickle_metadata, u64
 
@@ -74,11 +76,10 @@ class Dumper:
     def dump_txn(self) -> bool:
         """Print the next transaction; return whether there was one."""
         pos = self.file.tell()
-        header = self.file.read(TRANS_HDR_LEN)
-        if not header:
+        if not self.file.peek(1):
             return False
-        tid, length, status, *lengths = struct.unpack(TRANS_HDR, header)
-        user, description, extension = map(self.file.read, lengths)
+        tid, length, status, *lengths = struct.unpack(TRANS_HDR, self._read(TRANS_HDR_LEN))
+        user, description, extension = map(self._read, lengths)
         for line in (
             "=" * 60,
             f"offset: {pos}",
@@ -93,13 +94,13 @@ class Dumper:
             self._show(line)
         while self.file.tell() < pos + length:
             self.dump_data(pos)
-        self._show(f"redundant trec len: {u64(self.file.read(8))}")
+        self._show(f"redundant trec len: {u64(self._read(8))}")
         return True
 
     def dump_data(self, tloc: int) -> None:
         """Print the next record."""
         pos = self.file.tell()
-        header = self.file.read(DATA_HDR_LEN)
+        header = self._read(DATA_HDR_LEN)
         oid, revision, previous, tloc, _, length = struct.unpack(DATA_HDR, header)
         for line in (
             "-" * 60,
@@ -111,9 +112,25 @@ class Dumper:
             f"len(data): {length}",
         ):
             self._show(line)
-        self.file.read(length)
+        self._skip(length)
         if not length:
-            self._show(f"backpointer: {u64(self.file.read(8))}")
+            self._show(f"backpointer: {u64(self._read(8))}")
+
+    def _read(self, length: int) -> bytes:
+        pos = self.file.tell()
+        found = self.file.read(length)
+        self._require(pos, length, len(found))
+        return found
+
+    def _skip(self, length: int) -> None:
+        pos = self.file.tell()
+        self._require(pos, length, os.fstat(self.file.fileno()).st_size - pos)
+        self.file.seek(pos + length)
+
+    def _require(self, pos: int, length: int, found: int) -> None:
+        if found < length:
+            path, expected = str(self.file.name), f"{length} bytes"
+            raise CorruptedError(path=path, position=pos, expected=expected, found=found)
 
 
 def main() -> None:

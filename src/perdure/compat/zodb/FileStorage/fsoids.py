@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from perdure.compat._tool import reading
 from perdure.ids import Oid, Tid
 from perdure.serialize import get_refs
 from perdure.timestamp import TimeStamp
@@ -97,7 +98,9 @@ class Tracer:
                 self._trace_references(record, present)
 
     def _trace_references(self, record: Any, present: dict[Oid, bytes]) -> None:
-        for oid, described in get_refs(record.data):
+        with reading(self.path, record.oid):
+            references = get_refs(record.data)
+        for oid, described in references:
             if oid in self.oids:
                 source = self._class_of.setdefault(record.oid, get_class(record.data))
                 self._say(oid, record, f"referenced by {oid_repr(record.oid)} {source}")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from typing import Any
 
-from perdure.compat._tool import running
+from perdure.compat._tool import reading, running
 from perdure.ids import ROOT_OID, Oid, oid_repr
 from perdure.serialize import referencesf
 from perdure.storage.file import FileStorage
@@ -32,8 +32,13 @@ def _reached(storage: Any, start: Oid) -> dict[Oid, int]:
         except KeyError:
             continue
         sizes[oid] = len(data)
-        waiting += referencesf(data)
+        waiting += _references(storage, oid, data)
     return sizes
+
+
+def _references(storage: Any, oid: Oid, data: bytes) -> list[Oid]:
+    with reading(storage.getName(), oid):
+        return referencesf(data)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -47,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with closing(FileStorage(path, read_only=True)) as storage:
         if not len(storage):
             sys.exit(f"netspace: {path} is empty: it has no root")
-        for oid in dict.fromkeys(referencesf(storage.load(ROOT_OID)[0])):
+        for oid in dict.fromkeys(_references(storage, ROOT_OID, storage.load(ROOT_OID)[0])):
             sizes = _reached(storage, oid)
             data = storage.load(oid)[0]
             name = ".".join(get_pickle_metadata(data))
