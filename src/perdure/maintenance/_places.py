@@ -3,14 +3,18 @@
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, Final, NamedTuple
 
+from perdure._folders import sync_folder
 from perdure._targets import require_folder
 from perdure.errors import Unsupported
 from perdure.storage._transforming import TransformingStorage
 from perdure.storage.file import FileStorage
 
-__all__ = ["DataFile", "data_files", "require_names", "written_privately"]
+__all__ = ["DataFile", "data_files", "require_names", "take_name", "written_privately"]
+
+_OF_ANOTHER: Final = (".index", ".pindex", ".psums", ".psums_pack", ".refs")
+"""What stands beside a data file and tells of that one alone."""
 
 
 class DataFile(NamedTuple):
@@ -71,3 +75,15 @@ def written_privately(path: Path, instead_of: Path | None = None) -> IO[bytes]:
     except OSError as error:
         require_folder(instead_of or path)
         raise OSError(error.errno, error.strerror, str(instead_of or path)) from error
+
+
+def take_name(written: Path, path: Path) -> None:
+    """Give a new data file its name, durably, where there may have been another of that name.
+
+    What stood beside that one goes before: by its checksums, the new one would be taken for cut.
+    """
+    for suffix in _OF_ANOTHER:
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+    sync_folder(path.parent)
+    written.replace(path)
+    sync_folder(path.parent)

@@ -7,12 +7,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import IO
 
-from perdure._folders import sync_folder
 from perdure.errors import StorageError
 from perdure.ids import NO_TID, Tid, tid_repr
 from perdure.maintenance._backupfiles import MANIFEST, MOMENTS, locked
 from perdure.maintenance._following import Follower
-from perdure.maintenance._places import written_privately
+from perdure.maintenance._places import take_name, written_privately
 from perdure.maintenance._series import BackedUp, Series
 from perdure.timestamp import Moment, tid_of
 
@@ -80,8 +79,7 @@ def restore(
             raise StorageError(f"the backup has no transaction{wanted}")
         if blob_dir is not None:
             series.write_blobs(Path(blob_dir), last)
-        partial.replace(path)
-        sync_folder(path.parent)
+        take_name(partial, path)
     finally:
         partial.unlink(missing_ok=True)
         Path(f"{partial}.lock").unlink(missing_ok=True)

@@ -26,7 +26,13 @@ from perdure.maintenance._manifests import (
     read_moments,
     write_moments,
 )
-from perdure.maintenance._places import DataFile, data_files, require_names, written_privately
+from perdure.maintenance._places import (
+    DataFile,
+    data_files,
+    require_names,
+    take_name,
+    written_privately,
+)
 from perdure.maintenance._series import BackedUp, Place, Series, now
 from perdure.timestamp import Moment, tid_of
 
@@ -217,8 +223,7 @@ def _restore(
         if tid == NO_TID:
             raise StorageError(f"the backup in {source} has no transaction up to {tid_repr(at)}")
         for name, path in partial.items():
-            path.replace(files[name].path)
-            sync_folder(path.parent)
+            take_name(path, files[name].path)
     finally:
         for path in partial.values():
             path.unlink(missing_ok=True)
