@@ -1,10 +1,12 @@
 """Restoring a backup to a place where something is, or was."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 import perdure
+from perdure.errors import StorageError
 
 
 def fill(path: Path, number: int) -> None:
@@ -41,3 +43,86 @@ def test_what_stood_beside_a_file_that_is_gone_is_not_taken_for_that_of_the_rest
     )
     assert number_in(file) == 1
     assert perdure.check(file).ok
+
+
+def store(path: Path, blobs: Path, *data: bytes) -> None:
+    with perdure.DB(path, blob_dir=str(blobs)) as db:
+        for number, each in enumerate(data):
+            with db.transaction() as conn:
+                setattr(conn.root, f"blob{number}", perdure.Blob(each))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def back_up_blobs(where: Path, *data: bytes) -> Path:
+    store(where / "data.fs", where / "blobs", *data)
+    perdure.backup(where / "data.fs", where / "backup", blob_dir=where / "blobs")
+    return where / "backup"
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_blobs_are_not_restored_among_others_of_another_layout(
+    tmp_path: Path, marked: bool
+) -> None:
+    backup, lawn = back_up_blobs(tmp_path, b"a blob"), tmp_path / "lawn"
+    other = lawn / "0x0000000000000007" / "0x03e1c7d5a1b2c3d4.blob"
+    other.parent.mkdir(parents=True)
+    other.write_bytes(b"another")
+    if marked:
+        (lawn / ".layout").write_text("lawn")
+    before = contents(lawn)
+    with pytest.raises(StorageError, match="lawn"):
+        perdure.restore(backup, tmp_path / "new.fs", blob_dir=lawn)
+    assert contents(lawn) == before
+    assert not (tmp_path / "new.fs").exists()
+
+
+def test_a_restore_that_fails_leaves_no_blobs(tmp_path: Path) -> None:
+    backup, target = back_up_blobs(tmp_path, b"first", b"second"), tmp_path / "target"
+    kept, damaged = sorted((backup / "blobs").rglob("*.blob"))
+    same = target / kept.relative_to(backup / "blobs")
+    for is_there in (False, True):
+        if is_there:
+            same.parent.mkdir(parents=True)
+            same.write_bytes(b"first")
+        before = contents(target)
+        damaged.write_bytes(b"changed")
+        with pytest.raises(StorageError, match="damaged"):
+            perdure.restore(backup, tmp_path / "new.fs", blob_dir=target)
+        assert contents(target) == before
+        damaged.write_bytes(b"second")
+        # What comes last fails.
+        (tmp_path / "new.fs.psums").mkdir(exist_ok=True)
+        with pytest.raises(OSError, match="psums"):
+            perdure.restore(backup, tmp_path / "new.fs", blob_dir=target)
+        assert contents(target) == before
+        assert not (tmp_path / "new.fs").exists()
+
+
+def test_a_restored_collection_is_there_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
+    members = {name: tmp_path / f"{name}.fs" for name in ("one", "two")}
+    for path in members.values():
+        fill(path, 1)
+    perdure.backup_collection(members, tmp_path / "backup")
+    same = dict.fromkeys(members, tmp_path / "new.fs")
+    with pytest.raises(StorageError, match=r"new\.fs is given twice"):
+        perdure.restore_collection(tmp_path / "backup", same)
+    (tmp_path / "second.fs.psums").mkdir()
+    with pytest.raises(OSError, match=r"second\.fs\.psums"):
+        perdure.restore_collection(
+            tmp_path / "backup", {"one": tmp_path / "first.fs", "two": tmp_path / "second.fs"}
+        )
+    assert sorted(path.name for path in tmp_path.glob("*.fs")) == ["one.fs", "two.fs"]
+
+
+def test_a_backup_that_has_the_name_of_the_unfinished_restore_is_kept(tmp_path: Path) -> None:
+    fill(tmp_path / "data.fs", 1)
+    for backup in (tmp_path / "new.restoring", tmp_path / "new.restoring" / "inside"):
+        perdure.backup_collection({"one": tmp_path / "data.fs"}, backup)
+        with pytest.raises(StorageError, match=r"new\.restoring"):
+            perdure.restore_collection(backup, tmp_path / "new")
+        assert perdure.verify_collection_backup(backup) == []
+        shutil.rmtree(tmp_path / "new.restoring")

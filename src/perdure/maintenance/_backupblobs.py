@@ -1,10 +1,13 @@
 """The blob files of a backup."""
 
+import contextlib
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
 from perdure._folders import sync_folder
+from perdure.blob import auto_layout_select
 from perdure.errors import StorageError
 from perdure.ids import Tid
 from perdure.maintenance._backupfiles import copy_file, digest_of, new_digest, write_durably
@@ -87,31 +90,59 @@ def listed_blobs(folder: Path, chunks: list[Chunk], problems: list[str]) -> dict
     return found
 
 
-def restore_blobs(folder: Path, listed: Mapping[str, str], target: Path, last: Tid) -> int:
+def restore_blobs(
+    folder: Path, listed: Mapping[str, str], target: Path, last: Tid, undo: ExitStack
+) -> int:
     """Copy the blob files of transactions up to *last*; return how many.
 
-    Raises StorageError for one that is missing or isn't as it was.
+    Raises StorageError for one that is missing or isn't as it was, and where the target keeps
+    blobs in another layout. *undo* gets what removes again what is made.
     """
     source, limit = folder / BLOBS, int.from_bytes(last, "big")
     names = {path.relative_to(source).as_posix() for path in source.rglob("*.blob")}
     wanted = [name for name in names | set(listed) if _tid_in(Path(name).stem) <= limit]
+    if wanted:
+        _require_layout(source, target)
     for name in sorted(wanted):
         if name not in names:
             raise StorageError(f"{source / name} is missing in the backup")
-        _restore_blob(source / name, target / name, listed.get(name))
+        if _restore_blob(source / name, target / name, listed.get(name)):
+            undo.callback(_take_back, target, name)
     if wanted:
-        _copy_layout(source, target)
+        if not (target / _LAYOUT).exists():
+            undo.callback((target / _LAYOUT).unlink, missing_ok=True)
+            _copy_layout(source, target)
         _sync_folders(target, wanted)
     return len(wanted)
 
 
-def _restore_blob(source: Path, target: Path, sha256: str | None) -> None:
-    """Copy a blob file; one that is there already has to be the same."""
+def _require_layout(source: Path, target: Path) -> None:
+    """Raise StorageError where blobs are in the target, which another layout wouldn't find."""
+    if not (target / _LAYOUT).exists() and not any(target.rglob("*.blob")):
+        return
+    given, found = auto_layout_select(str(source)), auto_layout_select(str(target))
+    if given != found:
+        raise StorageError(
+            f"the blobs in {target} have the layout {found!r}, and those of the backup {given!r}: "
+            "restore to a new folder"
+        )
+
+
+def _take_back(target: Path, name: str) -> None:
+    (target / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # one that isn't empty
+        for folder in Path(name).parents[:-1]:
+            (target / folder).rmdir()
+
+
+def _restore_blob(source: Path, target: Path, sha256: str | None) -> bool:
+    """Copy a blob file, and tell whether it wasn't there; one that is has to be the same."""
     if target.exists():
         if digest_of(target) != digest_of(source):
             raise StorageError(f"{target} exists already, and is another blob: move it away first")
-        return
+        return False
     found = copy_file(source, target)
     if sha256 is not None and found != sha256:
         target.unlink()
         raise StorageError(f"{source} is damaged: its SHA-256 isn't the one it was written with")
+    return True

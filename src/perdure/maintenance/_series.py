@@ -3,7 +3,7 @@
 import datetime as dt
 import os
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -233,12 +233,15 @@ class Series:
         os.truncate(path, end)
         return last
 
-    def write_blobs(self, target: Path, last: Tid) -> int:
-        """Copy the blobs of transactions up to *last* to the folder *target*."""
+    def write_blobs(self, target: Path, last: Tid, undo: ExitStack) -> int:
+        """Copy the blobs of transactions up to *last* to the folder *target*.
+
+        *undo* gets what removes them again.
+        """
         if not self.has_blobs or last == NO_TID:
             return 0
         problems: list[str] = []
         listed = listed_blobs(self.folder, self._chunks(), problems)
         if problems:
             raise StorageError("; ".join(problems))
-        return restore_blobs(self.folder, listed, target, last)
+        return restore_blobs(self.folder, listed, target, last, undo)

@@ -3,7 +3,7 @@
 import contextlib
 import os
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import IO
 
@@ -64,25 +64,27 @@ def restore(
 
     With *at* (a tid or a datetime), it ends with the last transaction up to then. *blob_dir* is the folder for its
     blobs. Raises StorageError where the backup is damaged or empty, doesn't reach back so far, or
-    the target exists; there is no target then.
+    the target exists, or its blobs have another layout; there is then no target, and no new blob.
     """
     series, path = Series(Path(folder)), Path(target)
     until = None if at is None else tid_of(at)
     if path.exists():
         raise StorageError(f"{path} exists already: restore to a new file")
     partial = path.with_name(path.name + ".restoring")
-    try:
+    with ExitStack() as stack:
+        stack.callback(Path(f"{partial}.lock").unlink, missing_ok=True)
+        stack.callback(partial.unlink, missing_ok=True)
+        undo = stack.enter_context(ExitStack())
         with written_privately(partial, path) as file:
             last = _written(series, until, file, progress)
         if last == NO_TID:
             wanted = f" up to {tid_repr(until)}" if until else ""
             raise StorageError(f"the backup has no transaction{wanted}")
         if blob_dir is not None:
-            series.write_blobs(Path(blob_dir), last)
+            series.write_blobs(Path(blob_dir), last, undo)
+        undo.callback(path.unlink, missing_ok=True)
         take_name(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-        Path(f"{partial}.lock").unlink(missing_ok=True)
+        undo.pop_all()
     return last
 
 

@@ -163,8 +163,9 @@ def restore_collection(
     NAME.blobs for its blobs, and which appears when all is done; or it gives a path or `DataFile`
     for each member. *progress* is called with how many of how many parts are copied.
 
-    Raises StorageError where the backup is damaged or empty, doesn't reach back so far, or a target
-    exists, ValueError where *target* has other names; nothing is restored then.
+    Raises StorageError where the backup is damaged or empty, doesn't reach back so far, a target
+    exists or is given twice, or blobs have another layout, ValueError where *target* has
+    other names; nothing is restored then.
     """
     source = Path(folder)
     until = None if at is None else tid_of(at)
@@ -177,6 +178,8 @@ def restore_collection(
     if new.exists():
         raise StorageError(f"{new} exists already: restore to a new folder")
     partial = new.with_name(f"{new.name}.restoring")
+    if source.resolve().is_relative_to(partial.resolve()):
+        raise StorageError(f"{partial} is needed while {new} is made: restore to another folder")
     shutil.rmtree(partial, ignore_errors=True)
     make_folders(partial)
     try:
@@ -207,10 +210,14 @@ def _restore(
     for name, file in files.items():
         if file.path.exists():
             raise StorageError(f"{file.path} (member {name!r}) exists already: move it away first")
+    _require_different(files)
     partial = {
         name: file.path.with_name(f"{file.path.name}.restoring") for name, file in files.items()
     }
-    try:
+    with ExitStack() as stack:
+        for path in partial.values():
+            stack.callback(path.unlink, missing_ok=True)
+        undo = stack.enter_context(ExitStack())
         last_tids: dict[str, Tid] = {}
         for name, path in partial.items():
             series, place = _series(source, name), _place(moment, name)
@@ -218,16 +225,24 @@ def _restore(
                 last_tids[name] = series.write(place, at, written, progress)
             blob_dir = files[name].blob_dir
             if blob_dir is not None:
-                series.write_blobs(blob_dir, last_tids[name])
+                series.write_blobs(blob_dir, last_tids[name], undo)
         tid = max(last_tids.values())
         if tid == NO_TID:
             raise StorageError(f"the backup in {source} has no transaction up to {tid_repr(at)}")
         for name, path in partial.items():
+            undo.callback(files[name].path.unlink, missing_ok=True)
             take_name(path, files[name].path)
-    finally:
-        for path in partial.values():
-            path.unlink(missing_ok=True)
+        undo.pop_all()
     return CollectionRestored(tid, {name: file.path for name, file in files.items()}, last_tids)
+
+
+def _require_different(files: Mapping[str, DataFile]) -> None:
+    """Raise StorageError where two members would be made in one place."""
+    seen: set[Path] = set()
+    for path in (path.resolve() for file in files.values() for path in file if path is not None):
+        if path in seen:
+            raise StorageError(f"{path} is given twice: each member has a place of its own")
+        seen.add(path)
 
 
 def _series(folder: Path, name: str) -> Series:
