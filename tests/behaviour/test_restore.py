@@ -1,6 +1,11 @@
 """Restoring a backup to a place where something is, or was."""
 
+import os
+import re
 import shutil
+import time
+from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -126,3 +131,70 @@ def test_a_backup_that_has_the_name_of_the_unfinished_restore_is_kept(tmp_path: 
             perdure.restore_collection(backup, tmp_path / "new")
         assert perdure.verify_collection_backup(backup) == []
         shutil.rmtree(tmp_path / "new.restoring")
+
+
+@pytest.mark.parametrize(
+    "stray",
+    [
+        b"a\nb.blob",
+        "a\u2028b.blob".encode(),
+        b"\xff.blob",
+        b"0x.blob",
+        b"0xzz.blob",
+        b"leak.blob",
+        b"pipe.blob",
+    ],
+)
+def test_a_file_that_is_no_blob_is_not_in_a_backup_and_stops_no_pack(
+    tmp_path: Path, stray: bytes
+) -> None:
+    file, blobs, backup = tmp_path / "data.fs", tmp_path / "blobs", tmp_path / "backup"
+    store(file, blobs, b"a blob")
+    (blob,) = blobs.rglob("*.blob")
+    strays = [folder / os.fsdecode(stray) for folder in (blobs, blob.parent)]
+    for path in strays:
+        if stray.startswith(b"leak"):
+            (tmp_path / "secret").write_bytes(b"secret")
+            path.symlink_to(tmp_path / "secret")
+        elif stray.startswith(b"pipe"):
+            os.mkfifo(path)
+        else:
+            path.write_bytes(b"stray")
+    assert perdure.backup(file, backup, blob_dir=blobs).blobs == 1
+    assert perdure.verify_backup(backup) == []
+    perdure.restore(backup, tmp_path / "new.fs", blob_dir=tmp_path / "new")
+    assert contents(tmp_path / "new") == {
+        ".layout": b"bushy",
+        blob.relative_to(blobs).as_posix(): b"a blob",
+    }
+    with perdure.DB(file, blob_dir=str(blobs)) as db:
+        with db.transaction() as conn:
+            del conn.root.blob0
+        db.pack(time.time() + 1)
+    assert not blob.exists()
+    assert all(os.path.lexists(path) for path in strays)
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.symlink_to("secret"), os.mkfifo])
+def test_a_blob_that_is_no_file_is_named(tmp_path: Path, make: Callable[[Path], object]) -> None:
+    store(tmp_path / "data.fs", tmp_path / "blobs", b"a blob")
+    (blob,) = (tmp_path / "blobs").rglob("*.blob")
+    blob.unlink()
+    make(blob)
+    with pytest.raises(StorageError, match=rf"{blob} isn't a regular file"):
+        perdure.backup(tmp_path / "data.fs", tmp_path / "backup", blob_dir=tmp_path / "blobs")
+
+
+def test_a_backup_with_files_that_are_no_blobs_can_be_restored(tmp_path: Path) -> None:
+    backup = back_up_blobs(tmp_path, b"a blob")
+    (listed,) = backup.glob("*.blobs")
+    digest = sha256(b"stray").hexdigest()
+    listed.write_bytes(listed.read_bytes() + f"{digest}  a\nb.blob\n{digest}  c.blob\n".encode())
+    (backup / "blobs" / "a\nb.blob").write_bytes(b"stray")
+    manifest = (backup / "manifest.json").read_text()
+    (former,) = re.findall(r'"blobs_sha256": "(\w+)"', manifest)
+    manifest = manifest.replace(former, sha256(listed.read_bytes()).hexdigest())
+    (backup / "manifest.json").write_text(manifest)
+    assert perdure.verify_backup(backup) == []
+    perdure.restore(backup, tmp_path / "new.fs", blob_dir=tmp_path / "new")
+    assert sorted(contents(tmp_path / "new").values()) == [b"a blob", b"bushy"]

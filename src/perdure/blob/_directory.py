@@ -1,6 +1,7 @@
 """The directory that a storage keeps its blobs in."""
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from typing import Final
@@ -20,6 +21,7 @@ from perdure.ids import Oid, Tid, p64, repr_to_oid, tid_repr
 __all__ = ["BlobDirectory"]
 
 _TRIES: Final = 100
+_NAME: Final = re.compile(r"0x(?:[0-9a-f]{2}){1,8}\.blob")
 
 
 class BlobDirectory:
@@ -80,9 +82,9 @@ class BlobDirectory:
 
     def splitBlobFilename(self, filename: str) -> tuple[Oid, Tid] | tuple[None, None]:
         """Return the oid and tid of a blob file; two None for another file."""
-        if not filename.endswith(BLOB_SUFFIX):
-            return None, None
         path, name = os.path.split(filename)
+        if not _NAME.fullmatch(name):
+            return None, None
         return self.getOIDForPath(path), Tid(repr_to_oid(name.removesuffix(BLOB_SUFFIX)))
 
     def listOIDs(self) -> Iterator[tuple[Oid, str]]:

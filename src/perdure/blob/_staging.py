@@ -164,7 +164,11 @@ class BlobFiles:
             if serial is None or (last is not None and serial > last):
                 continue
             # In this order: one that is committed in between is in the storage.
-            if not self._is_coming(oid, serial) and not _has(storage, oid, serial):
+            if (
+                not self._is_coming(oid, serial)
+                and not _has(storage, oid, serial)
+                and not os.path.isdir(path)  # somebody's: nothing of a blob
+            ):
                 yield path, serial
 
     def _is_coming(self, oid: Oid, serial: Tid) -> bool:

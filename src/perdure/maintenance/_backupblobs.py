@@ -1,7 +1,9 @@
 """The blob files of a backup."""
 
 import contextlib
-from collections.abc import Iterable, Mapping
+import re
+import stat
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
@@ -17,11 +19,30 @@ __all__ = ["BLOBS", "add_blobs", "listed_blobs", "restore_blobs", "write_list"]
 
 BLOBS: Final = "blobs"
 _LAYOUT: Final = ".layout"
+_BLOB: Final = re.compile(r"(?:[\w.-]+/)*0x([0-9a-f]{1,16})\.blob", re.ASCII)
+"""The path of a blob file in its folder; what else there is, somebody has put there."""
 
 
-def _tid_in(name: str) -> int:
-    """Return the tid in the name of a blob file; one without is of every time."""
-    return int(name, 16) if name.startswith("0x") else 0
+def _tid_in(name: str) -> int | None:
+    """Return the tid in the path of a blob file; None: it isn't one."""
+    found = _BLOB.fullmatch(name)
+    return int(found[1], 16) if found else None
+
+
+def _blobs_up_to(last: Tid, folder: Path, known: Container[str] = ()) -> Iterator[str]:
+    """Give the paths of the blob files of transactions up to *last* that aren't *known*.
+
+    Raises StorageError for one that is no file: what a link leads to may be anything.
+    """
+    limit = int.from_bytes(last, "big")
+    for path in sorted(folder.rglob("*.blob")):
+        name = path.relative_to(folder).as_posix()
+        tid = _tid_in(name)
+        if tid is None or tid > limit or name in known:
+            continue
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise StorageError(f"{path} isn't a regular file: put the blob itself there")
+        yield name
 
 
 def add_blobs(source: Path, folder: Path, known: Mapping[str, str], last: Tid) -> dict[str, str]:
@@ -29,20 +50,18 @@ def add_blobs(source: Path, folder: Path, known: Mapping[str, str], last: Tid) -
 
     Returns the SHA-256 of each by its path. Raises StorageError for one that vanishes meanwhile.
     """
-    target, limit = folder / BLOBS, int.from_bytes(last, "big")
+    target = folder / BLOBS
     if not source.is_dir():
         raise StorageError(f"{source} is no folder of blobs")
     added: dict[str, str] = {}
-    for path in sorted(source.rglob("*.blob")):
-        name = path.relative_to(source).as_posix()
-        if name in known or _tid_in(path.stem) > limit:
-            continue
-        try:
-            added[name] = copy_file(path, target / name)
-        except FileNotFoundError as error:
-            raise StorageError(
-                f"{path} was removed while the backup was made (a pack?): make the backup again"
-            ) from error
+    try:
+        for name in _blobs_up_to(last, source, known):
+            added[name] = copy_file(source / name, target / name)
+    except FileNotFoundError as error:
+        raise StorageError(
+            f"{error.filename} was removed while the backup was made (a pack?): make the backup "
+            "again"
+        ) from error
     _copy_layout(source, target)
     _sync_folders(target, added)
     return added
@@ -85,8 +104,9 @@ def listed_blobs(folder: Path, chunks: list[Chunk], problems: list[str]) -> dict
         elif digest_of(path) != chunk.blobs_sha256:
             problems.append(f"{path} is damaged: its SHA-256 isn't the one it was written with")
         else:
-            lines = path.read_text(encoding="utf-8").splitlines()
-            found.update((name, sha256) for sha256, _, name in (x.partition("  ") for x in lines))
+            # Earlier versions took every file along that ends with ".blob".
+            lines = (line.partition("  ") for line in path.read_text("utf-8").split("\n"))
+            found.update((name, sha256) for sha256, _, name in lines if _BLOB.fullmatch(name))
     return found
 
 
@@ -99,8 +119,8 @@ def restore_blobs(
     blobs in another layout. *undo* gets what removes again what is made.
     """
     source, limit = folder / BLOBS, int.from_bytes(last, "big")
-    names = {path.relative_to(source).as_posix() for path in source.rglob("*.blob")}
-    wanted = [name for name in names | set(listed) if _tid_in(Path(name).stem) <= limit]
+    names = set(_blobs_up_to(last, source))
+    wanted = names.union(name for name in listed if (_tid_in(name) or 0) <= limit)
     if wanted:
         _require_layout(source, target)
     for name in sorted(wanted):
