@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
@@ -14,6 +15,7 @@ import ZODB.blob
 import ZODB.FileStorage
 
 from perdure.blob import Blob, BlobStorage
+from perdure.connection.metadata import TransactionMetaData
 from perdure.db import DB
 from perdure.errors import (
     BlobError,
@@ -229,6 +231,33 @@ def test_a_file_that_can_not_be_taken_over_leaves_the_data(
         write(blob, b"new")
     with blob.open() as _, pytest.raises(BlobError):
         blob.consumeFile(str(tmp_path / "missing"))
+
+
+@pytest.mark.parametrize("kind", ["folder", "link"])
+def test_what_is_no_file_is_not_taken_over(
+    session: Session, db: DB, tmp_path: Path, kind: str
+) -> None:
+    given, outside = tmp_path / kind, tmp_path / "outside"
+    outside.write_bytes(b"outside")
+    outside.chmod(0o644)
+    if kind == "folder":
+        given.mkdir()
+    else:
+        given.symlink_to(outside)
+    blob = session.blob(b"old")
+    with pytest.raises(BlobError, match=rf"{given} isn't a regular file"):
+        blob.consumeFile(str(given))
+    assert read(blob) == b"old"
+    session.abort()
+    if not isinstance(db.storage, ZODB.FileStorage.FileStorage):
+        txn = TransactionMetaData()
+        serial, record = blob._p_serial, db.storage.load(blob._p_oid)[0]
+        db.storage.tpc_begin(txn)
+        with pytest.raises(BlobError, match=rf"{given} isn't a regular file"):
+            db.storage.storeBlob(blob._p_oid, serial, record, str(given), "", txn)
+        db.storage.tpc_abort(txn)
+    assert os.path.lexists(given)
+    assert stat.S_IMODE(outside.stat().st_mode) == 0o644
 
 
 def test_savepoints_keep_data_and_go_back_to_it(session: Session) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Final
 import persistent
 from zope.interface import implementer
 
-from perdure.blob._files import rename_or_copy_blob
+from perdure.blob._files import rename_or_copy_blob, require_regular
 from perdure.errors import BlobError, DamagedBlobError, Unsupported
 from perdure.ids import Oid, Tid, oid_repr
 from perdure.interfaces import IBlob
@@ -190,12 +190,14 @@ class Blob(persistent.Persistent):
     def consumeFile(self, filename: str) -> None:
         """Make the file *filename* the data: it is moved, not copied, where that can be.
 
-        When that fails the data is what it was. Raises BlobError where it is open.
+        When that fails the data is what it was. Raises BlobError where it is open, or *filename*
+        a folder, a link or anything else that is no regular file.
         """
         if _open_among(self._p_blob_writers):
             raise BlobError("Already opened for writing.")
         if _open_among(self._p_blob_readers):
             raise BlobError("Already opened for reading.")
+        require_regular(filename)
         previous = self._p_blob_uncommitted
         target = previous or self._create_uncommitted_file()
         aside = target + ".aside"

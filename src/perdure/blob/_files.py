@@ -4,7 +4,7 @@ import os
 import stat
 from collections.abc import Callable
 
-from perdure.errors import POSKeyError
+from perdure.errors import BlobError, POSKeyError
 from perdure.ids import Oid, Tid
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "remove_committed",
     "remove_committed_dir",
     "rename_or_copy_blob",
+    "require_regular",
     "set_not_writable",
 ]
 
@@ -37,6 +38,12 @@ def no_file(oid: Oid, serial: Tid, path: str) -> POSKeyError:
         "perdure check --blob-dir names all that are missing or damaged"
     )
     return POSKeyError(oid, missing, tid=serial)
+
+
+def require_regular(path: str | os.PathLike[str]) -> None:
+    """Raise BlobError unless *path* is a file: what a link leads to others could change later."""
+    if not stat.S_ISREG(os.lstat(path).st_mode):
+        raise BlobError(f"{os.fspath(path)} isn't a regular file: give a file with a blob's data")
 
 
 def rename_or_copy_blob(f1: str, f2: str, chmod: bool = True) -> None:

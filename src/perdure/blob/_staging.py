@@ -16,7 +16,13 @@ from typing import Any, Final, NamedTuple
 
 from perdure.blob._blob import BlobFile
 from perdure.blob._directory import BlobDirectory
-from perdure.blob._files import link_or_copy, no_file, remove_committed, rename_or_copy_blob
+from perdure.blob._files import (
+    link_or_copy,
+    no_file,
+    remove_committed,
+    rename_or_copy_blob,
+    require_regular,
+)
 from perdure.ids import Oid, Tid
 from perdure.utils import mktemp
 
@@ -67,6 +73,7 @@ class BlobFiles:
 
     def stage(self, draft: object, oid: Oid, path: str) -> None:
         """Take over a file, to become what the transaction *draft* stores of a blob."""
+        require_regular(path)
         taken = f"{self.directory.temp_dir}{os.sep}BST{os.urandom(8).hex()}"
         try:
             os.rename(path, taken)

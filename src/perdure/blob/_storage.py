@@ -12,7 +12,7 @@ from zope.interface import alsoProvides, directlyProvides, providedBy
 from perdure.blob._blob import BlobFile
 from perdure.blob._copying import copyTransactionsFromTo
 from perdure.blob._directory import BlobDirectory
-from perdure.blob._files import no_file, remove_committed
+from perdure.blob._files import no_file, remove_committed, require_regular
 from perdure.blob._records import is_blob_record
 from perdure.blob._staging import BlobFiles
 from perdure.errors import Unsupported
@@ -90,6 +90,7 @@ class BlobStorageMixin:
         return open(path, "rb") if blob is None else BlobFile(path, "r", blob)
 
     def _blob_storeblob(self, oid: Oid, serial: Tid, blobfilename: str) -> None:
+        require_regular(blobfilename)
         with self._lock:
             self.fshelper.place(blobfilename, oid, serial)
             self.dirty_oids.append((oid, serial))
