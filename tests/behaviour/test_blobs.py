@@ -647,3 +647,22 @@ def test_an_empty_marker_of_an_empty_directory_is_one_of_a_new_one(tmp_path: Pat
     marker.write_text("")
     BlobStorage(str(tmp_path), MappingStorage())
     assert marker.read_text() == "bushy"
+
+
+@pytest.mark.parametrize("content", [b"bogus", b"\xff", b"bushy" + b"\0" * 100])
+@pytest.mark.parametrize("kind", ["file", "wrapped-file"])
+def test_a_marker_that_names_no_layout_is_told(tmp_path: Path, kind: str, content: bytes) -> None:
+    marker = tmp_path / "blobs" / ".layout"
+    marker.parent.mkdir()
+    marker.write_bytes(content)
+    with pytest.raises(StorageError, match=rf"{marker} names no layout"):
+        MAKERS[kind](tmp_path)
+    assert marker.read_bytes() == content
+    assert (tmp_path / "data.fs").exists() == (kind == "wrapped-file")
+
+
+def test_a_marker_without_end_takes_no_memory(tmp_path: Path) -> None:
+    with (tmp_path / ".layout").open("wb") as file:
+        file.truncate(1 << 33)
+    with pytest.raises(StorageError, match="names no layout"):
+        BlobStorage(str(tmp_path), MappingStorage())

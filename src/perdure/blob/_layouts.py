@@ -5,6 +5,7 @@ import re
 from typing import Final
 
 from perdure._folders import sync_folder
+from perdure.errors import StorageError
 from perdure.ids import Oid, Tid, oid_repr, repr_to_oid, tid_repr
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
 
 BLOB_SUFFIX: Final = ".blob"
 _BETWEEN: Final = f"{os.sep}0x"
+_NAME_CHARACTERS_MAX: Final = 64
 
 LAYOUT_MARKER: Final = ".layout"
 """The file in a blob directory that names its layout."""
@@ -69,12 +71,20 @@ def marked_layout(path: str) -> str | None:
     """Return what the marker in a blob directory says; None where there is none, or an empty one.
 
     ZODB does not make it durable: a power loss can leave it without what was written to it.
+    StorageError where it names no layout.
     """
+    marker = os.path.join(path, LAYOUT_MARKER)
     try:
-        with open(os.path.join(path, LAYOUT_MARKER), encoding="ascii") as file:
-            return file.read().strip() or None
+        with open(marker, encoding="ascii", errors="replace") as file:
+            name = file.read(_NAME_CHARACTERS_MAX).strip()
     except FileNotFoundError:
         return None
+    if name and name not in LAYOUTS:
+        raise StorageError(
+            f"{marker} names no layout: {name!r} ({', '.join(LAYOUTS)}): restore it from a backup, "
+            "or remove it if the folders of blobs beside it tell"
+        )
+    return name or None
 
 
 def mark_layout(path: str, name: str) -> None:

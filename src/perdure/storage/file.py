@@ -85,6 +85,7 @@ class FileStorage(EngineStorage):
         StorageLocked: another process, or storage, has the file open for writing.
         NotADatabase: the file is something else.
         CorruptedError: the file is damaged before its end.
+        StorageError: the blob directory's marker names no layout.
         OSError: the file cannot be opened, or its folder isn't there, which is named then.
     """
 
@@ -110,6 +111,11 @@ class FileStorage(EngineStorage):
         name = os.fspath(file_name)
         # Not resolved: side files belong beside the name that was given.
         self._file_name = os.path.join(os.getcwd(), name)  # noqa: PTH109, PTH118 - pathlib takes memory
+        if blob_dir:
+            from perdure.blob._layouts import marked_layout  # late: most storages keep no blobs
+
+            # Before a data file is made: of an unknown layout, there can be no storage.
+            marked_layout(blob_dir)
         try:
             native = _native.Storage.open(
                 self._file_name,
