@@ -3,6 +3,7 @@
 import os
 import pickle
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ import transaction
 import ZODB
 import ZODB.blob
 import ZODB.FileStorage
+from click.testing import CliRunner
 from ZODB.utils import get_pickle_metadata
 
 import perdure
 from perdure.blob import BlobStorage
+from perdure.cli import main
 from perdure.errors import DamagedBlobError, POSKeyError, UndoError
 from perdure.ids import oid_repr, tid_repr
 from perdure.storage.demo import DemoStorage
@@ -106,6 +109,54 @@ def test_a_check_finds_cut_and_missing_files_in_all_revisions(db: perdure.DB) ->
     assert first in str(report.findings[0])
     assert second in str(report.findings[1])
     assert [step.class_name for step in report.findings[0].path][-1] == "ZODB.blob.Blob"
+
+
+def test_a_copy_tells_cut_and_missing_files(db: perdure.DB, tmp_path: Path) -> None:
+    with db.transaction() as connection:
+        first = connection.root.blob.committed()
+        with connection.root.blob.open("w") as file:
+            file.write(b"second")
+    with db.transaction() as connection:
+        second = connection.root.blob.committed()
+    Path(first).unlink()
+    cut(second, 3)
+    (tmp_path / "copy").mkdir()
+    with closing(file_storage(tmp_path / "copy")) as target:
+        done = perdure.copy(db, target)
+    assert done.last == db.lastTransaction()
+    missing, short = done.damaged_blobs
+    assert Path(first).name.removesuffix(".blob").removeprefix("0x") in missing
+    assert f"{second} of the blob" in short
+    assert "has 3 bytes" in short
+    assert [path.read_bytes() for path in (tmp_path / "copy").rglob("*.blob")] == [b"sec"]
+
+
+def test_a_cut_blob_stops_a_copy_that_tells_nothing(tmp_path: Path) -> None:
+    db = perdure.DB(file_storage(tmp_path))
+    store(db, b"0123456789")
+    with db.transaction() as connection:
+        cut(connection.root.blob.committed(), 3)
+    (tmp_path / "copy").mkdir()
+    with closing(file_storage(tmp_path / "copy")) as target:
+        with pytest.raises(DamagedBlobError, match="has 3 bytes"):
+            target.copyTransactionsFrom(db.storage)
+        assert len(target) < 2
+    assert not list((tmp_path / "copy").rglob("*CTFT*"))
+    db.close()
+
+
+def test_the_copy_command_ends_with_what_is_found(tmp_path: Path) -> None:
+    db = perdure.DB(file_storage(tmp_path))
+    store(db, b"0123456789")
+    db.close()
+    (path,) = (tmp_path / "blobs").rglob("*.blob")
+    path.unlink()
+    source = f"file:{tmp_path}/data.fs?blob_dir={tmp_path}/blobs"
+    for number, options in enumerate(((), ("--json",))):
+        target = f"file:{tmp_path}/{number}.fs?blob_dir={tmp_path}/{number}&create=true"
+        done = CliRunner().invoke(main, ["copy", *options, source, target])
+        assert done.exit_code == 3
+        assert str(path) in done.output
 
 
 def test_an_encrypted_blob_has_the_length_of_its_data(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -141,6 +141,8 @@ def copy(sources: tuple[Source, ...], target: Source, *, as_json: bool) -> None:
     those of the same names (or the only one that of the only one), with the layers of both: this
     compresses, encrypts, or moves to another storage.
 
+    Exit code 3: all was copied, but files of blobs are missing or cut.
+
     Example: perdure copy Data.fs copies/Data.fs
 
     Example: perdure copy Data.fs encrypted.toml
@@ -156,7 +158,8 @@ def copy(sources: tuple[Source, ...], target: Source, *, as_json: bool) -> None:
     if as_json:
         print_json(asdict(done))
     else:
-        click.echo(f"{target}: {done.transactions:,} transactions copied")
+        _tell_copied(str(target), done)
+    _exit_for_blobs([done])
 
 
 def _copy_databases(sources: Sequence[Source], target: Source, *, as_json: bool) -> None:
@@ -171,9 +174,20 @@ def _copy_databases(sources: Sequence[Source], target: Source, *, as_json: bool)
             done[name] = perdure.copy(storage, storages[name], progress)
     if as_json:
         print_json({name: asdict(each) for name, each in done.items()})
-        return
-    for name, each in done.items():
-        click.echo(f"{name}: {each.transactions:,} transactions copied")
+    for name, each in () if as_json else done.items():
+        _tell_copied(name, each)
+    _exit_for_blobs(done.values())
+
+
+def _tell_copied(name: str, done: Any) -> None:
+    click.echo(f"{name}: {done.transactions:,} transactions copied")
+    for problem in done.damaged_blobs:
+        click.echo(f"  blob: {problem}")
+
+
+def _exit_for_blobs(done: Iterable[Any]) -> None:
+    if any(each.damaged_blobs for each in done):
+        sys.exit(FOUND_SOMETHING)
 
 
 def _by_names(found: dict[str, Any], storages: dict[str, Any], target: Source) -> dict[str, Any]:
@@ -191,10 +205,11 @@ def _copy_collection(sources: Sequence[Source], target: Path, *, as_json: bool) 
         done = perdure.copy_collection(data_files(sources), target, progress)
     if as_json:
         print_json({"tid": done.tid, "members": {k: asdict(v) for k, v in done.members.items()}})
-        return
-    for name, member in done.members.items():
-        click.echo(f"{name}: {member.transactions:,} transactions copied")
-    click.echo(f"{target}: {len(done.members)} members up to {done.tid.hex()}")
+    else:
+        for name, member in done.members.items():
+            _tell_copied(name, member)
+        click.echo(f"{target}: {len(done.members)} members up to {done.tid.hex()}")
+    _exit_for_blobs(done.members.values())
 
 
 @click.command()

@@ -30,6 +30,9 @@ class Copied:
     """The last transaction that the target had before; zeros: it was empty."""
     last: Tid
     """The last transaction that it has now."""
+    damaged_blobs: tuple[str, ...] = ()
+    """What is wrong with files of blobs: one that is missing isn't in the target either, and one
+    that isn't as long as what was stored was copied as it is."""
 
 
 def copy(
@@ -62,8 +65,10 @@ def copy(
             raise Unsupported(f"{destination!r} can't take over transactions of another storage")
         already = _common_prefix(origin, destination)
         rest = _Rest(origin, already, until, progress)
-        copyTransactionsFromTo(rest, destination)
-        return Copied(rest.count, already, Tid(destination.lastTransaction()))
+        damaged: list[str] = []
+        copyTransactionsFromTo(rest, destination, lambda error: damaged.append(str(error)))
+        last = Tid(destination.lastTransaction())
+        return Copied(rest.count, already, last, tuple(damaged))
 
 
 def _storage_of(given: Any, stack: ExitStack, *, read_only: bool) -> Any:
