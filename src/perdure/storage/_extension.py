@@ -2,6 +2,7 @@
 
 import io
 import pickle
+from collections.abc import Callable
 from typing import Any, Final
 
 from perdure import _native
@@ -10,7 +11,6 @@ __all__ = ["extension_bytes_of", "extension_of"]
 
 _EXTENSION_GLOBALS: Final = {
     ("_codecs", "encode"),
-    ("builtins", "bytearray"),
     ("builtins", "complex"),
     ("builtins", "dict"),
     ("builtins", "frozenset"),
@@ -26,12 +26,29 @@ _EXTENSION_GLOBALS: Final = {
 }
 
 
+def _unless_sized(kind: type[bytes] | type[bytearray]) -> Callable[..., Any]:
+    """Return what makes a *kind* of values; a number of zeros, which no pickler asks for, is refused."""
+
+    def made(*given: Any) -> Any:
+        if given and isinstance(given[0], int):
+            raise pickle.UnpicklingError(f"{kind.__name__} of a size in a transaction's extension")
+        return kind(*given)
+
+    return made
+
+
+_EXTENSION_BYTES: Final = {
+    ("zodbpickle", "binary"): _unless_sized(bytes),
+    ("builtins", "bytearray"): _unless_sized(bytearray),
+}
+
+
 class _ExtensionUnpickler(pickle.Unpickler):
     """Reads what a transaction was annotated with, and runs nothing that it names."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("zodbpickle", "binary"):
-            return bytes
+        if (module, name) in _EXTENSION_BYTES:
+            return _EXTENSION_BYTES[module, name]
         if (module, name) not in _EXTENSION_GLOBALS:
             raise pickle.UnpicklingError(f"{module}.{name} in a transaction's extension")
         return super().find_class(module, name)
@@ -49,7 +66,7 @@ def extension_of(pickled: bytes) -> dict[str, Any]:
         # A seal behind the pickle has random bytes, which may look like anything.
         _native.verify_memo(pickled, only_first=True)
         found = _ExtensionUnpickler(io.BytesIO(pickled), encoding="latin-1").load()
-    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, LookupError, AttributeError):
+    except Exception:  # noqa: BLE001 - garbage makes pickle, and what it may name, raise anything
         return {}
     return found if isinstance(found, dict) else {}
 
