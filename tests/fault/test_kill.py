@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from tests.campaign import report
 from tests.fault import injector, outcome
 from tests.fault.programs import PROGRAMS
 
@@ -24,13 +25,15 @@ def test_a_program_that_ends_or_fails_at_any_call_loses_nothing_acknowledged(
     program: str, fault: str, tmp_path: Path
 ) -> None:
     prepared = outcome.prepare(program, tmp_path)
-    for call, number in _chosen(injector.calls_of(program, _copy(prepared, tmp_path / "whole"))):
+    calls = _chosen(injector.calls_of(program, _copy(prepared, tmp_path / "whole")))
+    for call, number in calls:
         inject = f"{call}:{fault}:when={number}"
         directory = _copy(prepared, tmp_path / f"{call}{number}")
         run = injector.run(program, directory, inject)
         assert run.injected, f"{inject} wasn't reached in {program}"
         outcome.check(program, directory, run.journal, inject)
         shutil.rmtree(directory)
+    report("kills", program=program, fault=fault, runs=len(calls))
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -43,14 +46,14 @@ def test_a_program_whose_threads_sync_its_files_loses_nothing_acknowledged(
     for member in PROGRAMS[program][0]:
         whole = _copy(prepared, tmp_path / f"{member}-whole")
         file = f"{member}{suffix}"
-        for call, number in _chosen(
-            injector.calls_of(program, whole, threads=True, path=whole / file)
-        ):
+        calls = _chosen(injector.calls_of(program, whole, threads=True, path=whole / file))
+        for call, number in calls:
             inject = f"{call}:{fault}:when={number}"
             directory = _copy(prepared, tmp_path / f"{member}{call}{number}")
             run = injector.run(program, directory, inject, threads=True, path=directory / file)
             outcome.check(program, directory, run.journal, f"{inject} on {file}")
             shutil.rmtree(directory)
+        report("kills beside threads", file=file, program=program, fault=fault, runs=len(calls))
 
 
 def _chosen(calls: list[tuple[str, int]]) -> list[tuple[str, int]]:
