@@ -270,10 +270,25 @@ def test_a_demo_uri_has_two_layers(tmp_path: Path) -> None:
     assert (tmp_path / "basic.fs").read_bytes() == (DATA / "basic.fs").read_bytes()
 
 
-@pytest.mark.parametrize("uri", ["ftp://host", "file://", "memory://?cash=1", "memory://?xrefs=2"])
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "ftp://host",
+        "file://",
+        "memory://?cash=1",
+        "memory://?xrefs=2",
+        "file:~nobody-of-that-name/Data.fs",
+        "demo:(" * 5_000 + "memory:)/(memory:)" + ")/(memory:)" * 4_999,
+    ],
+    ids=lambda uri: uri[:20],
+)
 def test_a_uri_that_does_not_fit_is_refused(uri: str) -> None:
     with pytest.raises(ConfigurationError):
         databaseFromURI(uri)
+
+
+def test_a_quota_beyond_any_file_is_none_to_mind(tmp_path: Path) -> None:
+    databaseFromURI(f"file:{tmp_path}/Data.fs?quota={10**30}").close()
 
 
 def test_the_environment_or_the_current_folder_names_the_database(

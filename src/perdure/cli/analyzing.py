@@ -45,7 +45,7 @@ class _ClassSizes:
 @click.option(
     "-n",
     "--limit",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, 10**9),
     help="How many classes, the largest first. [default: 20; all with --json]",
 )
 @MEMBER

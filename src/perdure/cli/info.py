@@ -63,7 +63,7 @@ def info(file: Source, *, member: str | None, as_json: bool) -> None:
 
 @click.command()
 @click.argument("file", type=SOURCE)
-@click.option("-n", "--limit", type=click.IntRange(min=1), default=20, show_default=True)
+@click.option("-n", "--limit", type=click.IntRange(1, 10**9), default=20, show_default=True)
 @MEMBER
 @JSON
 def log(file: Source, limit: int, *, member: str | None, as_json: bool) -> None:

@@ -39,7 +39,9 @@ def _resolved(inspector: Any, value: Any) -> Any:
 @click.command()
 @click.argument("file", type=SOURCE)
 @click.argument("path", default="/")
-@click.option("-n", "--limit", type=click.IntRange(min=1), help="[default: 100; all with --json]")
+@click.option(
+    "-n", "--limit", type=click.IntRange(1, 10**9), help="[default: 100; all with --json]"
+)
 @_AT
 @MEMBER
 @JSON

@@ -42,9 +42,18 @@ def described_by_uri(uri: str) -> tuple[str, dict[str, Any]]:
 
     Raises ConfigurationError for one that names no database.
     """
+    try:
+        return _described(uri)
+    except ConfigurationError:
+        raise
+    except (RuntimeError, ValueError) as error:  # no such user, layers without end, no such host
+        raise ConfigurationError(f"is no URI of a database: {error}", uri) from error
+
+
+def _described(uri: str) -> tuple[str, dict[str, Any]]:
     demo = _DEMO.match(uri)
     if demo is not None:
-        layers = [described_by_uri(demo[name])[1]["storage"] for name in ("base", "changes")]
+        layers = [_described(demo[name])[1]["storage"] for name in ("base", "changes")]
         storage = {"type": "demo", "base": layers[0], "changes": layers[1]}
         return _with_options(storage, demo["options"] or "")
     parts = urlsplit(uri)

@@ -24,6 +24,7 @@ __all__ = ["FileStorage"]
 
 _log = logging.getLogger("perdure.FileStorage")
 
+_FILE_BYTES_MAX: Final = (1 << 63) - 1
 _SIDE_FILES: Final = (
     "",
     ".old",
@@ -122,7 +123,7 @@ class FileStorage(EngineStorage):
                 create=bool(create),
                 read_only=bool(read_only),
                 stop=stop,
-                quota_bytes=quota,
+                quota_bytes=None if quota is None else min(quota, _FILE_BYTES_MAX),
                 verify_reads=bool(verify_reads),
                 record_bytes_max=record_bytes_max,
             )
