@@ -1,6 +1,8 @@
 """The commands for looking after databases, called as a shell calls them."""
 
+import contextlib
 import json
+import pickle
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from persistent.mapping import PersistentMapping
+from tests.storing import commit
 
 import perdure
 from perdure.cli import main
@@ -137,6 +140,23 @@ def test_plain_lists_and_dicts_are_walked_into(tmp_path: Path) -> None:
     assert of_json("ls", file, "/plain/2") == []
     number = run("ls", file, "/plain/0")
     assert (number.exit_code, number.output) == (1, "Error: /plain/0 is a plain value: 1\n")
+
+
+@pytest.mark.parametrize("command", ["ls", "show"])
+def test_a_small_record_of_endless_or_very_deep_values_is_shown_in_part(
+    command: str, tmp_path: Path
+) -> None:
+    shared: list[Any] = []
+    for _ in range(34):
+        shared = [shared, shared]
+    deep = b"(" * 5_000 + b"l" * 5_000
+    state = b"}(X\x01\0\0\0a" + pickle.dumps(shared, 3)[2:-1] + b"X\x01\0\0\0b" + deep + b"u."
+    with contextlib.closing(perdure.FileStorage(str(tmp_path / "Data.fs"))) as storage:
+        commit(storage, {0: b"\x80\x03cshop\nItem\n.\x80\x03" + state})
+    done = run(command, tmp_path / "Data.fs")
+    assert done.exit_code == 0
+    assert "..." in done.output
+    assert len(done.output) < 10_000_000
 
 
 @pytest.mark.parametrize("command", ["ls", "show", "export"])

@@ -1,5 +1,7 @@
 """`perdure ls` and `perdure show`: objects by their paths, without their classes."""
 
+import reprlib
+import sys
 from itertools import islice
 from typing import Any
 
@@ -14,6 +16,9 @@ from perdure.ids import Tid, oid_repr, p64, u64
 __all__ = ["ls", "show"]
 
 _ITEMS_SHOWN = 100
+_LEVELS_MAX = 50
+_PIECES_MAX = 100_000
+_PIECES_OF_LINE = 1_000
 _AT = click.option("--at", type=MOMENT, help="Look at the state at this tid or time.")
 
 
@@ -21,11 +26,50 @@ def _inspector(storage: Any, at: bytes | None) -> Any:
     return perdure.Inspector(storage, Tid(p64(u64(at) + 1)) if at else None)
 
 
+class _Bounded(reprlib.Repr):
+    """Writes values as `repr` does, up to a number of pieces: a small record can hold endless ones."""
+
+    def __init__(self, pieces: int) -> None:
+        super().__init__()
+        self._left = pieces
+        self.maxlevel = _LEVELS_MAX
+        self.maxtuple = self.maxlist = self.maxset = self.maxfrozenset = sys.maxsize
+        self.maxstring = self.maxlong = self.maxother = sys.maxsize
+
+    def repr1(self, x: Any, level: int) -> str:
+        """Write a value, or dots once there were enough."""
+        self._left -= 1
+        return "..." if self._left < 0 else super().repr1(x, level)
+
+    def repr_dict(self, x: Any, level: int) -> str:
+        """Write a dict in its own order."""
+        if level <= 0:
+            return "{...}"
+        return (
+            "{" + ", ".join(f"{self._next(k, level)}: {self._next(x[k], level)}" for k in x) + "}"
+        )
+
+    def repr_Made(self, x: Any, level: int) -> str:
+        """Write what stands for an object of a class that isn't loaded."""
+        if level <= 0:
+            return f"{x.class_name}(...)"
+        state = [] if x.state is None else [x.state]
+        inner = (self._next(each, level) for each in (*x.arguments, *x.items, *state))
+        return f"{x.class_name}({', '.join(inner)})"
+
+    def _next(self, value: Any, level: int) -> str:
+        return self.repr1(value, level - 1)
+
+
+def _written(value: Any, pieces: int = _PIECES_MAX) -> str:
+    return _Bounded(pieces).repr(value)
+
+
 def _described(value: Any) -> str:
     class_name = getattr(value, "class_name", None)
     if class_name is not None and hasattr(value, "oid"):
         return f"{class_name} {oid_repr(value.oid)}"
-    text = repr(value)
+    text = _written(value, _PIECES_OF_LINE)
     return text if len(text) <= 100 else text[:97] + "..."
 
 
@@ -93,14 +137,14 @@ def show(file: Source, path: str, at: bytes | None, *, member: str | None, as_js
     with reading(file, member) as storage, progressing("reading"):
         found = _inspector(storage, at).at(path)
     if not hasattr(found, "oid"):
-        print_json(repr(found)) if as_json else click.echo(repr(found))
+        print_json(_written(found)) if as_json else click.echo(_written(found))
         return
     if as_json:
-        state = repr(found.state)
+        state = _written(found.state)
         facts = {"oid": found.oid, "class": found.class_name, "tid": found.tid}
         print_json(facts | {"data_bytes": found.data_bytes, "state": state})
         return
     click.echo(f"{found.class_name} {oid_repr(found.oid)}")
     click.echo(f"written {time_of(found.tid)} (tid {found.tid.hex()}), {size(found.data_bytes)}")
     for name, value in found.items or [("state", found.state)]:
-        click.echo(f"  {name}: {value!r}")
+        click.echo(f"  {name}: {_written(value)}")
